@@ -1,0 +1,261 @@
+"""Read, override and write configs: YAML with one level of `base:`, `key.path=value` words, unknown keys refused."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import yaml
+
+from detector.config.settings import Config, ConfigError
+
+PATH_KEYS = (
+    "data.train_annotations",
+    "data.train_images",
+    "data.val_annotations",
+    "data.val_images",
+)
+# Weights may be a published name instead of a path; only what looks like a path is resolved.
+WEIGHT_KEYS = ("model.weights", "model.backbone.weights")
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML config, apply `key.path=value` overrides, and validate.
+
+    Args:
+        path: the YAML file; None starts from the defaults.
+        overrides: words such as `train.learning_rate=0.01`. Values are read as YAML and converted by the type of
+            the field, so `1e-4` is a float and `no` stays a string where a string is wanted.
+
+    Returns:
+        A frozen `Config`. Relative paths of the file are resolved against its project root (`project_root`), those
+        of overrides against the current folder.
+
+    Raises:
+        ConfigError: one sentence naming file or command line, key, and remedy.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        path = Path(path)
+        values = _read_with_base(path)
+        _resolve_paths(values, project_root(path))
+    flat_overrides: dict[str, Any] = {}
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{word!r} (command line): overrides are written key.path=value.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        nested: dict[str, Any] = {}
+        _set(nested, key, value if text else None)
+        _resolve_paths(nested, Path.cwd())
+        _merge(flat_overrides, nested)
+    config = _build(Config, values, prefix="", source=str(path))
+    if flat_overrides:
+        _build(Config, flat_overrides, prefix="", source="command line")
+        _merge(values, flat_overrides)
+        config = _build(Config, values, prefix="", source="command line")
+    return config
+
+
+def config_from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
+    """Build a `Config` from nested plain containers, as stored in weights files. Raises ConfigError."""
+    return _build(Config, values, prefix="", source=source)
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Every setting as nested plain containers; `config_from_dict` reads it back unchanged."""
+    return _plain(dataclasses.asdict(config))
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write every setting as YAML that `load_config` reads back unchanged."""
+    text = yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def project_root(config_path: Path) -> Path:
+    """The nearest folder above a config that holds pyproject.toml; else the config's own folder."""
+    folder = config_path.resolve().parent
+    for candidate in (folder, *folder.parents):
+        if (candidate / "pyproject.toml").is_file():
+            return candidate
+    return folder
+
+
+def differences(first: Config, second: Config) -> list[str]:
+    """One line for every setting that differs: `key: first value → second value`."""
+    a, b = _flatten(config_to_dict(first)), _flatten(config_to_dict(second))
+    return [f"{key}: {a[key]} → {b[key]}" for key in a if a[key] != b[key]]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _read_with_base(path: Path) -> dict[str, Any]:
+    values = _read_yaml(path)
+    base_name = values.pop("base", None)
+    if base_name is None:
+        return values
+    if not isinstance(base_name, str):
+        raise ConfigError(f"{path}: base must be a file name.")
+    base_path = path.parent / base_name
+    base = _read_yaml(base_path)
+    if "base" in base:
+        raise ConfigError(
+            f"{base_path} is the base of {path} and has a base itself; inheritance is one level deep."
+        )
+    _merge(base, values)
+    return base
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the config ({error.strerror}). Check --config.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; a config is YAML in UTF-8.") from None
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first_line = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML ({first_line}).") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a config is a mapping of settings, not a {type(values).__name__}.")
+    return values
+
+
+def _resolve_paths(values: dict[str, Any], root: Path) -> None:
+    for key in (*PATH_KEYS, *WEIGHT_KEYS):
+        holder: Any = values
+        *parents, last = key.split(".")
+        for parent in parents:
+            holder = holder.get(parent) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or not isinstance(holder.get(last), str):
+            continue
+        text = holder[last]
+        if key in WEIGHT_KEYS and not _looks_like_path(text):
+            continue
+        holder[last] = str((root / Path(text).expanduser()).resolve())
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.endswith((".pth", ".pkl", ".safetensors", ".pt"))
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[last] = value
+
+
+def _merge(into: dict[str, Any], values: Mapping[Any, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _build(cls: type[Any], values: Any, prefix: str, source: str) -> Any:
+    """Construct dataclass `cls` from a mapping, converting each value by its field's type."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'the config'} must be a mapping of settings.")
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    converted: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f" Did you mean {prefix}{near[0]}?" if near else f" There are: {', '.join(names)}."
+            raise ConfigError(f"{source}: unknown setting {prefix}{key}.{hint}")
+        if dataclasses.is_dataclass(hints[key]):
+            converted[key] = _build(hints[key], value, f"{prefix}{key}.", source)
+        else:
+            converted[key] = _convert(value, hints[key], f"{prefix}{key}", source)
+    try:
+        return cls(**converted)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
+    """Convert a YAML value to a field's type: bool, int, float, str, Literal, tuple or an optional of these."""
+
+    def refuse(expected: str) -> ConfigError:
+        return ConfigError(f"{key}={value} ({source}): expected {expected}.")
+
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        inner = [a for a in args if a is not type(None)]
+        return _convert(value, inner[0], key, source)
+    if origin is Literal:
+        # YAML reads bare `no` and `off` as False; no choice is spelled so, and the text is compared as written.
+        if value in args:
+            return value
+        near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1)
+        hint_text = f" Did you mean {near[0]}?" if near else ""
+        raise refuse("one of " + ", ".join(str(a) for a in args) + "." + hint_text.rstrip("."))
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise refuse("a list")
+        item = args[0]
+        if Ellipsis not in args and len(value) != len(args):
+            raise refuse(f"a list of {len(args)} values")
+        return tuple(_convert(v, item, f"{key}[{i}]", source) for i, v in enumerate(value))
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        raise refuse("true or false")
+    if hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        raise refuse("a whole number")
+    if hint is float:
+        return _to_float(value, refuse("a number"))
+    if hint is str:
+        if isinstance(value, str):
+            return value
+        raise refuse("text")
+    raise AssertionError(f"no conversion for {hint} of {key}")
+
+
+def _to_float(value: Any, refusal: ConfigError) -> float:
+    # PyYAML reads 1e-4 (without a dot) as a string.
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise refusal
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise refusal from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise refusal
+    return number
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""Pictures and annotations: from files on disk to padded batches."""

@@ -1,0 +1,1 @@
+"""The network: images in, detections out. Knows nothing of ground truth."""

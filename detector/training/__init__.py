@@ -1,0 +1,1 @@
+"""Targets, losses, optimisation, checkpoints and the training loop."""

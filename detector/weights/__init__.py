@@ -1,0 +1,1 @@
+"""Weights files: ours, and those of other frameworks converted at the border."""
