@@ -1,0 +1,30 @@
+"""How the command-line tools end: exit codes, and one sentence instead of a traceback for what a user must mend."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from detector.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call a tool's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
+
+    Anything else is our own failure and keeps its traceback (exit code 1).
+    """
+    try:
+        code = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; there is nobody to tell.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code or 0)
