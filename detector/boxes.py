@@ -96,8 +96,8 @@ def decode_deltas(boxes: Tensor, deltas: Tensor, weights: DeltaWeights) -> Tenso
         weights: divisors undoing the scaling applied by `encode_deltas`.
 
     Returns:
-        The shape of `deltas`, the type of `boxes`, xyxy, absolute pixels of the input image, not clipped. The logarithmic scales are
-        limited from above to `MAX_LOG_SCALE`.
+        The shape of `deltas`, the type of `boxes`, xyxy, absolute pixels of the input image, not clipped. The
+        logarithmic scales are limited from above to `MAX_LOG_SCALE`.
     """
     deltas = deltas.to(boxes.dtype)  # bfloat16 coordinates would be pixels off
     if deltas.dim() == 3:
@@ -109,6 +109,4 @@ def decode_deltas(boxes: Tensor, deltas: Tensor, weights: DeltaWeights) -> Tenso
     t_h = (deltas[..., 3] / weights[3]).clamp(max=MAX_LOG_SCALE)
     new_x, new_y = t_x * width + center_x, t_y * height + center_y
     half_width, half_height = 0.5 * torch.exp(t_w) * width, 0.5 * torch.exp(t_h) * height
-    return torch.stack(
-        (new_x - half_width, new_y - half_height, new_x + half_width, new_y + half_height), dim=-1
-    )
+    return torch.stack((new_x - half_width, new_y - half_height, new_x + half_width, new_y + half_height), dim=-1)

@@ -29,9 +29,7 @@ class CategoryMap:
     def __post_init__(self) -> None:
         ids = [c.id for c in self.categories]
         if len(set(ids)) != len(ids):
-            raise UserError(
-                f"category ids are not unique: {sorted(i for i in set(ids) if ids.count(i) > 1)}."
-            )
+            raise UserError(f"category ids are not unique: {sorted(i for i in set(ids) if ids.count(i) > 1)}.")
 
     def __len__(self) -> int:
         """K, the number of foreground classes."""

@@ -21,9 +21,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise UserError(
-                f"device {name!r} is not available ({count} CUDA devices found); use --device auto or cpu."
-            )
+            raise UserError(f"device {name!r} is not available ({count} CUDA devices found); use --device auto or cpu.")
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
             raise UserError(f"device {name!r} is not available here; use --device auto or cpu.")

@@ -114,9 +114,7 @@ def _read_with_base(path: Path) -> dict[str, Any]:
     base_path = path.parent / base_name
     base = _read_yaml(base_path)
     if "base" in base:
-        raise ConfigError(
-            f"{base_path} is the base of {path} and has a base itself; inheritance is one level deep."
-        )
+        raise ConfigError(f"{base_path} is the base of {path} and has a base itself; inheritance is one level deep.")
     _merge(base, values)
     return base
 

@@ -28,9 +28,7 @@ class BackboneConfig:
     stem_channels: int = 64
     width: int = 64  # channels of the first 3×3 convolution of conv2_x; doubles with every stage
     norm: Literal["frozen_batch", "batch", "group"] = "frozen_batch"
-    stride_in_1x1: bool = (
-        True  # MSRA and detectron2 put a bottleneck's stride in the 1×1, torchvision in the 3×3
-    )
+    stride_in_1x1: bool = True  # MSRA and detectron2 put a bottleneck's stride in the 1×1, torchvision in the 3×3
     freeze_stages: int = 2  # 0: train everything; 1: freeze conv1; 2: conv1 and conv2_x; … 4: conv1 … conv4_x
     weights: str | None = None  # ImageNet weights to start from: a path or a published name
 
@@ -131,9 +129,7 @@ class DetectionConfig:
     score_threshold: float = 0.05
     nms_threshold: float = 0.5
     max_per_image: int = 100
-    min_size: float = (
-        0.0  # detections at least this wide and high enter NMS, input pixels; torchvision uses 0.01
-    )
+    min_size: float = 0.0  # detections at least this wide and high enter NMS, input pixels; torchvision uses 0.01
 
     def __post_init__(self) -> None:
         _check(0 <= self.score_threshold <= 1, "model.detection.score_threshold must lie in [0, 1].")
@@ -150,14 +146,10 @@ class ModelConfig:
     rpn: RPNConfig = field(default_factory=RPNConfig)
     roi: RoIConfig = field(default_factory=RoIConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
-    weights: str | None = (
-        None  # start from this detector: a path or a published name; its head is re-made if it must
-    )
+    weights: str | None = None  # start from this detector: a path or a published name; its head is re-made if it must
 
     def __post_init__(self) -> None:
-        _check(
-            self.num_classes is None or self.num_classes > 0, "model.num_classes must be positive or null."
-        )
+        _check(self.num_classes is None or self.num_classes > 0, "model.num_classes must be positive or null.")
 
 
 @dataclass(frozen=True)
@@ -181,9 +173,7 @@ class InputConfig:
     max_size_train: int = 1333
     min_size_test: int = 800  # 0 leaves pictures at their own size
     max_size_test: int = 1333
-    resize: Literal["pil", "torchvision"] = (
-        "pil"  # 8-bit antialiased bilinear, or torchvision's float bilinear
-    )
+    resize: Literal["pil", "torchvision"] = "pil"  # 8-bit antialiased bilinear, or torchvision's float bilinear
     pad_to_multiple: int = 1  # of the batch's height and width; torchvision uses 32
 
     def __post_init__(self) -> None:
@@ -231,9 +221,7 @@ class DataConfig:
     val_annotations: str | None = None
     val_images: str | None = None
     keep_empty_images: bool = True  # train on pictures without objects too; detectron2 leaves them out
-    drop_degenerate_boxes: bool = (
-        True  # drop boxes without area, counted in the log; false: stop and name them
-    )
+    drop_degenerate_boxes: bool = True  # drop boxes without area, counted in the log; false: stop and name them
     aspect_grouping: bool = True  # batches hold only wide or only tall pictures, so padding stays small
     num_workers: int = 2
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -247,14 +235,10 @@ class TrainConfig:
     """Optimisation, schedule, and what is written when. An iteration is one optimizer step."""
 
     iterations: int = 90_000
-    batch_size: int = (
-        16  # pictures per optimizer step, over all processes and accumulated micro-batches together
-    )
+    batch_size: int = 16  # pictures per optimizer step, over all processes and accumulated micro-batches together
     accumulate: int = 1  # split each process's share of the batch into this many forward and backward passes
     learning_rate: float = 0.02
-    reference_batch_size: int | None = (
-        16  # learning_rate is meant for this batch and scaled linearly; null: as it is
-    )
+    reference_batch_size: int | None = 16  # learning_rate is meant for this batch and scaled linearly; null: as it is
     momentum: float = 0.9
     weight_decay: float = 1e-4
     norm_weight_decay: float = 0.0
@@ -264,12 +248,8 @@ class TrainConfig:
     warmup_iterations: int = 1000
     warmup_factor: float = 0.001
     clip_gradient_norm: float | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = (
-        "auto"  # auto: bfloat16 autocast on a GPU, else float32
-    )
-    ema_decay: float | None = (
-        None  # exponential moving average of the weights, e.g. 0.999; evaluated and saved instead
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on a GPU, else float32
+    ema_decay: float | None = None  # exponential moving average of the weights, e.g. 0.999; evaluated and saved instead
     seed: int = 0
     log_every: int = 20
     evaluate_every: int = 5000  # 0: only at the end
@@ -287,9 +267,7 @@ class TrainConfig:
         _check(self.accumulate > 0, "train.accumulate must be positive.")
         _check(self.learning_rate > 0, "train.learning_rate must be positive.")
         _check(list(self.milestones) == sorted(self.milestones), "train.milestones must ascend.")
-        _check(
-            self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay must lie in (0, 1) or be null."
-        )
+        _check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay must lie in (0, 1) or be null.")
         _check(
             self.clip_gradient_norm is None or self.clip_gradient_norm > 0,
             "train.clip_gradient_norm must be positive or null.",
