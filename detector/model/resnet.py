@@ -1,0 +1,198 @@
+"""ResNet-18/34/50/101/152 as conv1, conv2_x … conv5_x (ResNet paper, table 1), for a C4 detector.
+
+conv1 … conv4_x is the backbone, shared by the region proposal network and RoI pooling; conv5_x runs on every RoI
+(ResNet paper, appendix A). The shape of a stage: C channels at 1/2 (conv1), 1/4, 1/8, 1/16 and, in conv5_x, half of
+the RoI's pooled size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormKind = Literal["frozen_batch", "batch", "group"]
+
+BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BASIC_BLOCK_DEPTHS = (18, 34)
+NORM_EPS = 1e-5
+GROUPS = 32  # GroupNorm paper, §4.1
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation with fixed statistics and a fixed affine map: y = (x − mean) / √(var + ε) · weight + bias.
+
+    All four are buffers: an ImageNet-trained network is fine-tuned with them as constants, because detection batches
+    are too small to estimate them again (ResNet paper, appendix A). Fresh, it is the identity.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels) - NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=NORM_EPS)
+
+
+def make_norm(kind: NormKind, channels: int) -> nn.Module:
+    """The normalisation layer after a convolution of `channels` outputs."""
+    if kind == "frozen_batch":
+        return FrozenBatchNorm2d(channels)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, eps=NORM_EPS)
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels, eps=NORM_EPS)
+
+
+def make_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias (the norm after it has one), padded to keep the size at stride 1, He-initialised."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+class Projection(nn.Module):
+    """Shortcut where the width or the stride changes: a 1×1 convolution and its norm (ResNet paper §3.3, option B)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: NormKind) -> None:
+        super().__init__()
+        self.conv = make_conv(in_channels, out_channels, 1, stride)
+        self.norm = make_norm(norm, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut, for ResNet-18 and 34 (ResNet paper, figure 5 left)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind) -> None:
+        super().__init__()
+        self.conv1 = make_conv(in_channels, width, 3, stride)
+        self.norm1 = make_norm(norm, width)
+        self.conv2 = make_conv(width, width, 3)
+        self.norm2 = make_norm(norm, width)
+        self.shortcut = make_shortcut(in_channels, width, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(out))
+        return F.relu(out + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1×1 reduce, 3×3, 1×1 expand and a shortcut, for ResNet-50 and deeper (ResNet paper, figure 5 right)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind, stride_in_1x1: bool) -> None:
+        super().__init__()
+        out_channels = self.expansion * width
+        self.conv1 = make_conv(in_channels, width, 1, stride if stride_in_1x1 else 1)
+        self.norm1 = make_norm(norm, width)
+        self.conv2 = make_conv(width, width, 3, 1 if stride_in_1x1 else stride)
+        self.norm2 = make_norm(norm, width)
+        self.conv3 = make_conv(width, out_channels, 1)
+        self.norm3 = make_norm(norm, out_channels)
+        self.shortcut = make_shortcut(in_channels, out_channels, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = F.relu(self.norm2(self.conv2(out)))
+        out = self.norm3(self.conv3(out))
+        return F.relu(out + self.shortcut(x))
+
+
+def make_shortcut(in_channels: int, out_channels: int, stride: int, norm: NormKind) -> nn.Module:
+    """Identity where the shapes agree, else a projection."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return Projection(in_channels, out_channels, stride, norm)
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """What distinguishes one ResNet of the family from another.
+
+    width: channels of the first 3×3 convolution of conv2_x (64 in the paper); it doubles with every stage.
+    """
+
+    depth: int
+    stem_channels: int = 64
+    width: int = 64
+    norm: NormKind = "frozen_batch"
+    stride_in_1x1: bool = True
+
+    @property
+    def expansion(self) -> int:
+        return BasicBlock.expansion if self.depth in BASIC_BLOCK_DEPTHS else Bottleneck.expansion
+
+    def stage_channels(self, stage: int) -> int:
+        """Output channels of conv`stage`_x, 2 ≤ stage ≤ 5; stage 1 is conv1."""
+        return self.stem_channels if stage == 1 else self.width * 2 ** (stage - 2) * self.expansion
+
+    def make_stage(self, stage: int) -> nn.Sequential:
+        """conv`stage`_x: its first block halves the resolution, except in conv2_x, which follows the max pooling."""
+        first = self._make_block(stage, self.stage_channels(stage - 1), stride=1 if stage == 2 else 2)
+        others = [
+            self._make_block(stage, self.stage_channels(stage), stride=1)
+            for _ in range(BLOCKS_PER_STAGE[self.depth][stage - 2] - 1)
+        ]
+        return nn.Sequential(first, *others)
+
+    def _make_block(self, stage: int, in_channels: int, stride: int) -> nn.Module:
+        width = self.width * 2 ** (stage - 2)
+        if self.depth in BASIC_BLOCK_DEPTHS:
+            return BasicBlock(in_channels, width, stride, self.norm)
+        return Bottleneck(in_channels, width, stride, self.norm, self.stride_in_1x1)
+
+
+class ResNetC4(nn.Module):
+    """conv1 … conv4_x: pictures [N, 3, H, W] to a map [N, C, ⌈H/16⌉, ⌈W/16⌉], C = 1024 for ResNet-50 and deeper.
+
+    Args:
+        shape: which ResNet.
+        freeze_stages: 0 trains everything, 1 freezes conv1, 2 also conv2_x, … 4 all. Frozen stages get no gradient, and
+            their live batch norms keep their statistics.
+    """
+
+    stride = 16
+
+    def __init__(self, shape: ResNetShape, freeze_stages: int = 0) -> None:
+        super().__init__()
+        self.conv1 = make_conv(3, shape.stem_channels, 7, 2)
+        self.norm1 = make_norm(shape.norm, shape.stem_channels)
+        self.max_pool = nn.MaxPool2d(3, 2, padding=1)
+        self.conv2_x = shape.make_stage(2)
+        self.conv3_x = shape.make_stage(3)
+        self.conv4_x = shape.make_stage(4)
+        self.out_channels = shape.stage_channels(4)
+        self.freeze_stages = freeze_stages
+        for module in self.frozen_modules():
+            module.requires_grad_(False)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules of the stages that are not trained."""
+        stages: list[list[nn.Module]] = [[self.conv1, self.norm1], [self.conv2_x], [self.conv3_x], [self.conv4_x]]
+        return [module for stage in stages[: self.freeze_stages] for module in stage]
+
+    def train(self, mode: bool = True) -> "ResNetC4":
+        super().train(mode)
+        for module in self.frozen_modules():
+            module.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.max_pool(F.relu(self.norm1(self.conv1(pixels))))
+        return self.conv4_x(self.conv3_x(self.conv2_x(x)))

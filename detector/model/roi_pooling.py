@@ -1,0 +1,61 @@
+"""Regions of any size to maps of one size: RoIAlign (Mask R-CNN §3) or RoIPool (Fast R-CNN §2.1)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align, roi_pool
+
+PoolingKind = Literal["align", "pool"]
+
+
+class RoIPooling(nn.Module):
+    """Crop every RoI from the feature map as C × size × size.
+
+    Args:
+        kind: `align` averages bilinear samples, `pool` takes the maximum of whole cells.
+        size: edge of the output, 14 before conv5_x.
+        stride: pixels of the input image per cell of the feature map.
+        sampling_ratio: samples per bin and axis of RoIAlign; 0 takes one per feature cell that the bin spans.
+        aligned: shift by half a cell, so that RoIs and cell centres agree; without it small RoIs are widened to a cell.
+    """
+
+    def __init__(
+        self, kind: PoolingKind, size: int, stride: int, sampling_ratio: int = 0, aligned: bool = True
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.size = size
+        self.stride = stride
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """Pool the RoIs of every image.
+
+        Args:
+            features: [N, C, H', W'].
+            boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
+
+        Returns:
+            [R, C, size, size], the RoIs of the first image first.
+        """
+        rois = indexed_rois(boxes)
+        scale = 1.0 / self.stride
+        if self.kind == "pool":
+            return roi_pool(features, rois.to(features.dtype), self.size, scale)
+        return roi_align(
+            features,
+            rois.to(features.dtype),
+            self.size,
+            scale,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
+        )
+
+
+def indexed_rois(boxes: Sequence[Tensor]) -> Tensor:
+    """N tensors [P_i, 4] to one [R, 5] of (image index, x1, y1, x2, y2)."""
+    rows = [torch.cat((b.new_full((b.shape[0], 1), float(i)), b), dim=1) for i, b in enumerate(boxes)]
+    return torch.cat(rows)
