@@ -1,0 +1,36 @@
+"""The four losses as pure functions (Faster R-CNN §3.1.2, eq. 1; Fast R-CNN §2.3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def objectness_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor:
+    """Binary cross-entropy of sampled anchors, summed and divided by `normalizer`.
+
+    Args:
+        logits: [S] float32. labels: [S], 1 for positive and 0 for negative anchors.
+    """
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum") / normalizer
+
+
+def box_loss(deltas: Tensor, targets: Tensor, beta: float, normalizer: float | Tensor) -> Tensor:
+    """Smooth L1 between deltas and targets [S, 4] of the positives, summed and divided by `normalizer`.
+
+    beta: where the parabola meets the line; 0 is plain L1 (F.smooth_l1_loss reads it so too).
+    """
+    return F.smooth_l1_loss(deltas, targets, reduction="sum", beta=beta) / normalizer
+
+
+def class_loss(logits: Tensor, labels: Tensor, normalizer: float | Tensor) -> Tensor:
+    """Cross-entropy of RoIs over K+1 classes, summed and divided by `normalizer`.
+
+    Args:
+        logits: [R, K+1] float32. labels: [R] int64, 0 the background.
+    """
+    return F.cross_entropy(logits, labels, reduction="sum") / normalizer
+
+
+def foreground_deltas(deltas: Tensor, labels: Tensor) -> Tensor:
+    """Pick each RoI's deltas of its own class: [S, K, 4] and labels [S] in 1..K to [S, 4]."""
+    return deltas[torch.arange(labels.shape[0], device=labels.device), labels - 1]

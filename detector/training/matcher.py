@@ -1,0 +1,45 @@
+"""Which ground-truth box, if any, each candidate box stands for (Faster R-CNN §3.1.2; Fast R-CNN §2.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """index: [P] int64, the ground-truth box that overlaps each candidate most (0 where there is none at all).
+    labels: [P] int64, POSITIVE, NEGATIVE or IGNORED."""
+
+    index: Tensor
+    labels: Tensor
+
+
+def match(iou: Tensor, positive_iou: float, negative_iou: float, keep_best: bool) -> Matches:
+    """Match candidates to ground truth by IoU.
+
+    Args:
+        iou: [G, P].
+        positive_iou: candidates of at least this IoU with some box are positive.
+        negative_iou: candidates below this IoU with every box are negative; those between are ignored.
+        keep_best: also make positive, for every ground-truth box, each candidate that reaches the box's highest IoU,
+            ties included (§3.1.2, condition i). Such a candidate still stands for the box that *it* overlaps most. A
+            box that overlaps no candidate at all makes none positive.
+
+    Returns:
+        Matches of P candidates; all negative where there is no ground truth.
+    """
+    boxes, candidates = iou.shape
+    if boxes == 0:
+        none = torch.zeros(candidates, dtype=torch.int64, device=iou.device)
+        return Matches(none, torch.full_like(none, NEGATIVE))
+    best_iou, index = iou.max(dim=0)
+    labels = torch.full_like(index, IGNORED)
+    labels[best_iou < negative_iou] = NEGATIVE
+    labels[best_iou >= positive_iou] = POSITIVE
+    if keep_best and candidates > 0:
+        highest = iou.max(dim=1, keepdim=True).values
+        labels[((iou == highest) & (highest > 0)).any(dim=0)] = POSITIVE
+    return Matches(index, labels)

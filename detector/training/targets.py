@@ -1,0 +1,91 @@
+"""What the losses compare with: targets for anchors (Faster R-CNN §3.1.2) and for RoIs (Fast R-CNN §2.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detector.boxes import DeltaWeights, encode_deltas, pairwise_iou
+from detector.structures import Target
+from detector.training.matcher import NEGATIVE, match
+from detector.training.sampler import sample
+
+
+@dataclass(frozen=True)
+class AnchorTargetSettings:
+    """Numbers of §3.1.2: IoU thresholds, and how many anchors of an image enter the loss."""
+
+    positive_iou: float
+    negative_iou: float
+    batch_size_per_image: int
+    positive_fraction: float
+    delta_weights: DeltaWeights
+
+
+@dataclass(frozen=True)
+class AnchorTargets:
+    """Sampled anchors of one image. positives, negatives: indices into its anchors. deltas: [positives, 4]."""
+
+    positives: Tensor
+    negatives: Tensor
+    deltas: Tensor
+
+
+@torch.no_grad()
+def anchor_targets(anchors: Tensor, target: Target, settings: AnchorTargetSettings, seed: int) -> AnchorTargets:
+    """Label anchors, sample them, and say how the positive ones must move.
+
+    All anchors take part, also those that leave the image (the paper drops these; the lineage found no use in it).
+
+    Args:
+        anchors: [H'·W'·A, 4] xyxy, absolute pixels of the input image.
+        target: ground truth of the image, same frame.
+    """
+    iou = pairwise_iou(target.boxes, anchors)
+    matches = match(iou, settings.positive_iou, settings.negative_iou, keep_best=True)
+    positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
+    matched = target.boxes[matches.index[positives]]
+    return AnchorTargets(positives, negatives, encode_deltas(anchors[positives], matched, settings.delta_weights))
+
+
+@dataclass(frozen=True)
+class RoITargetSettings:
+    """Numbers of Fast R-CNN §2.3: the IoU of a foreground RoI, and how many RoIs of an image enter the loss."""
+
+    positive_iou: float
+    batch_size_per_image: int
+    positive_fraction: float
+    delta_weights: DeltaWeights
+
+
+@dataclass(frozen=True)
+class RoITargets:
+    """Sampled RoIs of one image, the foreground first.
+
+    boxes: [R, 4] xyxy, absolute pixels of the input image. labels: [R] int64, 0 the background.
+    deltas: [F, 4] for the F foreground RoIs.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    deltas: Tensor
+
+
+@torch.no_grad()
+def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, seed: int) -> RoITargets:
+    """Add the ground truth to the proposals, label them, sample them, and say how the foreground must move.
+
+    Args:
+        proposals: [P, 4] xyxy, absolute pixels of the input image.
+        target: ground truth of the image, same frame.
+    """
+    # Early proposals miss most objects; with the ground truth among them the head always has something to learn from.
+    candidates = torch.cat((proposals, target.boxes))
+    iou = pairwise_iou(target.boxes, candidates)
+    matches = match(iou, settings.positive_iou, settings.positive_iou, keep_best=False)
+    positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
+    matched = matches.index[positives]
+    boxes = candidates[positives]
+    labels = torch.cat((target.labels[matched], torch.full_like(negatives, NEGATIVE)))
+    deltas = encode_deltas(boxes, target.boxes[matched], settings.delta_weights)
+    return RoITargets(torch.cat((boxes, candidates[negatives])), labels, deltas)
