@@ -1,0 +1,120 @@
+"""Processes that train together: started from torchrun's environment, and the few things they tell each other.
+
+Every function also works in a single process, where it is the identity; nothing else in the package needs to ask
+whether there are others. Inside a process group each process must call the collective ones (all but `rank`,
+`world_size` and `is_main`) equally often and in the same order.
+"""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from detector.device import choose_device
+from detector.errors import UserError
+
+# Longer than the slowest thing that processes wait for each other: scoring COCO, or rendering the embedded set.
+TIMEOUT = timedelta(minutes=30)
+
+
+def start(device: str = "auto") -> torch.device:
+    """Join the process group that torchrun describes, if it does, and choose this process's device.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Under torchrun a CUDA device is `cuda:LOCAL_RANK`.
+
+    Raises:
+        UserError: the device is not there, or there are more processes than GPUs.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return choose_device(device)
+    chosen = choose_device(device)
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if chosen.type == "mps":
+        raise UserError("several processes cannot share an MPS device; use one process, or --device cpu.")
+    if chosen.type == "cuda":
+        count = torch.cuda.device_count()
+        if local_rank >= count:
+            raise UserError(
+                f"torchrun started process {local_rank} of this machine, which has {count} GPUs; "
+                f"use --nproc-per-node={count} or --device cpu."
+            )
+        chosen = torch.device("cuda", local_rank)
+        torch.cuda.set_device(chosen)
+    # Flags and results travel over gloo, on the CPU, so that they never make a GPU wait.
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    return chosen
+
+
+def stop() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, 0 … world_size − 1."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the only one that writes files."""
+    return rank() == 0
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, on its device; no gradient flows through it."""
+    if world_size() == 1:
+        return value.detach()
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def maximum_over_processes(values: list[int]) -> list[int]:
+    """The largest of each number over all processes; with 0 and 1 it says whether any process raised a flag."""
+    if world_size() == 1:
+        return values
+    largest = torch.tensor(values)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest.tolist()
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's value, by rank. The values are pickled between processes of one run, which trust each other."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: Any) -> Any:
+    """The main process's value, in every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    # A collective on the CPU, unlike dist.barrier(), which takes a GPU where there is one.
+    maximum_over_processes([0])
+
+
+def copy_buffers_from_main(module: nn.Module) -> None:
+    """Give every process the main one's buffers: running statistics that each has gathered on its own share."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
