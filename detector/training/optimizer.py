@@ -70,7 +70,8 @@ def load_momentum_buffers(optimizer: torch.optim.SGD, model: nn.Module, buffers:
     if strange:
         raise UserError(
             "the checkpoint's optimizer state does not fit the parameters that are trained now "
-            f"({len(strange)} differ, the first is {strange[0]}); resume with the model and the freezing that the run began with."
+            f"({len(strange)} differ, the first is {strange[0]}); "
+            "resume with the model and the freezing that the run began with."
         )
     for name, buffer in buffers.items():
         parameter = trained[name]
