@@ -1,0 +1,190 @@
+"""Our weights file: safetensors that carry the config, the categories and the provenance, so one file suffices."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from detector.categories import CategoryMap
+from detector.config import Config, config_from_dict, config_to_dict
+from detector.errors import UserError
+
+SUFFIX = ".safetensors"
+FORMAT_VERSION = 1
+CLASS_SCORES = "roi_head.cls_score.weight"
+
+StoredType = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a weights file holds.
+
+    state_dict: name → tensor, as the model has them; floating-point tensors are float32. config: every setting of the
+    run that made them. categories: what labels 1..K mean; empty for the weights of a backbone alone. provenance: plain
+    containers saying what trained the weights, on what, for how long, and how good they were.
+    """
+
+    state_dict: dict[str, Tensor]
+    config: Config
+    categories: CategoryMap
+    provenance: dict[str, Any]
+
+
+def save_weights(
+    path: str | Path,
+    state_dict: Mapping[str, Tensor],
+    config: Config,
+    categories: CategoryMap,
+    provenance: Mapping[str, Any],
+    dtype: StoredType = "float32",
+) -> None:
+    """Write a weights file; under its final name it is complete, or it is not there.
+
+    Args:
+        path: ends with `.safetensors`; its folder is made where it is missing.
+        state_dict: the model's state dict, on any device and in any memory format.
+        config: stored whole.
+        categories: as many as the state dict has classes; empty where it has no class scores.
+        provenance: plain containers that JSON can hold.
+        dtype: bfloat16 halves the file. It is for matrices and convolutions only: norms and biases stay float32, which
+            costs nothing and keeps their statistics.
+
+    Raises:
+        UserError: the file cannot be written (no room, no permission).
+    """
+    path = Path(path)
+    assert path.suffix == SUFFIX, path
+    assert _num_classes(state_dict) in (None, len(categories)), "categories do not fit the class scores"
+    tensors = {name: _stored(tensor, dtype) for name, tensor in state_dict.items()}
+    metadata = {
+        "detector_format": str(FORMAT_VERSION),
+        "config": _to_json(config_to_dict(config)),
+        "categories": _to_json(categories.to_coco()),
+        "provenance": _to_json(dict(provenance)),
+        "sha256": _digest(tensors),
+    }
+    write_atomically(path, to_safetensors(tensors, metadata))
+
+
+def read_weights(path: str | Path) -> WeightsFile:
+    """Read a weights file onto the CPU and verify its checksum.
+
+    Raises:
+        UserError: missing, torn, damaged, written by another program, or by a newer version of this one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such weights file.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            if "detector_format" in metadata:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path}: not a complete safetensors file ({error}); copy or download it again, or use another checkpoint."
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
+    if "detector_format" not in metadata:
+        raise UserError(
+            f"{path}: these safetensors carry no config and categories of ours; "
+            "convert weights of other frameworks with tools/convert_weights.py."
+        )
+    if metadata["detector_format"] != str(FORMAT_VERSION):
+        raise UserError(
+            f"{path}: format {metadata['detector_format']} of our weights files is unknown here (this version reads "
+            f"{FORMAT_VERSION}); upgrade this project."
+        )
+    if metadata.get("sha256") != _digest(tensors):
+        raise UserError(f"{path}: the tensors do not match their checksum, the file is damaged; copy it again.")
+    config, categories, provenance = _read_metadata(metadata, path)
+    classes = _num_classes(tensors)
+    if classes not in (None, len(categories)):
+        raise UserError(f"{path}: {CLASS_SCORES} has {classes} classes, but {len(categories)} categories are named.")
+    return WeightsFile({name: as_float32(t) for name, t in tensors.items()}, config, categories, provenance)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` beside `path`, force it onto the disk, and rename: a kill at any moment leaves no torn `path`.
+
+    Raises:
+        UserError: no room, no permission.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the file ({error.strerror or error}); the old one is intact.") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a rename inside `folder` onto the disk. Windows cannot open folders, and renames there need no help."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def as_float32(tensor: Tensor) -> Tensor:
+    """The tensor as the model keeps it: floating point in float32, counters as they are."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _num_classes(state_dict: Mapping[str, Tensor]) -> int | None:
+    return state_dict[CLASS_SCORES].shape[0] - 1 if CLASS_SCORES in state_dict else None
+
+
+def _stored(tensor: Tensor, dtype: StoredType) -> Tensor:
+    tensor = tensor.detach()
+    wanted = tensor.dtype
+    if tensor.is_floating_point():
+        wanted = torch.bfloat16 if dtype == "bfloat16" and tensor.dim() >= 2 else torch.float32
+    # A copy: safetensors refuses tensors that share memory or are not contiguous (channels-last).
+    return torch.empty(tensor.shape, dtype=wanted).copy_(tensor)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and contents; safetensors itself does not notice a flipped bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _read_metadata(metadata: Mapping[str, str], path: Path) -> tuple[Config, CategoryMap, dict[str, Any]]:
+    try:
+        config = json.loads(metadata["config"])
+        categories = CategoryMap.from_coco(json.loads(metadata["categories"]))
+        provenance = json.loads(metadata["provenance"])
+        if not isinstance(provenance, dict):
+            raise TypeError("provenance is not a mapping")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its config, categories or provenance cannot be read ({error!r}).") from None
+    return config_from_dict(config, str(path)), categories, provenance
