@@ -1,0 +1,167 @@
+"""The embedded set: the same pixels everywhere, honest boxes, and a folder that is never half made."""
+
+import hashlib
+import json
+import multiprocessing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.datasets.shapes import difficulty, ensure_shapes, files, outlines, scene
+from detector.datasets.shapes.draws import Draws
+from detector.errors import UserError
+
+SMALL = {"train": 4, "val": 2, "test": 1}
+# Of version 1. They change only together with difficulty.VERSION.
+PIXELS_SHA256 = "1818d2a98597a787e2f467f9a5bab48602540f79e6c6231a21691913452de88b"
+SMALL_JSON_SHA256 = "b12b94f2e16f315c2858c8184cecf073963edb75312d0e788d1cdf98d9524ad2"
+WHOLE_JSON_SHA256 = {
+    "train": "5d0549948ce940b3e3c86f0b870b4aabcf4abd699c7ff82a3dbd988e08083485",
+    "val": "e2c20b3bf90b570556701136d73be230c36a0e8fda07cb79f14d294902990cfa",
+    "test": "0a6ddf8b78aad9d4d8e36b5250e2b0fec86b7ce0ecb6c899e49f8d1afe692fdd",
+}
+
+
+@pytest.fixture
+def small_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difficulty, "SPLITS", SMALL)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def test_draws_repeat_by_key_and_differ_between_keys() -> None:
+    first, again, other = Draws(1, 2), Draws(1, 2), Draws(1, 3)
+    values = [first.integer(0, 10**9), first.uniform(0, 1), first.octets(3, 3).tolist()]
+    assert values == [again.integer(0, 10**9), again.uniform(0, 1), again.octets(3, 3).tolist()]
+    assert values[0] != other.integer(0, 10**9)
+    # The raw stream of PCG64 is NumPy's promise; these are its first values for this key.
+    assert [Draws(7).integer(0, 99) for _ in range(2)] == [Draws(7).integer(0, 99)] * 2
+    assert {Draws(i).integer(3, 5) for i in range(60)} == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "outside"),
+    [
+        ("disc", (0.7, 0.7), (0.75, 0.75)),
+        ("box", (0.79, -0.79), (0.81, 0.0)),
+        ("triangle", (0.0, -0.95), (0.3, -0.9)),
+        ("star", (0.0, 0.95), (0.0, -0.95)),  # a tip below, a notch above
+        ("ring", (0.8, 0.0), (0.0, 0.0)),
+        ("cross", (0.9, 0.3), (0.5, 0.5)),
+    ],
+)
+def test_outlines(name: str, inside: tuple[float, float], outside: tuple[float, float]) -> None:
+    outline = outlines.OUTLINES[name]
+    u, v = np.array([inside[0], outside[0]]), np.array([inside[1], outside[1]])
+    assert outline(u, v).tolist() == [True, False]
+
+
+def test_pixels_are_the_same_on_every_machine() -> None:
+    digest = hashlib.sha256()
+    for split, index in ((0, 0), (0, 1199), (1, 7), (2, 99)):
+        pixels, annotations = scene.render_scene(split, index)
+        digest.update(repr(pixels.shape).encode() + pixels.tobytes() + repr(annotations).encode())
+    assert digest.hexdigest() == PIXELS_SHA256
+
+
+def test_boxes_are_tight_around_what_can_be_seen() -> None:
+    """Recomputed independently: paint every kept shape's number on a map, back to front."""
+    for index in range(12):
+        draws = Draws(difficulty.SEED, 0, index)
+        size = draws.choice(difficulty.IMAGE_SIZES)
+        shapes, annotations = scene._keep_visible(scene._place_shapes(draws, size), size)
+        owner = np.full(size, -1)
+        for number, shape in reversed(list(enumerate(shapes))):
+            owner[shape.window][shape.coverage >= 0.5] = number
+        labelled = [number for number, shape in enumerate(shapes) if shape.labelled]
+        assert len(labelled) == len(annotations)
+        for number, annotation in zip(labelled, annotations, strict=True):
+            y, x = np.nonzero(owner == number)
+            assert annotation.box == (x.min(), y.min(), x.max() - x.min() + 1, y.max() - y.min() + 1)
+            assert annotation.area == len(x) >= difficulty.MIN_VISIBLE * shapes[number].whole
+            assert annotation.name == shapes[number].name
+
+
+def test_set_on_disk(small_set: None, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "shapes"
+    ensure_shapes(folder, progress=False)
+    image_ids: set[int] = set()
+    for split_number, (split, count) in enumerate(SMALL.items()):
+        coco = json.loads((folder / f"{split}.json").read_text())
+        assert {c["id"]: c["name"] for c in coco["categories"]} == difficulty.CATEGORIES
+        assert len(coco["images"]) == count
+        assert [a["id"] for a in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
+        assert not image_ids & {image["id"] for image in coco["images"]}
+        image_ids |= {image["id"] for image in coco["images"]}
+        for index, image in enumerate(coco["images"]):
+            pixels = read_rgb(folder / split / image["file_name"])
+            assert pixels.shape == (image["height"], image["width"], 3)
+            expected, annotations = scene.render_scene(split_number, index)
+            assert np.array_equal(pixels, expected)
+            of_image = [a for a in coco["annotations"] if a["image_id"] == image["id"]]
+            assert [(difficulty.CATEGORIES[a["category_id"]], tuple(a["bbox"]), a["area"]) for a in of_image] == [
+                (a.name, a.box, a.area) for a in annotations
+            ]
+    json_bytes = b"".join((folder / f"{split}.json").read_bytes() for split in SMALL)
+    assert hashlib.sha256(json_bytes).hexdigest() == SMALL_JSON_SHA256
+
+
+def test_whole_set_is_left_alone_and_broken_ones_are_made_again(small_set: None, tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    ensure_shapes(folder, progress=False)
+    picture = folder / "train" / "00000.png"
+    made = picture.stat().st_mtime_ns
+    ensure_shapes(folder, progress=False)
+    assert picture.stat().st_mtime_ns == made
+
+    picture.unlink()
+    ensure_shapes(folder, progress=False)
+    assert picture.is_file()
+
+    marker = folder / "version.json"
+    marker.write_text(json.dumps({"version": 0}))
+    (folder / "left_over").touch()
+    ensure_shapes(folder, progress=False)
+    assert json.loads(marker.read_text())["version"] == difficulty.VERSION
+    assert not (folder / "left_over").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".shapes.lock", "shapes"]
+
+
+def test_failure_leaves_nothing_behind(small_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, pixels: np.ndarray) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files, "_write_png", fail)
+    with pytest.raises(OSError, match="disk full"):
+        ensure_shapes(tmp_path / "shapes", progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == [".shapes.lock"]
+
+
+def test_other_peoples_files_are_not_removed(small_set: None, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="not the embedded set"):
+        ensure_shapes(tmp_path, progress=False)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def _ensure_small(folder: Path) -> int:
+    difficulty.SPLITS = SMALL
+    ensure_shapes(folder, progress=False)
+    return len(list((folder / "train").iterdir()))
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(_ensure_small, [tmp_path / "shapes"] * 2, chunksize=1) == [SMALL["train"]] * 2
+
+
+@pytest.mark.slow
+def test_whole_set(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    ensure_shapes(folder, progress=False)
+    found = {split: hashlib.sha256((folder / f"{split}.json").read_bytes()).hexdigest() for split in difficulty.SPLITS}
+    assert found == WHOLE_JSON_SHA256
