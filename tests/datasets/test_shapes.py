@@ -86,7 +86,8 @@ def test_boxes_are_tight_around_what_can_be_seen() -> None:
             assert annotation.name == shapes[number].name
 
 
-def test_set_on_disk(small_set: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_set")
+def test_set_on_disk(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "shapes"
     ensure_shapes(folder, progress=False)
     image_ids: set[int] = set()
@@ -110,7 +111,8 @@ def test_set_on_disk(small_set: None, tmp_path: Path) -> None:
     assert hashlib.sha256(json_bytes).hexdigest() == SMALL_JSON_SHA256
 
 
-def test_whole_set_is_left_alone_and_broken_ones_are_made_again(small_set: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_set")
+def test_whole_set_is_left_alone_and_broken_ones_are_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "shapes"
     ensure_shapes(folder, progress=False)
     picture = folder / "train" / "00000.png"
@@ -131,8 +133,9 @@ def test_whole_set_is_left_alone_and_broken_ones_are_made_again(small_set: None,
     assert sorted(p.name for p in tmp_path.iterdir()) == [".shapes.lock", "shapes"]
 
 
-def test_failure_leaves_nothing_behind(small_set: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, pixels: np.ndarray) -> None:
+@pytest.mark.usefixtures("small_set")
+def test_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(files, "_write_png", fail)
@@ -141,7 +144,8 @@ def test_failure_leaves_nothing_behind(small_set: None, tmp_path: Path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == [".shapes.lock"]
 
 
-def test_other_peoples_files_are_not_removed(small_set: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_set")
+def test_other_peoples_files_are_not_removed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="not the embedded set"):
         ensure_shapes(tmp_path, progress=False)

@@ -35,11 +35,11 @@ _HOME_COLORS = {  # positions in the palette
 }
 
 
-def _shaded(u: np.ndarray, v: np.ndarray, cycles: float) -> np.ndarray:  # noqa: ARG001
+def _shaded(_u: np.ndarray, v: np.ndarray, _cycles: float) -> np.ndarray:
     return np.clip(0.5 + 0.5 * v, 0.0, 1.0)
 
 
-def _striped(u: np.ndarray, v: np.ndarray, cycles: float) -> np.ndarray:  # noqa: ARG001
+def _striped(_u: np.ndarray, v: np.ndarray, cycles: float) -> np.ndarray:
     return np.floor(v * cycles) % 2
 
 
@@ -57,7 +57,7 @@ def _concentric(u: np.ndarray, v: np.ndarray, cycles: float) -> np.ndarray:
     return np.floor((u * u + v * v) * cycles) % 2
 
 
-def _plain(u: np.ndarray, v: np.ndarray, cycles: float) -> np.ndarray:  # noqa: ARG001
+def _plain(u: np.ndarray, _v: np.ndarray, _cycles: float) -> np.ndarray:
     return np.zeros_like(u)
 
 
