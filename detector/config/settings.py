@@ -28,9 +28,11 @@ class BackboneConfig:
     stem_channels: int = 64
     width: int = 64  # channels of the first 3×3 convolution of conv2_x; doubles with every stage
     norm: Literal["frozen_batch", "batch", "group"] = "frozen_batch"
+    conv5_norm: Literal["frozen_batch", "batch", "group"] | None = None  # of conv5_x; null: as `norm`
     stride_in_1x1: bool = True  # MSRA and detectron2 put a bottleneck's stride in the 1×1, torchvision in the 3×3
     freeze_stages: int = 2  # 0: train everything; 1: freeze conv1; 2: conv1 and conv2_x; … 4: conv1 … conv4_x
     weights: str | None = None  # ImageNet weights to start from: a path or a published name
+    weights_channels: Literal["rgb", "bgr"] = "rgb"  # of the file's conv1, where its format does not say (Caffe: bgr)
 
     def __post_init__(self) -> None:
         _check(

@@ -1,5 +1,7 @@
 """The only place that turns settings into constructor arguments."""
 
+import dataclasses
+
 from detector.config import Config, ModelConfig, RPNConfig
 from detector.errors import UserError
 from detector.model.anchors import AnchorGenerator
@@ -31,6 +33,7 @@ def build_model(config: Config) -> FasterRCNN:
         offset=model.rpn.anchor_offset,
         rounding=model.rpn.anchor_rounding,
     )
+    conv5_shape = dataclasses.replace(shape, norm=model.backbone.conv5_norm or shape.norm)
     return FasterRCNN(
         backbone=backbone,
         anchors=anchors,
@@ -42,7 +45,7 @@ def build_model(config: Config) -> FasterRCNN:
             sampling_ratio=model.roi.sampling_ratio,
             aligned=model.roi.aligned,
         ),
-        roi_head=RoIHead(shape.make_stage(5), shape.stage_channels(5), model.num_classes),
+        roi_head=RoIHead(conv5_shape.make_stage(5), shape.stage_channels(5), model.num_classes),
         proposal_settings=proposal_settings(model.rpn, training=False),
         detection_settings=DetectionSettings(
             score_threshold=model.detection.score_threshold,
