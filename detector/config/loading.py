@@ -1,6 +1,7 @@
 """Read, override and write configs: YAML with one level of `base:`, `key.path=value` words, unknown keys refused."""
 
 import dataclasses
+import datetime
 import difflib
 import types
 import typing
@@ -47,17 +48,15 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"{word!r} (command line): overrides are written key.path=value.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
         nested: dict[str, Any] = {}
-        _set(nested, key, value if text else None)
+        _set(nested, key, _read_word(key, text))
         _resolve_paths(nested, Path.cwd())
         _merge(flat_overrides, nested)
     config = _build(Config, values, prefix="", source=str(path))
     if flat_overrides:
-        _build(Config, flat_overrides, prefix="", source="command line")
+        # Keys and types first, on their own, so that the message blames the command line and not the file. Ranges can
+        # only be judged together with the file's values.
+        _checked(Config, flat_overrides, prefix="", source="command line")
         _merge(values, flat_overrides)
         config = _build(Config, values, prefix="", source="command line")
     return config
@@ -156,6 +155,20 @@ def _looks_like_path(text: str) -> bool:
     return "/" in text or "\\" in text or text.endswith((".pth", ".pkl", ".safetensors", ".pt"))
 
 
+def _read_word(key: str, text: str) -> Any:
+    """The value of an override: YAML, but a bare `no` or `2017` stays text where the setting wants text."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    hint: Any = Config
+    for part in key.split("."):
+        hint = typing.get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+    choices = typing.get_args(hint) or (hint,)
+    wants_text = any(c is str or isinstance(c, str) or typing.get_origin(c) is Literal for c in choices)
+    return text if wants_text and isinstance(value, (bool, int, float, datetime.date)) else value
+
+
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
@@ -173,22 +186,33 @@ def _merge(into: dict[str, Any], values: Mapping[Any, Any]) -> None:
 
 def _build(cls: type[Any], values: Any, prefix: str, source: str) -> Any:
     """Construct dataclass `cls` from a mapping, converting each value by its field's type."""
+    return _construct(cls, _checked(cls, values, prefix, source), source)
+
+
+def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str, Any]:
+    """The values by field, each known and of its field's type; settings within settings stay a mapping."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{source}: {prefix.rstrip('.') or 'the config'} must be a mapping of settings.")
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
-    converted: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
             hint = f" Did you mean {prefix}{near[0]}?" if near else f" There are: {', '.join(names)}."
             raise ConfigError(f"{source}: unknown setting {prefix}{key}.{hint}")
         if dataclasses.is_dataclass(hints[key]):
-            converted[key] = _build(hints[key], value, f"{prefix}{key}.", source)
+            checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
         else:
-            converted[key] = _convert(value, hints[key], f"{prefix}{key}", source)
+            checked[key] = _convert(value, hints[key], f"{prefix}{key}", source)
+    return checked
+
+
+def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    nested = {k: _construct(hints[k], v, source) for k, v in checked.items() if dataclasses.is_dataclass(hints[k])}
     try:
-        return cls(**converted)
+        return cls(**{**checked, **nested})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
 
@@ -197,7 +221,7 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
     """Convert a YAML value to a field's type: bool, int, float, str, Literal, tuple or an optional of these."""
 
     def refuse(expected: str) -> ConfigError:
-        return ConfigError(f"{key}={value} ({source}): expected {expected}.")
+        return ConfigError(f"{key}={value} ({source}): expected {expected}{'' if expected.endswith('?') else '.'}")
 
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
@@ -209,9 +233,8 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
         # YAML reads bare `no` and `off` as False; no choice is spelled so, and the text is compared as written.
         if value in args:
             return value
-        near = difflib.get_close_matches(str(value), [str(a) for a in args], n=1)
-        hint_text = f" Did you mean {near[0]}?" if near else ""
-        raise refuse("one of " + ", ".join(str(a) for a in args) + "." + hint_text.rstrip("."))
+        near = difflib.get_close_matches(str(value), args, n=1)
+        raise refuse("one of " + ", ".join(args) + (f"; did you mean {near[0]}?" if near else ""))
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise refuse("a list")
@@ -224,17 +247,17 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
             return value
         raise refuse("true or false")
     if hint is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-        raise refuse("a whole number")
+        refusal = refuse("a whole number")
+        number = value if isinstance(value, int) else _to_float(value, refusal)  # through a float: 9e4 is whole too
+        if isinstance(value, bool) or number != int(number):
+            raise refusal
+        return int(number)
     if hint is float:
         return _to_float(value, refuse("a number"))
     if hint is str:
         if isinstance(value, str):
             return value
-        raise refuse("text")
+        raise refuse("text; put it in quotes")
     raise AssertionError(f"no conversion for {hint} of {key}")
 
 

@@ -53,13 +53,7 @@ class BackboneConfig:
 class RPNConfig:
     """Region proposal network (Faster R-CNN §3.1)."""
 
-    anchor_sizes: tuple[float, ...] = (
-        32.0,
-        64.0,
-        128.0,
-        256.0,
-        512.0,
-    )  # square roots of the areas, in pixels
+    anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)  # square roots of the areas, in pixels
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     anchor_offset: float = 0.0  # centre of the first anchor, in strides; 0.5 puts it on the cell's middle
     anchor_rounding: bool = False  # torchvision and py-faster-rcnn round base anchors to whole pixels
@@ -92,13 +86,14 @@ class RPNConfig:
         )
         _check(0 < self.positive_fraction <= 1, "model.rpn.positive_fraction must lie in (0, 1].")
         _check(self.batch_size_per_image > 0, "model.rpn.batch_size_per_image must be positive.")
-        for name in (
-            "pre_nms_top_n_train",
-            "pre_nms_top_n_test",
-            "post_nms_top_n_train",
-            "post_nms_top_n_test",
-        ):
+        for name in ("pre_nms_top_n_train", "pre_nms_top_n_test", "post_nms_top_n_train", "post_nms_top_n_test"):
             _check(getattr(self, name) > 0, f"model.rpn.{name} must be positive.")
+        _check(self.channels is None or self.channels > 0, "model.rpn.channels must be positive or null.")
+        _check(0 <= self.nms_threshold <= 1, "model.rpn.nms_threshold must lie in [0, 1].")
+        _check(
+            self.smooth_l1_beta >= 0 and self.min_size >= 0,
+            "model.rpn.smooth_l1_beta and min_size must be 0 or positive.",
+        )
         _check(min(self.delta_weights) > 0, "model.rpn.delta_weights must be positive.")
 
 
@@ -122,6 +117,8 @@ class RoIConfig:
         _check(0 < self.positive_iou <= 1, "model.roi.positive_iou must lie in (0, 1].")
         _check(self.batch_size_per_image > 0, "model.roi.batch_size_per_image must be positive.")
         _check(min(self.delta_weights) > 0, "model.roi.delta_weights must be positive.")
+        _check(self.sampling_ratio >= 0, "model.roi.sampling_ratio must be 0 (adaptive) or positive.")
+        _check(self.smooth_l1_beta >= 0, "model.roi.smooth_l1_beta must be 0 (plain L1) or positive.")
 
 
 @dataclass(frozen=True)
@@ -137,6 +134,7 @@ class DetectionConfig:
         _check(0 <= self.score_threshold <= 1, "model.detection.score_threshold must lie in [0, 1].")
         _check(0 <= self.nms_threshold <= 1, "model.detection.nms_threshold must lie in [0, 1].")
         _check(self.max_per_image > 0, "model.detection.max_per_image must be positive.")
+        _check(self.min_size >= 0, "model.detection.min_size must be 0 or positive.")
 
 
 @dataclass(frozen=True)
@@ -159,19 +157,8 @@ class InputConfig:
     """How a picture becomes network input. Pixels are RGB, 0 to 255, throughout."""
 
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    pixel_std: tuple[float, float, float] = (
-        1.0,
-        1.0,
-        1.0,
-    )  # torchvision's weights want (58.395, 57.12, 57.375)
-    min_size_train: tuple[int, ...] = (
-        640,
-        672,
-        704,
-        736,
-        768,
-        800,
-    )  # shortest edge, one chosen at random per image
+    pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)  # torchvision's weights want (58.395, 57.12, 57.375)
+    min_size_train: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shortest edge, chosen at random per image
     max_size_train: int = 1333
     min_size_test: int = 800  # 0 leaves pictures at their own size
     max_size_test: int = 1333
@@ -268,6 +255,18 @@ class TrainConfig:
         _check(self.batch_size > 0, "train.batch_size must be positive.")
         _check(self.accumulate > 0, "train.accumulate must be positive.")
         _check(self.learning_rate > 0, "train.learning_rate must be positive.")
+        _check(
+            self.reference_batch_size is None or self.reference_batch_size > 0,
+            "train.reference_batch_size must be positive, or null to leave the learning rate as it is.",
+        )
+        _check(0 <= self.momentum < 1, "train.momentum must lie in [0, 1).")
+        _check(
+            self.weight_decay >= 0 and self.norm_weight_decay >= 0,
+            "train.weight_decay and norm_weight_decay must be 0 or positive.",
+        )
+        _check(self.gamma > 0, "train.gamma must be positive.")
+        _check(0 <= self.warmup_factor <= 1, "train.warmup_factor must lie in [0, 1].")
+        _check(self.patience is None or self.patience > 0, "train.patience must be positive or null.")
         _check(list(self.milestones) == sorted(self.milestones), "train.milestones must ascend.")
         _check(self.ema_decay is None or 0 < self.ema_decay < 1, "train.ema_decay must lie in (0, 1) or be null.")
         _check(

@@ -38,4 +38,4 @@ class RoIHead(nn.Module):
         """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
         logits = self.cls_score(vectors).float()
         deltas = self.bbox_pred(vectors).float()
-        return logits, deltas.view(deltas.shape[0], -1, 4)
+        return logits, deltas.unflatten(1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
