@@ -1,5 +1,6 @@
 """How the command-line tools end: exit codes, and one sentence instead of a traceback for what a user must mend."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -17,6 +18,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """
     try:
         code = main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -24,7 +26,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output (head, less) has left; there is nobody to tell.
-        sys.stderr.close()
+        # The reader of our output (head, less) has left, and nobody is to be told; what is still buffered goes nowhere,
+        # else the interpreter would fail on it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code or 0)
