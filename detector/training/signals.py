@@ -1,0 +1,69 @@
+"""Being asked to stop: SIGTERM and SIGUSR1 from schedulers, SIGINT from Ctrl-C."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+
+
+class StopSignals:
+    """While active, the first signal is noted in `received` and a second one ends the process at once.
+
+    The training loop looks at `received` between steps, saves, and leaves. After the first signal the handlers are the
+    system's own, so the second needs no Python code to run and works in the middle of a long computation too. Worker
+    processes forked meanwhile inherit the handlers, so that a Ctrl-C, which reaches them as well, does not take the
+    data loader away from under the step that is to be finished.
+
+    Must be used in the main thread; the former handlers are restored at the end.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0  # the signal's number; 0: none so far
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in HANDLED:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.received = number
+        for handled in HANDLED:
+            signal.signal(handled, signal.SIG_DFL)
+
+
+def exit_code(number: int) -> int:
+    """What a shell reports for a process that a signal ended: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1.
+
+    A run that was asked to stop is not a finished one, so schedulers must not see 0.
+    """
+    return 128 + number
+
+
+def signal_name(number: int) -> str:
+    """SIGTERM rather than 15."""
+    return signal.Signals(number).name
+
+
+def outlive_signals(grace_seconds: int = 30) -> None:
+    """For a data loading worker: stay a while after SIGTERM, which schedulers send to all processes of a job at once.
+
+    The main process needs the worker until the step is done, and ends it then. A worker that is left over nevertheless
+    goes when the time is up.
+    """
+    if not hasattr(signal, "SIGALRM"):
+        return
+
+    def linger(_number: int, _frame: FrameType | None) -> None:
+        signal.alarm(grace_seconds)
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, linger)
+    for number in HANDLED:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
