@@ -1,0 +1,255 @@
+"""Training state on disk: a checkpoint that can be seen is complete, and what is not complete is never chosen.
+
+A checkpoint is a folder `iteration_0000500` of safetensors and JSON, so reading it runs no code of its maker:
+
+    model.safetensors      the weights, with config and categories: `detector.load` takes it too
+    averaged.safetensors   the moving average of the weights, where there is one
+    momentum.safetensors   the optimizer's buffers by parameter name
+    progress.json          where the run stands, and the states of the random generators
+    manifest.json          SHA-256 of every other file, written last
+
+It is written under another name, forced onto the disk and renamed. The position in the data order and the learning rate
+are functions of the iteration, so they are not stored.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from detector.categories import CategoryMap
+from detector.config import Config
+from detector.errors import UserError
+from detector.weights.files import read_weights, save_weights, sync_folder
+
+FORMAT_VERSION = 1
+MODEL, AVERAGED, MOMENTUM = "model.safetensors", "averaged.safetensors", "momentum.safetensors"
+PROGRESS, MANIFEST = "progress.json", "manifest.json"
+
+
+class CheckpointError(UserError):
+    """A checkpoint could not be written, or is not whole."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands, in plain numbers."""
+
+    iteration: int = 0  # finished optimizer steps, skipped ones included
+    images: int = 0  # pictures trained on
+    seconds: float = 0.0  # spent on it, over all starts
+    evaluated_iteration: int = 0  # of the newest evaluation
+    best_iteration: int = 0  # of the best evaluation; 0: none yet
+    best_ap: float | None = None
+    evaluations_without_gain: int = 0
+    skipped_steps: int = 0  # non-finite ones, in all
+    skipped_in_a_row: int = 0
+    averaged_updates: int = 0
+
+
+@dataclass
+class TrainingState:
+    """Everything that a resumed run needs. Tensors are named as in the model's state dict."""
+
+    config: Config
+    categories: CategoryMap
+    world_size: int
+    progress: Progress
+    model: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None = None
+    momentum: dict[str, Tensor] = field(default_factory=dict)
+    random: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, state: TrainingState) -> Path:
+    """Write the state as `folder/iteration_NNNNNNN`; one that is there already and whole is kept as it is.
+
+    Raises:
+        CheckpointError: it could not be written; nothing that was there before is changed.
+    """
+    final = folder / checkpoint_name(state.progress.iteration)
+    if final.exists() and is_whole(final):
+        return final
+    partial = folder / f".{final.name}.{os.getpid()}.partial"
+    try:
+        try:
+            shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had our number
+            partial.mkdir(parents=True)
+            _write_files(partial, state)
+            if final.exists():
+                _remove(final)
+            os.rename(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        sync_folder(folder)
+    except OSError as error:
+        raise CheckpointError(f"{final}: cannot write the checkpoint ({error.strerror or error}).") from None
+    except UserError as error:
+        raise CheckpointError(f"{final}: cannot write the checkpoint ({error})") from None
+    return final
+
+
+def load_checkpoint(path: Path) -> TrainingState:
+    """Read a checkpoint's folder after comparing every file with the manifest.
+
+    Raises:
+        CheckpointError: it is not whole.
+        UserError: it is whole, but of another version of this program.
+    """
+    problem = find_damage(path)
+    if problem:
+        raise CheckpointError(f"{path}: {problem}.")
+    weights = read_weights(path / MODEL)
+    try:
+        stored = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+        if stored["format"] != FORMAT_VERSION:
+            raise UserError(
+                f"{path}: format {stored['format']} of our checkpoints is unknown here (this version reads "
+                f"{FORMAT_VERSION}); use the version that wrote it."
+            )
+        return TrainingState(
+            config=weights.config,
+            categories=weights.categories,
+            world_size=int(stored["world_size"]),
+            progress=_read_progress(stored["progress"]),
+            model=weights.state_dict,
+            averaged=read_weights(path / AVERAGED).state_dict if (path / AVERAGED).is_file() else None,
+            momentum=load((path / MOMENTUM).read_bytes()),
+            random=dict(stored["random"]),
+        )
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error!r}).") from None
+
+
+def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
+    """The newest checkpoint that is whole, or None. Every damaged one on the way is reported and set aside.
+
+    Setting aside renames it to `damaged_iteration_NNNNNNN`, so that it neither counts among the kept ones nor stands in
+    the way when the run comes to that iteration again.
+    """
+    for path in list_checkpoints(folder):
+        try:
+            return path, load_checkpoint(path)
+        except CheckpointError as error:
+            warn(f"{error} It is left out, and the one before it taken.")
+            _set_aside(path, warn)
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Folders with a checkpoint's name, newest first. They are not opened."""
+    found = [p for p in folder.glob("iteration_*") if p.name.removeprefix("iteration_").isdecimal() and p.is_dir()]
+    return sorted(found, key=lambda p: int(p.name.removeprefix("iteration_")), reverse=True)
+
+
+def checkpoint_name(iteration: int) -> str:
+    """The folder's name."""
+    return f"iteration_{iteration:07d}"
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what killed processes left half-written.
+
+    Raises:
+        CheckpointError: one could not be deleted.
+    """
+    assert keep >= 1
+    try:
+        for path in list_checkpoints(folder)[keep:]:
+            _remove(path)
+        for path in folder.glob(".iteration_*"):
+            shutil.rmtree(path)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot delete an old checkpoint ({error.strerror or error}).") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every file is there and has the content it was written with."""
+    return find_damage(path) is None
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, in words; None for a whole one."""
+    try:
+        sums = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+        if not {MODEL, MOMENTUM, PROGRESS} <= sums.keys():
+            return "its manifest lacks files that belong to a checkpoint"
+        for name, expected in sums.items():
+            if _sha256(path / Path(name).name) != expected:
+                return f"{name} does not match its checksum"
+    except OSError as error:
+        return f"{Path(error.filename or MANIFEST).name} is missing or cannot be read"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return "its manifest cannot be read"
+    return None
+
+
+def first_non_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of a tensor with NaN or infinity in it, if there is one."""
+    return next((n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
+
+
+def _write_files(partial: Path, state: TrainingState) -> None:
+    provenance = {"iteration": state.progress.iteration}
+    save_weights(partial / MODEL, state.model, state.config, state.categories, provenance)
+    if state.averaged is not None:
+        save_weights(partial / AVERAGED, state.averaged, state.config, state.categories, provenance)
+    momentum = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in state.momentum.items()}
+    _write(partial / MOMENTUM, save(momentum))
+    progress = {
+        "format": FORMAT_VERSION,
+        "world_size": state.world_size,
+        "progress": asdict(state.progress),
+        "random": state.random,
+    }
+    _write(partial / PROGRESS, json.dumps(progress, allow_nan=False).encode())
+    sums = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
+    _write(partial / MANIFEST, json.dumps({"sha256": sums}, indent=1).encode())
+    sync_folder(partial)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Delete a checkpoint so that a kill in between leaves no part of it under its name."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.deleted")
+    os.rename(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def _set_aside(path: Path, warn: Callable[[str], None]) -> None:
+    aside = path.with_name(f"damaged_{path.name}")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(path, aside)
+    except OSError as error:
+        warn(f"{path}: cannot rename the damaged checkpoint ({error.strerror or error}).")
+
+
+def _read_progress(stored: dict[str, Any]) -> Progress:
+    """Progress with every number of the type it was written with."""
+    for f in fields(Progress):
+        value = stored[f.name]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (isinstance(value, int) and number if f.type is int else number or value is None):
+            raise TypeError(f"{f.name} is {value!r}")
+    return Progress(**stored)
