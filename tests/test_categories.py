@@ -1,0 +1,53 @@
+import pytest
+
+from detector.categories import Category, CategoryMap
+from detector.errors import UserError
+
+# As in COCO: ids with gaps, and not in order.
+COCO = [
+    {"id": 90, "name": "toothbrush", "supercategory": "indoor"},
+    {"id": 3, "name": "car"},
+    {"id": 17, "name": "cat"},
+]
+
+
+def test_labels_follow_ascending_ids_and_start_at_one() -> None:
+    categories = CategoryMap.from_coco(COCO)
+    assert [categories.label_of(i) for i in (3, 17, 90)] == [1, 2, 3]
+    assert categories.names == ["car", "cat", "toothbrush"]
+    assert len(categories) == 3
+
+
+def test_no_category_has_the_label_of_the_background() -> None:
+    categories = CategoryMap.from_coco(COCO)
+    for outside in (0, -1, 4):
+        with pytest.raises(IndexError, match=rf"label {outside} is not in 1\.\.3"):
+            categories.name_of(outside)
+
+
+def test_ids_labels_and_names_go_both_ways() -> None:
+    categories = CategoryMap.from_coco(COCO)
+    for category in categories.categories:
+        label = categories.label_of(category.id)
+        assert categories.id_of(label) == category.id
+        assert categories.name_of(label) == category.name == categories.names[label - 1]
+
+
+def test_to_coco_and_back() -> None:
+    categories = CategoryMap.from_coco(COCO)
+    assert CategoryMap.from_coco(categories.to_coco()) == categories
+
+
+def test_from_names_numbers_from_one() -> None:
+    assert CategoryMap.from_names(["a", "b"]).categories == (Category(1, "a"), Category(2, "b"))
+    assert len(CategoryMap.from_names([])) == 0
+
+
+def test_an_unknown_id_is_named_with_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"category id 4 is not among \[3, 17, 90\]"):
+        CategoryMap.from_coco(COCO).label_of(4)
+
+
+def test_an_id_given_twice_is_named() -> None:
+    with pytest.raises(UserError, match=r"category ids are not unique: \[3\]"):
+        CategoryMap.from_coco([{"id": 3, "name": "car"}, {"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}])

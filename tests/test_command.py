@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from detector.command import run
+from detector.errors import UserError
+
+
+def raising(error: BaseException) -> Callable[[], int | None]:
+    def main() -> int | None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_the_exit_code_is_what_main_returns(returned: int | None, code: int) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(lambda: returned)
+    assert exit_.value.code == code
+
+
+def test_what_a_user_must_mend_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(raising(UserError("photo.jpg does not exist; check the path.")))
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.err == "error: photo.jpg does not exist; check the path.\n"
+    assert captured.out == ""
+
+
+def test_an_interrupt_is_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(raising(KeyboardInterrupt()))
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours")])
+def test_our_own_failures_keep_their_traceback(error: Exception) -> None:
+    with pytest.raises(type(error), match="ours"):
+        run(raising(error))
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    # The child starts to write only when the other end of its pipe is closed, and its buffer is flushed at its end.
+    code = "import sys; from detector.command import run; run(lambda: (sys.stdin.read(), print('x'))[1])"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        child.stdin.close()
+        assert child.stderr.read() == b""
+        assert child.wait(timeout=60) == 0
