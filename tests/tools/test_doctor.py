@@ -1,0 +1,81 @@
+"""The check of an installation: what it prints when all is well, and the sentence for each fault."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import pytest
+import torch
+import torchvision
+
+
+@pytest.fixture
+def doctor(project_root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("doctor", project_root / "tools/doctor.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pretend_versions(doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> None:
+    monkeypatch.setattr(doctor, "installed_version", versions.get)
+
+
+def test_a_sound_installation(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_versions(doctor, monkeypatch, {"opencv-python": "5.0.0.93", "opencv-python-headless": "5.0.0.93"})
+    assert doctor.main(["--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "right on cpu" in printed
+    assert "two distributions of one version" in printed
+    assert "all is well" in printed
+
+
+def test_two_versions_of_cv2(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_versions(doctor, monkeypatch, {"opencv-python": "4.10.0.84", "opencv-python-headless": "4.9.0.80"})
+    assert doctor.main(["--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "opencv-python 4.10.0.84 and opencv-python-headless 4.9.0.80 share the folder cv2" in error
+    assert "--no-deps opencv-python-headless==4.10.0.84" in error
+
+
+def test_half_of_cv2_uninstalled(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend_versions(doctor, monkeypatch, {"opencv-python": "5.0.0.93"})
+    monkeypatch.delattr(cv2, "__version__")
+    assert doctor.main(["--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "OpenCV cannot be used" in error
+    assert "pip install --force-reinstall --no-deps opencv-python-headless==5.0.0.93" in error
+
+
+@pytest.mark.parametrize("operator", ["nms", "roi_align"])
+def test_a_wrong_operator(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], operator: str
+) -> None:
+    monkeypatch.setattr(torchvision.ops, operator, lambda *_args, **_kwargs: torch.tensor([0.0]))
+    assert doctor.main(["--device", "cpu"]) == 2
+    assert "install torch and torchvision from one index" in capsys.readouterr().err
+
+
+def test_a_missing_operator(
+    doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise RuntimeError("operator torchvision::nms\n does not exist")
+
+    monkeypatch.setattr(torchvision.ops, "nms", refuse)
+    assert doctor.main(["--device", "cpu"]) == 2
+    assert "error: operators: RuntimeError: operator torchvision::nms does not exist" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there(doctor: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.main(["--device", "cuda:99"]) == 2
+    assert "'cuda:99' is not available" in capsys.readouterr().err
