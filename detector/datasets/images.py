@@ -1,0 +1,186 @@
+"""Pictures from files or bytes to upright RGB, and their sizes from the header alone."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from detector.errors import UserError
+from detector.structures import Size
+
+# A picture of this many pixels takes 0.27 GB decoded. It is Pillow's own limit, a quarter of a gigabyte of RGB.
+MAX_PIXELS = 89_478_485
+
+# Only raster formats with a decoder inside Pillow; EPS, for one, would start an external interpreter.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+
+# EXIF orientations whose upright picture has width and height exchanged.
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+class ImageError(UserError):
+    """A picture is missing, too large, or cannot be decoded. The message names the file and the remedy."""
+
+
+def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a picture and turn it upright.
+
+    Pixels equal Pillow's `exif_transpose` followed by `convert("RGB")`: gray becomes three equal channels, palettes are
+    expanded, alpha is dropped without blending (the lineage of the published weights). The first frame is taken of an
+    animation. Gray of 16 bits is the exception: where Pillow would saturate all but the darkest 256 levels, it is
+    shifted down from the smallest of 8, 10, 12, 14 and 16 bits that hold its largest value, since cameras and
+    microscopes store 10 to 14 bits that way. Illegal orientations and malformed EXIF count as upright.
+
+    Args:
+        source: a path, or the bytes of a file; the format is told by the content, not by the name.
+        max_pixels: larger pictures are refused from their header, before anything is decoded.
+
+    Returns:
+        [H, W, 3] uint8 RGB, the original image, contiguous.
+
+    Raises:
+        ImageError: the file is missing, no picture, truncated, or larger than `max_pixels`.
+    """
+    name, data = _name(source), _read_bytes(source)
+    with _opened(io.BytesIO(data), name, max_pixels) as image:
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            # The same libjpeg and the same pixels as Pillow's, in half the time. It returns None where Pillow can say
+            # what is wrong, so that path reports the error.
+            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if pixels is not None:
+                return _upright(pixels, _orientation(image, has_late_metadata=False))
+        return from_pil(image, name)
+
+
+def from_pil(image: Image.Image, name: str = "the given picture") -> np.ndarray:
+    """An opened Pillow image as `read_image` returns it: upright [H, W, 3] uint8 RGB.
+
+    Raises:
+        ImageError: pixels are floating-point numbers, or there are none. What Pillow raises while decoding passes.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if 0 in upright.size:
+        raise ImageError(f"{name}: has no pixels. Replace or remove the picture.")
+    if upright.mode == "F":
+        raise ImageError(f"{name}: a picture of floating-point numbers has no set range. Convert it to 8 bits.")
+    if upright.mode.startswith("I"):  # I;16, I;16B, I;16L, or I, where older Pillow keeps 16 bits in 32
+        values = np.asarray(upright).astype(np.int64).clip(0, 65535)
+        used_bits = int(values.max()).bit_length()
+        stored_bits = min(bits for bits in (8, 10, 12, 14, 16) if bits >= used_bits)
+        upright = Image.fromarray((values >> (stored_bits - 8)).astype(np.uint8))
+    return np.array(upright.convert("RGB"))
+
+
+def image_size(source: str | Path | bytes) -> Size:
+    """(height, width) of the upright picture, from the header alone.
+
+    Raises:
+        ImageError: the file is missing or no picture; broken pixel data is not noticed.
+    """
+    name = _name(source)
+    with _stream(source) as stream, _opened(stream, name, max_pixels=None) as image:
+        width, height = image.size
+        if image.format == "TIFF":  # whose sides Pillow exchanges itself on opening
+            return height, width
+        late = image.format == "PNG" and _has_late_metadata(stream)
+        return (width, height) if _orientation(image, late) in _SIDEWAYS else (height, width)
+
+
+def _name(source: str | Path | bytes) -> str:
+    return "the given bytes" if isinstance(source, bytes) else str(source)
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ImageError(f"{name}: cannot read the picture ({reason}). Check the path and the images folder.")
+
+
+def _stream(source: str | Path | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        return Path(source).open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise _unreadable(_name(source), error) from None
+
+
+def _read_bytes(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        with _stream(source) as stream:
+            return stream.read()
+    except OSError as error:
+        raise _unreadable(_name(source), error) from None
+
+
+@contextmanager
+def _opened(stream: BinaryIO, name: str, max_pixels: int | None) -> Iterator[Image.Image]:
+    """A Pillow image whose header was read and whose size is allowed; whatever decoding raises becomes ImageError."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of malformed EXIF and of sizes near its limit; the first is harmless, the second judged here.
+            warnings.simplefilter("ignore")
+            Image.init()  # fills Image.OPEN; AVIF, for one, is missing from some builds
+            with Image.open(stream, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+                width, height = image.size
+                if max_pixels is not None and width * height > max_pixels:
+                    raise ImageError(
+                        f"{name}: {width}x{height} pixels are more than the {max_pixels} allowed."
+                        " Shrink or tile the picture, or raise max_pixels."
+                    )
+                yield image
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(
+            f"{name}: more than {2 * MAX_PIXELS} pixels, which are not decoded. Shrink or tile the picture."
+        ) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not a picture of a known format. Replace or remove it.") from None
+    except Exception as error:  # Pillow's parsers raise whatever a broken file provokes: OSError, SyntaxError, KeyError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: cannot be decoded ({reason}). Replace or remove the picture.") from error
+
+
+def _orientation(image: Image.Image, has_late_metadata: bool) -> int:
+    """EXIF orientation 1..8; what is malformed or not legal counts as 1."""
+    try:
+        # PngImageFile.getexif decodes the whole picture in search of metadata behind it.
+        exif = image.getexif() if has_late_metadata else Image.Image.getexif(image)
+        value = exif.get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a malformed block raises many things, and the pixels are still good
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _has_late_metadata(stream: BinaryIO) -> bool:
+    """Whether a PNG file has EXIF or text chunks after its pixel data. The stream's position is kept."""
+    position = stream.tell()
+    stream.seek(8)
+    seen_pixels, found = False, False
+    while not found and len(header := stream.read(8)) == 8:
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        found = seen_pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        seen_pixels = seen_pixels or kind == b"IDAT"
+        stream.seek(length + 4, io.SEEK_CUR)
+    stream.seek(position)
+    return found
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation of [H, W, 3] pixels; 5..8 exchange height and width."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
