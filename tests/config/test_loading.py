@@ -21,7 +21,6 @@ from detector.config import (
     save_config,
 )
 
-
 WriteConfig = Callable[..., Path]
 
 
