@@ -1,3 +1,48 @@
-"""Faster R-CNN with a ResNet-C4 backbone."""
+"""Faster R-CNN with a ResNet-C4 backbone.
+
+    import detector
+
+    model = detector.load("model_final.safetensors")  # or a published name such as "R101-C4-3x"
+    found = model.predict("photo.jpg", score_threshold=0.5)
+    print(found.names, found.scores, found.boxes)
+
+The public names are imported when they are first used, so `import detector` itself costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detector.config import Config as Config
+    from detector.config import load_config as load_config
+    from detector.errors import UserError as UserError
+    from detector.found import Found as Found
+    from detector.model.build import build_model as build_model
+    from detector.predictor import Predictor as Predictor
+    from detector.predictor import load as load
+    from detector.structures import Detections as Detections
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "detector.config",
+    "Detections": "detector.structures",
+    "Found": "detector.found",
+    "Predictor": "detector.predictor",
+    "UserError": "detector.errors",
+    "build_model": "detector.model.build",
+    "load": "detector.predictor",
+    "load_config": "detector.config",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
