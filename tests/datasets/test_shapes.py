@@ -158,6 +158,7 @@ def _ensure_small(folder: Path) -> int:
     return len(list((folder / "train").iterdir()))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert pool.map(_ensure_small, [tmp_path / "shapes"] * 2, chunksize=1) == [SMALL["train"]] * 2

@@ -1,0 +1,77 @@
+"""Run a model over a dataset, and bring the detections of several processes together."""
+
+from collections.abc import Iterable, Sized
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from tqdm import tqdm
+
+from detector.categories import CategoryMap
+from detector.found import Found
+from detector.model.postprocess import to_original_frame
+from detector.structures import ImageBatch
+
+
+def detect_dataset(
+    model: nn.Module,
+    loader: Iterable[ImageBatch],
+    device: torch.device,
+    categories: CategoryMap,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Detect in every picture of a loader.
+
+    Args:
+        model: takes an `ImageBatch`, returns a `Detections` for each image, in the frame of the input image. It runs in
+            evaluation mode, and every module of it is left in the mode it was in.
+        loader: batches of images with their dataset ids. An id that comes again (samplers repeat images to give all
+            processes equally many) is left out.
+        categories: of the model, which turn its labels into category ids.
+        progress: show a bar with rate and remaining time.
+
+    Returns:
+        COCO results, [x, y, width, height] in pixels of the original images, descending by score within an image.
+    """
+    results: list[dict[str, Any]] = []
+    done: set[int] = set()
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        total = len(loader) if isinstance(loader, Sized) else None
+        for batch in tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress):
+            with torch.inference_mode():
+                found = model(batch.to(device, non_blocking=True))
+            for image, detections in enumerate(found):
+                if batch.image_ids[image] in done:
+                    continue
+                done.add(batch.image_ids[image])
+                size, original_size = batch.sizes[image], batch.original_sizes[image]
+                moved = to_original_frame(detections.to(torch.device("cpu")), size, original_size)
+                results += Found.from_detections(moved, original_size, categories).to_coco(batch.image_ids[image])
+    finally:
+        for module, training in modes:
+            module.training = training
+    return results
+
+
+def gather_results(local: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of all processes on rank 0, and an empty list on the others; without a process group, `local`.
+
+    Where several processes have detections of one image, those of the lowest rank count. Every process must call this.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return local
+    parts: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(local, parts)
+    return _each_image_once(parts or [])
+
+
+def _each_image_once(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    gathered: list[dict[str, Any]] = []
+    done: set[int] = set()
+    for part in parts:
+        gathered += [result for result in part if result["image_id"] not in done]
+        done |= {result["image_id"] for result in part}
+    return gathered

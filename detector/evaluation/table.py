@@ -1,0 +1,41 @@
+"""Metrics as text for people."""
+
+from detector.evaluation.coco_eval import CocoMetrics
+
+# The wording of pycocotools, which everyone in the field reads at a glance.
+_LINES = (
+    ("AP", "Average Precision  (AP)", "0.50:0.95", "all", 100),
+    ("AP50", "Average Precision  (AP)", "0.50", "all", 100),
+    ("AP75", "Average Precision  (AP)", "0.75", "all", 100),
+    ("APs", "Average Precision  (AP)", "0.50:0.95", "small", 100),
+    ("APm", "Average Precision  (AP)", "0.50:0.95", "medium", 100),
+    ("APl", "Average Precision  (AP)", "0.50:0.95", "large", 100),
+    ("AR1", "Average Recall     (AR)", "0.50:0.95", "all", 1),
+    ("AR10", "Average Recall     (AR)", "0.50:0.95", "all", 10),
+    ("AR100", "Average Recall     (AR)", "0.50:0.95", "all", 100),
+    ("ARs", "Average Recall     (AR)", "0.50:0.95", "small", 100),
+    ("ARm", "Average Recall     (AR)", "0.50:0.95", "medium", 100),
+    ("ARl", "Average Recall     (AR)", "0.50:0.95", "large", 100),
+)
+
+
+def metrics_table(metrics: CocoMetrics) -> str:
+    """COCO's twelve lines, then a line for every category. Undefined numbers read "n/a (no ground truth)"."""
+    lines = [
+        f" {title} @[ IoU={iou:<9} | area={area:>6} | maxDets={count:>3} ] = {_number(getattr(metrics, name))}"
+        for name, title, iou, area, count in _LINES
+    ]
+    name_width = max((len(one.name) for one in metrics.per_class), default=0)
+    name_width = max(name_width, len("category"))
+    lines += ["", f" {'id':>6}  {'category':<{name_width}}  {'boxes':>7}  {'detections':>10}  {'AP50':>6}  AP"]
+    for one in metrics.per_class:
+        fifty = "" if one.AP50 < 0 else f"{one.AP50:.3f}"
+        lines.append(
+            f" {one.category_id:>6}  {one.name:<{name_width}}  {one.ground_truth:>7}  {one.detections:>10}  "
+            f"{fifty:>6}  {_number(one.AP)}"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return "n/a (no ground truth)" if value < 0 else f"{value:.3f}"

@@ -1,0 +1,124 @@
+"""Running a model over a loader, and gathering from several processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import nn
+
+from detector.categories import CategoryMap
+from detector.evaluation import evaluate
+from detector.evaluation.evaluate import detect_dataset, gather_results
+from detector.structures import Detections, ImageBatch
+
+CATEGORIES = CategoryMap.from_coco([{"id": 90, "name": "b"}, {"id": 3, "name": "a"}])
+CPU = torch.device("cpu")
+
+
+class Fixed(nn.Module):
+    """Finds one object of label 2 a quarter into every image, and one of label 1 outside of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = nn.Dropout().eval()
+        self.was_training = True
+
+    def forward(self, images: ImageBatch) -> list[Detections]:
+        self.was_training = self.training or torch.is_grad_enabled()
+        return [
+            Detections(
+                torch.tensor([[w / 4, h / 4, w / 2, h / 2], [w, 0.0, w + 9.0, 9.0]]),
+                torch.tensor([0.75, 0.5]),
+                torch.tensor([2, 1]),
+            )
+            for h, w in images.sizes
+        ]
+
+
+def batches() -> Iterator[ImageBatch]:
+    yield ImageBatch(
+        torch.zeros(2, 3, 80, 120, dtype=torch.uint8), [(80, 100), (40, 120)], [(160, 300), (40, 120)], [7, 4]
+    )
+    yield ImageBatch(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), [(8, 8)], [(8, 8)], [7])  # a repeated image
+
+
+def test_boxes_are_in_original_pixels_and_every_image_counts_once() -> None:
+    found = detect_dataset(Fixed(), batches(), CPU, CATEGORIES, progress=False)
+    assert found == [
+        {"image_id": 7, "category_id": 90, "bbox": [75.0, 40.0, 75.0, 40.0], "score": 0.75},
+        {"image_id": 4, "category_id": 90, "bbox": [30.0, 10.0, 30.0, 10.0], "score": 0.75},
+    ]
+    assert all(type(value) is float for value in found[0]["bbox"])
+
+
+def test_model_is_evaluated_and_left_as_it_was() -> None:
+    model = Fixed()
+    model.train()
+    model.frozen.eval()
+    detect_dataset(model, batches(), CPU, CATEGORIES, progress=False)
+    assert not model.was_training
+    assert model.training
+    assert not model.frozen.training
+
+
+def test_modes_are_restored_after_a_failure() -> None:
+    class Broken(Fixed):
+        def forward(self, images: ImageBatch) -> list[Detections]:
+            raise RuntimeError(str(len(images)))
+
+    model = Broken()
+    with pytest.raises(RuntimeError, match="2"):
+        detect_dataset(model, batches(), CPU, CATEGORIES, progress=False)
+    assert model.training
+
+
+def test_no_images() -> None:
+    assert detect_dataset(Fixed(), [], CPU, CATEGORIES, progress=False) == []
+
+
+def test_without_a_process_group_gathering_changes_nothing() -> None:
+    local = [{"image_id": 1}]
+    assert gather_results(local) is local
+
+
+def results_of(rank: int) -> list[dict[str, Any]]:
+    """Image 1 was given to every process, the other one to this one only."""
+    shared_image = [{"image_id": 1, "score": 0.5 + rank}, {"image_id": 1, "score": 0.2}]
+    return [*shared_image, {"image_id": 10 + rank, "score": 0.1}]
+
+
+GATHERED = [
+    {"image_id": 1, "score": 0.5},
+    {"image_id": 1, "score": 0.2},
+    {"image_id": 10, "score": 0.1},
+    {"image_id": 11, "score": 0.1},
+]
+
+
+def test_every_image_once() -> None:
+    assert evaluate._each_image_once([results_of(0), results_of(1)]) == GATHERED
+
+
+def test_a_group_of_one() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        assert gather_results(results_of(0)) == results_of(0)
+    finally:
+        dist.destroy_process_group()
+
+
+def _gather(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(gather_results(results_of(rank)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_gather, (str(tmp_path),), nprocs=2)
+    assert torch.load(tmp_path / "0.pt") == GATHERED
+    assert torch.load(tmp_path / "1.pt") == []

@@ -1,0 +1,64 @@
+"""Annotation files: what is refused, and in which words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.errors import UserError
+from detector.evaluation.ground_truth import read_ground_truth
+
+
+def content(**change: Any) -> dict[str, Any]:
+    return {
+        "images": [{"id": 4}, {"id": 9}],
+        "categories": [{"id": 7, "name": "b"}, {"id": 3, "name": "a"}],
+        "annotations": [{"image_id": 9, "category_id": 7, "bbox": [1, 2, 3, 4]}],
+    } | change
+
+
+def test_columns_from_file(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(content()))
+    truth = read_ground_truth(path)
+    assert truth.categories.names == ["a", "b"]
+    assert truth.image_ids.tolist() == [4, 9]
+    assert (truth.image_of.tolist(), truth.category_of.tolist()) == ([9], [7])
+    assert (truth.boxes.tolist(), truth.areas.tolist(), truth.iscrowd.tolist()) == ([[1, 2, 3, 4]], [12], [False])
+
+
+def test_no_annotations() -> None:
+    truth = read_ground_truth(content(annotations=[]))
+    assert (truth.boxes.shape, truth.areas.shape) == ((0, 4), (0,))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotations": None}, "has no list of annotations"),
+        ({"images": [{"id": 4}, {"id": 4}]}, "image ids are not unique"),
+        ({"images": [{"file_name": "a.png"}]}, "images: entry 0 has no id"),
+        ({"categories": [{"id": 7}]}, "a category has no name"),
+        ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}]}, "name image ids .*: 1"),
+        ({"annotations": [{"image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, "name category ids .*: 1"),
+        ({"annotations": [{"image_id": 9, "category_id": 7, "bbox": []}]}, r"annotations: entry 0 has bbox \[\]"),
+        ({"annotations": [{"image_id": 9, "category_id": 7, "bbox": [1, 2, 3, float("nan")]}]}, "entry 0 has bbox"),
+        ({"annotations": ["x"]}, "annotations: entry 0 is not a JSON object"),
+    ],
+)
+def test_refusals(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_ground_truth(content(**change))
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.json: cannot read the annotations \(No such file"):
+        read_ground_truth(tmp_path / "absent.json")
+    path = tmp_path / "torn.json"
+    path.write_text('{"images": [')
+    with pytest.raises(UserError, match=r"torn\.json: not valid JSON"):
+        read_ground_truth(path)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="not a COCO annotation file"):
+        read_ground_truth(path)
