@@ -94,8 +94,10 @@ class JointTraining(nn.Module):
         class_logits, deltas = self.model.roi_head(self.model.roi_pooling(features, [f.boxes for f in found]))
         labels = torch.cat([f.labels for f in found])
         foreground = labels > 0
-        # Sampled RoIs of the mean process, so that many workers minimise what one would.
-        normalizer = mean_over_processes(labels.new_tensor(labels.shape[0], dtype=torch.float32)).clamp(min=1)
+        sampled = labels.new_tensor(labels.shape[0], dtype=torch.float32)
+        # Sampled RoIs of the mean process, so that many workers minimise what one would. Outside of training processes
+        # have different numbers of images, and nobody to meet here.
+        normalizer = (mean_over_processes(sampled) if self.training else sampled).clamp(min=1)
         chosen = foreground_deltas(deltas[foreground], labels[foreground])
         return {
             "roi_class": class_loss(class_logits, labels, normalizer),
