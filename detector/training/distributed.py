@@ -6,8 +6,9 @@ whether there are others. Inside a process group each process must call the coll
 """
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from detector.errors import UserError
 
 # Longer than the slowest thing that processes wait for each other: scoring COCO, or rendering the embedded set.
 TIMEOUT = timedelta(minutes=30)
+
+T = TypeVar("T")
 
 
 def start(device: str = "auto") -> torch.device:
@@ -105,6 +108,20 @@ def from_main(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """Call a function in the main process alone; its result, or its `UserError`, reaches every process."""
+    outcome: tuple[Any, UserError | None] = (None, None)
+    if is_main():
+        try:
+            outcome = (function(), None)
+        except UserError as error:
+            outcome = (None, error)
+    value, problem = from_main(outcome)
+    if problem is not None:
+        raise problem
+    return value
 
 
 def barrier() -> None:
