@@ -39,20 +39,17 @@ class RoIPooling(nn.Module):
             boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
 
         Returns:
-            [R, C, size, size], the RoIs of the first image first.
+            [R, C, size, size] of the features' type, the RoIs of the first image first.
         """
-        rois = indexed_rois(boxes)
+        # bfloat16 has 8 bits for a coordinate: of a RoI at pixel 1000 it would lose up to 4. Pool in float32 or better.
+        precision = torch.promote_types(features.dtype, torch.float32)
+        maps, rois = features.to(precision), indexed_rois(boxes).to(precision)
         scale = 1.0 / self.stride
         if self.kind == "pool":
-            return roi_pool(features, rois.to(features.dtype), self.size, scale)
-        return roi_align(
-            features,
-            rois.to(features.dtype),
-            self.size,
-            scale,
-            sampling_ratio=self.sampling_ratio,
-            aligned=self.aligned,
-        )
+            pooled = roi_pool(maps, rois, self.size, scale)
+        else:
+            pooled = roi_align(maps, rois, self.size, scale, sampling_ratio=self.sampling_ratio, aligned=self.aligned)
+        return pooled.to(features.dtype)
 
 
 def indexed_rois(boxes: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,137 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame
+from detector.structures import Detections
+
+SETTINGS = DetectionSettings(
+    score_threshold=0.05, nms_threshold=0.5, max_per_image=100, min_size=0.0, delta_weights=(10.0, 10.0, 5.0, 5.0)
+)
+SIZE = (100, 200)
+
+
+def select(
+    boxes: list[list[float]],
+    probabilities: list[list[float]],
+    settings: DetectionSettings = SETTINGS,
+    deltas: torch.Tensor | None = None,
+) -> Detections:
+    """Detections of proposals with these probabilities, background first; boxes stay, unless `deltas` moves them."""
+    proposals, logits = torch.tensor(boxes).reshape(-1, 4), torch.tensor(probabilities).reshape(len(boxes), -1).log()
+    deltas = torch.zeros(len(boxes), logits.shape[1] - 1, 4) if deltas is None else deltas
+    return select_detections(logits, deltas, proposals, SIZE, settings)
+
+
+LEFT, MIDDLE, RIGHT = [0.0, 0, 10, 10], [50.0, 0, 60, 10], [100.0, 0, 110, 10]
+
+
+def test_labels_start_at_one_and_the_background_is_nobody() -> None:
+    found = select([LEFT, MIDDLE, RIGHT], [[0.1, 0.9, 0.0], [0.2, 0.0, 0.8], [1.0, 0.0, 0.0]])
+    assert found.labels.tolist() == [1, 2]
+    assert found.boxes.tolist() == [LEFT, MIDDLE]
+    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.8]))
+
+
+def test_detections_descend_by_score() -> None:
+    found = select([LEFT, MIDDLE, RIGHT], [[0.7, 0.3], [0.1, 0.9], [0.4, 0.6]])
+    assert found.boxes.tolist() == [MIDDLE, RIGHT, LEFT]
+
+
+def test_one_roi_may_be_of_several_classes() -> None:
+    found = select([LEFT], [[0.2, 0.5, 0.3]])
+    assert found.labels.tolist() == [1, 2]
+    assert found.boxes.tolist() == [LEFT, LEFT]
+
+
+def test_the_score_threshold_is_strict() -> None:
+    assert len(select([LEFT], [[0.5, 0.5]], replace(SETTINGS, score_threshold=0.5))) == 0
+    assert len(select([LEFT], [[0.5, 0.5]], replace(SETTINGS, score_threshold=0.499))) == 1
+
+
+def test_each_class_is_thinned_out_alone() -> None:
+    shifted = [1.0, 0, 11, 10]  # IoU 9/11 with LEFT
+    found = select([LEFT, shifted], [[0.1, 0.9, 0.0], [0.2, 0.8, 0.0]])
+    assert found.boxes.tolist() == [LEFT]
+    found = select([LEFT, shifted], [[0.1, 0.9, 0.0], [0.2, 0.0, 0.8]])
+    assert found.boxes.tolist() == [LEFT, shifted]
+
+
+def test_an_iou_of_the_threshold_itself_is_kept() -> None:
+    half = [0.0, 0, 10, 5]
+    assert len(select([LEFT, half], [[0.1, 0.9], [0.2, 0.8]], replace(SETTINGS, nms_threshold=0.5))) == 2
+    assert len(select([LEFT, half], [[0.1, 0.9], [0.2, 0.8]], replace(SETTINGS, nms_threshold=0.49))) == 1
+
+
+def test_the_most_confident_are_kept_over_all_classes() -> None:
+    found = select(
+        [LEFT, MIDDLE, RIGHT], [[0.1, 0.9, 0], [0.2, 0, 0.8], [0.3, 0.7, 0]], replace(SETTINGS, max_per_image=2)
+    )
+    assert found.labels.tolist() == [1, 2]
+
+
+def test_every_class_has_deltas_of_its_own() -> None:
+    deltas = torch.zeros(1, 2, 4)
+    deltas[0, 0] = torch.tensor([10.0, 0.0, 0.0, 0.0])  # a width to the right
+    deltas[0, 1] = torch.tensor([0.0, 0.0, 5 * math.log(2), 0.0])  # twice as wide
+    found = select([[50.0, 0, 60, 10]], [[0.1, 0.6, 0.3]], deltas=deltas)
+    torch.testing.assert_close(found.boxes, torch.tensor([[60.0, 0, 70, 10], [45.0, 0, 65, 10]]))
+
+
+def test_boxes_are_clipped_to_the_image_before_nms() -> None:
+    found = select([[-90.0, 0, 10, 10], LEFT], [[0.1, 0.9], [0.2, 0.8]])
+    assert found.boxes.tolist() == [LEFT]
+
+
+def test_the_smallest_size_is_reached_or_exceeded() -> None:
+    boxes = [[0.0, 0, 5, 5], [50, 0, 55, 4.5], [100, 0, 104.5, 5]]
+    found = select(boxes, [[0.1, 0.9]] * 3, replace(SETTINGS, min_size=5.0))
+    assert found.boxes.tolist() == [boxes[0]]
+    assert len(select(boxes, [[0.1, 0.9]] * 3)) == 3
+
+
+def test_rois_with_anything_not_finite_are_dropped() -> None:
+    deltas = torch.zeros(3, 2, 4)
+    deltas[1, 1, 2] = math.inf
+    found = select([LEFT, MIDDLE, RIGHT], [[0.1, 0.9, 0.0], [0.1, 0.9, 0.0], [0.1, math.nan, 0.5]], deltas=deltas)
+    assert found.boxes.tolist() == [LEFT]
+
+
+def test_no_proposals_and_no_detections() -> None:
+    none = select_detections(torch.zeros(0, 4), torch.zeros(0, 3, 4), torch.zeros(0, 4), SIZE, SETTINGS)
+    unsure = select([LEFT], [[0.97, 0.03]])
+    for found in (none, unsure):
+        assert (found.boxes.shape, found.scores.shape, found.labels.shape) == ((0, 4), (0,), (0,))
+        assert found.labels.dtype == torch.int64
+
+
+def test_to_original_frame_scales_clips_and_drops_what_is_empty() -> None:
+    boxes = torch.tensor([[10.0, 20.0, 30.0, 40.0], [180.0, 0.0, 220.0, 10.0], [5.0, 5.0, 5.0, 9.0]])
+    found = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([3, 1, 2]))
+    original = to_original_frame(found, size=(100, 200), original_size=(50, 600))
+    assert original.boxes.tolist() == [[30.0, 10.0, 90.0, 20.0], [540.0, 0.0, 600.0, 5.0]]
+    assert original.labels.tolist() == [3, 1]
+    torch.testing.assert_close(original.scores, torch.tensor([0.9, 0.8]))
+    assert len(to_original_frame(Detections.empty(), (100, 200), (50, 600))) == 0
+
+
+@pytest.mark.parametrize("case", ["small", "large"])
+def test_nms_equals_the_references(shared: Path, case: str) -> None:
+    """Tied scores, and both ways in which torchvision does it (coordinates shifted by class; each class alone)."""
+    units = np.load(shared / "fixtures/detectron2/units.npz")
+    boxes, scores, classes = (torch.from_numpy(units[f"nms_{case}_{k}"]) for k in ("boxes", "scores", "ids"))
+    count, num_classes = len(scores), int(classes.max()) + 1
+    probabilities = torch.zeros(count, num_classes + 1)
+    probabilities[:, 0] = 1 - scores
+    probabilities[torch.arange(count), classes + 1] = scores
+    settings = replace(SETTINGS, score_threshold=0.0, max_per_image=count)
+    boxes = boxes + 128  # some begin left of the image, where they would be clipped
+    found = select_detections(probabilities.log(), torch.zeros(count, num_classes, 4), boxes, (2000, 2000), settings)
+    kept = torch.from_numpy(units[f"nms_{case}_keep_050"])
+    assert torch.equal(found.labels, classes[kept] + 1)
+    torch.testing.assert_close(found.boxes, boxes[kept], rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.scores, scores[kept], rtol=0, atol=1e-6)

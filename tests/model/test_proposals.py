@@ -1,0 +1,90 @@
+import math
+from dataclasses import replace
+
+import torch
+
+from detector.model.proposals import ProposalSettings, select_proposals
+from detector.structures import Proposals
+
+SETTINGS = ProposalSettings(
+    pre_nms_top_n=10, post_nms_top_n=10, nms_threshold=0.7, min_size=0.0, delta_weights=(1.0, 1.0, 1.0, 1.0)
+)
+SIZE = (100, 200)
+
+
+def select(
+    boxes: list[list[float]],
+    logits: list[float],
+    settings: ProposalSettings = SETTINGS,
+    deltas: torch.Tensor | None = None,
+) -> Proposals:
+    """Proposals of anchors that stay where they are, unless `deltas` moves them."""
+    anchors = torch.tensor(boxes).reshape(-1, 4)
+    deltas = torch.zeros_like(anchors) if deltas is None else deltas
+    return select_proposals(torch.tensor(logits), deltas, anchors, SIZE, settings)
+
+
+def test_the_best_come_first_and_overlapping_ones_go() -> None:
+    # The second overlaps the third with IoU 9/11 = 0.82 and the fourth with 5/15.
+    boxes = [[50.0, 50, 60, 60], [0, 0, 10, 10], [1, 0, 11, 10], [5, 0, 15, 10]]
+    proposals = select(boxes, [-1.0, 2.0, 3.0, 0.5])
+    assert proposals.boxes.tolist() == [boxes[2], boxes[3], boxes[0]]
+    assert proposals.logits.tolist() == [3.0, 0.5, -1.0]
+
+
+def test_an_iou_of_the_threshold_itself_is_kept() -> None:
+    boxes = [[0.0, 0, 10, 10], [0, 0, 10, 5]]  # IoU 0.5
+    assert len(select(boxes, [2.0, 1.0], replace(SETTINGS, nms_threshold=0.5)).logits) == 2
+    assert len(select(boxes, [2.0, 1.0], replace(SETTINGS, nms_threshold=0.49)).logits) == 1
+
+
+def test_only_the_best_by_logit_enter_nms() -> None:
+    boxes = [[0.0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60]]
+    # Of the two that enter, one suppresses the other; the third does not move up into its place.
+    proposals = select(boxes, [3.0, 2.0, 1.0], replace(SETTINGS, pre_nms_top_n=2))
+    assert proposals.boxes.tolist() == [boxes[0]]
+
+
+def test_only_the_best_leave_nms() -> None:
+    boxes = [[0.0, 0, 10, 10], [30, 0, 40, 10], [50, 50, 60, 60]]
+    proposals = select(boxes, [1.0, 2.0, 3.0], replace(SETTINGS, post_nms_top_n=2))
+    assert proposals.logits.tolist() == [3.0, 2.0]
+
+
+def test_anchors_move_by_their_deltas_and_are_clipped_to_the_image() -> None:
+    deltas = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, math.log(2), 0.0]])
+    proposals = select([[190.0, 10, 200, 20], [90.0, 95, 110, 105]], [2.0, 1.0], deltas=deltas)
+    # The first moves wholly outside, to x from 200 to 210, and is empty when clipped.
+    torch.testing.assert_close(proposals.boxes, torch.tensor([[80.0, 95.0, 120.0, 100.0]]))
+
+
+def test_clipping_comes_before_nms() -> None:
+    # Unclipped, the two share 1/19 of their union; inside the image they are the same box.
+    boxes = [[0.0, -90, 10, 10], [0.0, 0, 10, 10]]
+    assert len(select(boxes, [2.0, 1.0]).logits) == 1
+
+
+def test_small_ones_are_dropped_strictly() -> None:
+    boxes = [[0.0, 0, 10, 10], [30, 0, 40, 5], [60, 0, 65, 10], [90, 0, 95.5, 5.5]]
+    proposals = select(boxes, [4.0, 3.0, 2.0, 1.0], replace(SETTINGS, min_size=5.0))
+    assert proposals.logits.tolist() == [4.0, 1.0]
+    assert select([[7.0, 7, 7, 9]], [1.0]).boxes.shape == (0, 4), "nothing is as narrow as nothing"
+
+
+def test_what_is_not_finite_is_dropped() -> None:
+    boxes = [[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]]
+    deltas = torch.zeros(3, 4)
+    deltas[1, 0] = math.nan
+    proposals = select(boxes, [1.0, 2.0, math.inf], deltas=deltas)
+    assert proposals.boxes.tolist() == [boxes[0]]
+
+
+def test_no_anchors_give_no_proposals() -> None:
+    proposals = select([], [])
+    assert proposals.boxes.shape == (0, 4)
+    assert proposals.logits.shape == (0,)
+
+
+def test_no_gradient_flows_through_proposals() -> None:
+    deltas = torch.zeros(1, 4, requires_grad=True)
+    assert not select([[0.0, 0, 10, 10]], [1.0], deltas=deltas).boxes.requires_grad
