@@ -1,5 +1,6 @@
 """How the command-line tools end: exit codes, and one sentence instead of a traceback for what a user must mend."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     Anything else is our own failure and keeps its traceback (exit code 1).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal or a pipe that lacks a character, say of a class name, shows its code and is no failure.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
         sys.stdout.flush()

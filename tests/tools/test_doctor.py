@@ -1,23 +1,17 @@
 """The check of an installation: what it prints when all is well, and the sentence for each fault."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import cv2
 import pytest
 import torch
 import torchvision
+from tool_loading import load_tool
 
 
 @pytest.fixture
-def doctor(project_root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("doctor", project_root / "tools/doctor.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def doctor() -> ModuleType:
+    return load_tool("doctor")
 
 
 def pretend_versions(doctor: ModuleType, monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> None:
