@@ -5,6 +5,7 @@ from detector.config.loading import (
     config_to_dict,
     differences,
     load_config,
+    override_config,
     project_root,
     save_config,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "config_to_dict",
     "differences",
     "load_config",
+    "override_config",
     "project_root",
     "save_config",
 ]

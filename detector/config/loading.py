@@ -43,6 +43,17 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         path = Path(path)
         values = _read_with_base(path)
         _resolve_paths(values, project_root(path))
+    config = _build(Config, values, prefix="", source=str(path))
+    return _override(config, values, overrides)
+
+
+def override_config(config: Config, overrides: Sequence[str]) -> Config:
+    """Apply `key.path=value` words, as `load_config` does, to a config that is there already. Raises ConfigError."""
+    return _override(config, config_to_dict(config), overrides)
+
+
+def _override(config: Config, values: dict[str, Any], overrides: Sequence[str]) -> Config:
+    """`config`, which was built from `values`, with overrides."""
     flat_overrides: dict[str, Any] = {}
     for word in overrides:
         key, equals, text = word.partition("=")
@@ -52,14 +63,13 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         _set(nested, key, _read_word(key, text))
         _resolve_paths(nested, Path.cwd())
         _merge(flat_overrides, nested)
-    config = _build(Config, values, prefix="", source=str(path))
-    if flat_overrides:
-        # Keys and types first, on their own, so that the message blames the command line and not the file. Ranges can
-        # only be judged together with the file's values.
-        _checked(Config, flat_overrides, prefix="", source="command line")
-        _merge(values, flat_overrides)
-        config = _build(Config, values, prefix="", source="command line")
-    return config
+    if not flat_overrides:
+        return config
+    # Keys and types first, on their own, so that the message blames the command line and not the file. Ranges can
+    # only be judged together with the file's values.
+    _checked(Config, flat_overrides, prefix="", source="command line")
+    _merge(values, flat_overrides)
+    return _build(Config, values, prefix="", source="command line")
 
 
 def config_from_dict(values: Mapping[str, Any], source: str = "config") -> Config:

@@ -17,6 +17,7 @@ from detector.config import (
     config_to_dict,
     differences,
     load_config,
+    override_config,
     project_root,
     save_config,
 )
@@ -299,3 +300,11 @@ def test_every_recipe_loads_and_survives_saving(path: Path, tmp_path: Path) -> N
     config = load_config(path)
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
+
+
+def test_a_config_that_is_there_can_be_overridden() -> None:
+    config = override_config(load_config(None, ["train.seed=3"]), ["model.detection.score_threshold=1e-2"])
+    assert (config.train.seed, config.model.detection.score_threshold) == (3, 0.01)
+    assert override_config(config, []) is config
+    with pytest.raises(ConfigError, match=r"command line: unknown setting train.sed. Did you mean train.seed?"):
+        override_config(config, ["train.sed=4"])
