@@ -1,0 +1,176 @@
+"""detectron2's configs as flat settings `MODEL.RPN.NMS_THRESH → 0.7`: its defaults, and how its YAML files are read."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detector.errors import UserError
+
+Settings = Mapping[str, Any]
+
+MAX_FILE_BYTES = 2**20
+MAX_SETTINGS = 5000
+MAX_BASES = 5
+
+# The settings that have a counterpart here, with detectron2's own defaults (its config/defaults.py, v0.6).
+DEFAULTS: Settings = {
+    "DATALOADER.ASPECT_RATIO_GROUPING": True,
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS": True,
+    "DATALOADER.NUM_WORKERS": 4,
+    "INPUT.FORMAT": "BGR",
+    "INPUT.MAX_SIZE_TEST": 1333,
+    "INPUT.MAX_SIZE_TRAIN": 1333,
+    "INPUT.MIN_SIZE_TEST": 800,
+    "INPUT.MIN_SIZE_TRAIN": [800],
+    "INPUT.RANDOM_FLIP": "horizontal",
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+    "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],
+    "MODEL.BACKBONE.FREEZE_AT": 2,
+    "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
+    "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
+    "MODEL.RESNETS.DEPTH": 50,
+    "MODEL.RESNETS.NORM": "FrozenBN",
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 256,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.STRIDE_IN_1X1": True,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 64,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": [10.0, 10.0, 5.0, 5.0],
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 14,
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.0,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 512,
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.5],
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.5,
+    "MODEL.ROI_HEADS.NUM_CLASSES": 80,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": 0.25,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.05,
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 256,
+    "MODEL.RPN.BBOX_REG_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
+    "MODEL.RPN.CONV_DIMS": [-1],
+    "MODEL.RPN.IOU_THRESHOLDS": [0.3, 0.7],
+    "MODEL.RPN.NMS_THRESH": 0.7,
+    "MODEL.RPN.POSITIVE_FRACTION": 0.5,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2000,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 6000,
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 12000,
+    "MODEL.RPN.SMOOTH_L1_BETA": 0.0,
+    "SEED": -1,
+    "SOLVER.AMP.ENABLED": False,
+    "SOLVER.BASE_LR": 0.001,
+    "SOLVER.CHECKPOINT_PERIOD": 5000,
+    "SOLVER.GAMMA": 0.1,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
+    "SOLVER.MAX_ITER": 40000,
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.STEPS": [30000],
+    "SOLVER.WARMUP_FACTOR": 0.001,
+    "SOLVER.WARMUP_ITERS": 1000,
+    "SOLVER.WEIGHT_DECAY": 0.0001,
+    "SOLVER.WEIGHT_DECAY_BIAS": None,
+    "SOLVER.WEIGHT_DECAY_NORM": 0.0,
+    "TEST.DETECTIONS_PER_IMAGE": 100,
+    "TEST.EVAL_PERIOD": 0,
+}
+
+# What configs/Base-RCNN-C4.yaml changes, for override files whose base is not at hand.
+BASE_RCNN_C4: Settings = {
+    "DATASETS.TRAIN": ["coco_2017_train"],
+    "DATASETS.TEST": ["coco_2017_val"],
+    "INPUT.MIN_SIZE_TRAIN": [640, 672, 704, 736, 768, 800],
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.BASE_LR": 0.02,
+    "SOLVER.STEPS": [60000, 80000],
+    "SOLVER.MAX_ITER": 90000,
+}
+KNOWN_BASES: Mapping[str, Settings] = {"Base-RCNN-C4.yaml": BASE_RCNN_C4}
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Read a dumped config, or an override file over the base that its `_BASE_` names. Defaults are not filled in.
+
+    Raises:
+        UserError: one sentence naming the file: unreadable, no YAML, or a base that is not there.
+    """
+    return _read(Path(path), bases_left=MAX_BASES)
+
+
+def write_settings(settings: Settings) -> str:
+    """YAML that detectron2's `cfg.merge_from_file` reads, and `read_settings` too."""
+    return yaml.safe_dump(nested(settings), sort_keys=True)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under dotted keys as mappings in mappings."""
+    root: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        holder = root
+        for parent in parents:
+            holder = holder.setdefault(parent, {})
+        holder[last] = value
+    return root
+
+
+def _read(path: Path, bases_left: int) -> dict[str, Any]:
+    content = _read_yaml(path)
+    base = content.pop("_BASE_", None)
+    settings: dict[str, Any] = {}
+    if base is not None:
+        settings = _read_base(path, str(base), bases_left)
+    _flatten(content, "", settings, path)
+    return settings
+
+
+def _read_base(path: Path, base: str, bases_left: int) -> dict[str, Any]:
+    base_path = path.parent / Path(base).expanduser()
+    if base_path.is_file():
+        if bases_left == 0:
+            raise UserError(f"{path}: more than {MAX_BASES} configs are based on one another.")
+        return _read(base_path, bases_left - 1)
+    if base_path.name in KNOWN_BASES:
+        return dict(KNOWN_BASES[base_path.name])
+    raise UserError(f"{path}: its _BASE_ {base} is not there; put the file beside it, or give the dumped config.yaml.")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path}: too large for a config; --config wants detectron2's config.yaml.")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the config ({error.strerror or error}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; --config wants detectron2's config.yaml.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a config is a mapping of settings, not a {type(content).__name__}.")
+    return content
+
+
+def _flatten(content: Mapping[Any, Any], prefix: str, into: dict[str, Any], path: Path) -> None:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f"{prefix}{key}.", into, path)
+        else:
+            into[f"{prefix}{key}"] = _decode(value)
+        if len(into) > MAX_SETTINGS:
+            raise UserError(f"{path}: more than {MAX_SETTINGS} settings; this is no config of detectron2.")
+
+
+def _decode(value: Any) -> Any:
+    """detectron2 reads texts such as `("a",)` or `1e-3` as Python literals, and other texts as they are."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return value
+    return list(value) if isinstance(value, tuple) else value

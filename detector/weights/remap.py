@@ -1,0 +1,117 @@
+"""Apply a table of names: every tensor of the source is used or dropped on purpose, or nothing is loaded."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from detector.config import Config
+from detector.errors import UserError
+from detector.model.build import build_model
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+BACKBONE_PREFIXES = ("backbone.", "roi_head.conv5_x.")
+# A live batch norm counts its batches; the count is not needed (momentum is fixed) and other frameworks drop it.
+COUNTER = ".num_batches_tracked"
+STATISTICS = (".running_mean", ".running_var")
+
+
+def model_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the state dict of the model that `config` describes, without allocating it.
+
+    Raises:
+        UserError: `model.num_classes` is not set.
+    """
+    with torch.device("meta"):
+        model = build_model(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def backbone_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The part of `model_shapes` that ImageNet weights fill: conv1 … conv4_x and the head's conv5_x."""
+    headless = replace(config, model=replace(config.model, num_classes=1))
+    return {name: shape for name, shape in model_shapes(headless).items() if name.startswith(BACKBONE_PREFIXES)}
+
+
+def remap(
+    source: Mapping[str, Tensor],
+    table: Mapping[str, str | None],
+    expected: Shapes,
+    where: str,
+) -> dict[str, Tensor]:
+    """Rename the tensors of `source`, and prove that it is all of them and all that is needed.
+
+    Args:
+        source: tensors under another framework's names.
+        table: source name → our name, or None for a tensor that is dropped on purpose. It may name more than there is;
+            what is then missing shows in `expected`.
+        expected: our name → shape, of everything that must result. Counters of batches may be missing and are then 0;
+            those that the model does not keep (its norms are frozen) are dropped.
+        where: the file's name, for the message.
+
+    Returns:
+        Exactly the tensors of `expected`.
+
+    Raises:
+        UserError: one message with every unknown source tensor, every missing one, and every wrong shape.
+    """
+    unknown = [name for name in source if name not in table and not name.endswith(COUNTER)]
+    renamed = {table[name]: tensor for name, tensor in source.items() if table.get(name) is not None}
+    found: dict[str, Tensor] = {name: renamed[name] for name in expected if name in renamed}
+    origin = {ours: theirs for theirs, ours in table.items() if ours is not None}
+    missing = [origin.get(name, name) for name in expected if name not in found and not name.endswith(COUNTER)]
+    wrong = [
+        f"{origin[name]} is {list(tensor.shape)} and should be {list(expected[name])}"
+        for name, tensor in found.items()
+        if tuple(tensor.shape) != tuple(expected[name])
+    ]
+    unknown += [origin[name] for name in renamed if name is not None and name not in expected]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names)}"
+        for what, names in (
+            ("tensors that the model has no place for", unknown),
+            ("tensors that the model needs are missing", missing),
+            ("tensors have another shape", wrong),
+        )
+        if names
+    ]
+    if problems:
+        raise UserError(f"{where}: the weights do not fit the config. " + "; ".join(problems) + ".")
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(COUNTER)}
+    return {name: found[name] if name in found else counters[name] for name in expected}
+
+
+def fill_folded_statistics(
+    source: Mapping[str, Tensor], table: Mapping[str, str | None], expected: Shapes
+) -> dict[str, Tensor]:
+    """Complete a file whose norms hold no statistics at all, as Detectron-v1's have them folded into the affine map.
+
+    Mean 0 and variance 1 then leave that map, up to the norm's epsilon, which detectron2 leaves in too. A file that has
+    some statistics is returned as it is: what it lacks is a gap.
+    """
+    filled = dict(source)
+    if any(name.endswith(("running_mean", "running_var")) for name in source):
+        return filled
+    for theirs, ours in table.items():
+        if ours is not None and ours in expected and ours.endswith(STATISTICS):
+            make = torch.zeros if ours.endswith(STATISTICS[0]) else torch.ones
+            filled[theirs] = make(expected[ours])
+    return filled
+
+
+def translate(names: Iterable[str], renames: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Our names → another framework's: every rename `(ours, theirs)` is applied in turn, as a piece of the name.
+
+    Pieces are plain text with dots at their borders, so none matches inside of a word. The result is one to one.
+    """
+    table: dict[str, str] = {}
+    pieces = list(renames)
+    for name in names:
+        theirs = f".{name}"
+        for ours, other in pieces:
+            theirs = theirs.replace(ours, other)
+        table[name] = theirs.removeprefix(".")
+    assert len(set(table.values())) == len(table), "two of our tensors got one name"
+    return table

@@ -1,0 +1,71 @@
+"""torchvision's ImageNet ResNets ↔ our conv1 … conv5_x: one table of names, nothing else differs.
+
+Their networks want RGB from 0 to 1, normalised (ours from 0 to 255, normalised by the same numbers times 255), and have
+a bottleneck's stride in the 3×3: `IMAGENET_MEAN`, `IMAGENET_STD` and `model.backbone.stride_in_1x1=false`.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from detector.config import Config
+from detector.errors import UserError
+from detector.weights.remap import backbone_shapes, remap, translate
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+# Ours → theirs, applied in turn as pieces of a name.
+RENAMES = (
+    (".backbone.", "."),
+    (".roi_head.conv5_x.", ".layer4."),
+    (".conv2_x.", ".layer1."),
+    (".conv3_x.", ".layer2."),
+    (".conv4_x.", ".layer3."),
+    (".norm1.", ".bn1."),
+    (".norm2.", ".bn2."),
+    (".norm3.", ".bn3."),
+    (".shortcut.conv.", ".downsample.0."),
+    (".shortcut.norm.", ".downsample.1."),
+)
+DROPPED = ("fc.weight", "fc.bias")  # ImageNet's classifier
+LAST_STAGE = "layer4."
+
+
+def is_torchvision_resnet(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has the names of torchvision's ResNet."""
+    return "conv1.weight" in tensors and "layer1.0.conv1.weight" in tensors
+
+
+def from_torchvision_resnet(tensors: Mapping[str, Tensor], config: Config, where: str) -> dict[str, Tensor]:
+    """Convert an ImageNet ResNet to the backbone and conv5_x that `config` describes.
+
+    Args:
+        tensors: its state dict, float32. `layer4` may be missing as a whole: conv5_x is then missing from the result,
+            and starts fresh. `fc` is dropped.
+        config: only `model.backbone` is read.
+        where: the file's name, for messages.
+
+    Raises:
+        UserError: every tensor that is left over, missing or of another shape; or norms that have no statistics.
+    """
+    shapes = backbone_shapes(config)
+    if not any(name.startswith(LAST_STAGE) for name in tensors):
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("roi_head.")}
+    if config.model.backbone.norm == "group":
+        raise UserError(
+            f"{where}: these weights have batch norms; set model.backbone.norm to frozen_batch or batch, "
+            "or train from scratch."
+        )
+    table: dict[str, str | None] = {theirs: ours for ours, theirs in translate(shapes, RENAMES).items()}
+    return remap(tensors, table | dict.fromkeys(DROPPED), shapes, where)
+
+
+def to_torchvision_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone and conv5_x of our state dict under torchvision's names; `fc` is for the user to add.
+
+    `torchvision.models.resnet101().load_state_dict(..., strict=False)` takes it (missing: `fc` and the counters of
+    batches). The rest of our detector has no place there.
+    """
+    names = [name for name in state_dict if name.startswith(("backbone.", "roi_head.conv5_x."))]
+    return {theirs: state_dict[ours] for ours, theirs in translate(names, RENAMES).items()}
