@@ -11,8 +11,9 @@ import torch.multiprocessing
 from torch import nn
 
 from detector.categories import CategoryMap
+from detector.errors import UserError
 from detector.evaluation import evaluate
-from detector.evaluation.evaluate import detect_dataset, gather_results
+from detector.evaluation.evaluate import detect_dataset, gather_results, match_categories
 from detector.structures import Detections, ImageBatch
 
 CATEGORIES = CategoryMap.from_coco([{"id": 90, "name": "b"}, {"id": 3, "name": "a"}])
@@ -83,6 +84,21 @@ def test_no_images() -> None:
 def test_without_a_process_group_gathering_changes_nothing() -> None:
     local = [{"image_id": 1}]
     assert gather_results(local) is local
+
+
+def test_categories_match_by_name_and_take_the_ids_of_the_data() -> None:
+    of_model = CategoryMap.from_names(["cat", "dog"])
+    of_data = CategoryMap.from_coco([{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}])
+    matched = match_categories(of_model, of_data)
+    assert [(matched.id_of(label), matched.name_of(label)) for label in (1, 2)] == [(7, "cat"), (3, "dog")]
+    assert match_categories(of_model, of_model) is of_model
+
+
+@pytest.mark.parametrize("names", [["cat"], ["cat", "dog", "cow"], ["cat", "cow"], ["dog", "dog"]])
+def test_other_categories_are_an_error_that_lists_both_sets(names: list[str]) -> None:
+    listed = ", ".join(rf"\d {name}" for name in sorted(names, key=lambda name: name in ("cat", "dog")))
+    with pytest.raises(UserError, match=rf"know 2 categories \(.*1 cat.*\) and .* have {len(names)} \({listed}\)"):
+        match_categories(CategoryMap.from_names(["cat", "dog"]), CategoryMap.from_names(names))
 
 
 def results_of(rank: int) -> list[dict[str, Any]]:
