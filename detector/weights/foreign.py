@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.categories import CategoryMap
 from detector.errors import UserError
 from detector.weights.files import as_float32
 from detector.weights.torch_file import is_torch_file, read_torch_file
@@ -18,17 +19,19 @@ from detector.weights.unpickle import is_html, read_pickle
 MAX_BYTES = 8 * 2**30
 # Where the weights are inside of a checkpoint: detectron2 and torchvision's scripts, Lightning and others, Caffe2.
 WEIGHTS_KEYS = ("model", "state_dict", "blobs")
+CATEGORIES_KEY = "categories"  # as in a COCO file: [{"id": 1, "name": "person"}, …]
 
 
 @dataclass(frozen=True)
 class ForeignWeights:
     """Tensors under another framework's names.
 
-    tensors: floating-point ones in float32, contiguous, on the CPU. author: as detectron2's `.pkl` files state it.
+    tensors: floating-point ones in float32, contiguous, on the CPU. categories: where the file was written by us in
+    another framework's form (`detectron2_export`), which stores them beside the model; else None.
     """
 
     tensors: dict[str, Tensor]
-    author: str | None
+    categories: CategoryMap | None
 
 
 def read_foreign(path: str | Path) -> ForeignWeights:
@@ -56,9 +59,8 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     content = read_torch_file(data, source) if is_torch_file(data) else read_pickle(data, source)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
-    author = content.get("__author__")
     tensors = _tensors(_weights_of(content), len(data), source)
-    return ForeignWeights(without_module_prefix(tensors), author if isinstance(author, str) else None)
+    return ForeignWeights(without_module_prefix(tensors), _categories(content.get(CATEGORIES_KEY), source))
 
 
 def without_module_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -66,6 +68,15 @@ def without_module_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return dict(tensors)
+
+
+def _categories(value: Any, source: str) -> CategoryMap | None:
+    if value is None:
+        return None
+    try:
+        return CategoryMap.from_coco(value)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise UserError(f"{source}: its {CATEGORIES_KEY} are not a list of ids and names.") from None
 
 
 def _weights_of(content: Mapping[Any, Any]) -> Mapping[Any, Any]:

@@ -58,22 +58,32 @@ def remap(
         UserError: one message with every unknown source tensor, every missing one, and every wrong shape.
     """
     unknown = [name for name in source if name not in table and not name.endswith(COUNTER)]
-    renamed = {table[name]: tensor for name, tensor in source.items() if table.get(name) is not None}
-    found: dict[str, Tensor] = {name: renamed[name] for name in expected if name in renamed}
+    renamed: dict[str, Tensor] = {}
     origin = {ours: theirs for theirs, ours in table.items() if ours is not None}
+    twice: list[str] = []
+    for name, tensor in source.items():
+        ours = table.get(name)
+        if ours is None:
+            continue
+        if ours in renamed:
+            twice.append(f"{name} and {origin[ours]}")
+        renamed[ours] = tensor
+        origin[ours] = name
+    found: dict[str, Tensor] = {name: renamed[name] for name in expected if name in renamed}
     missing = [origin.get(name, name) for name in expected if name not in found and not name.endswith(COUNTER)]
     wrong = [
         f"{origin[name]} is {list(tensor.shape)} and should be {list(expected[name])}"
         for name, tensor in found.items()
         if tuple(tensor.shape) != tuple(expected[name])
     ]
-    unknown += [origin[name] for name in renamed if name is not None and name not in expected]
+    unknown += [origin[name] for name in renamed if name not in expected]
     problems = [
         f"{len(names)} {what}: {', '.join(names)}"
         for what, names in (
             ("tensors that the model has no place for", unknown),
             ("tensors that the model needs are missing", missing),
             ("tensors have another shape", wrong),
+            ("pairs of tensors mean the same one", twice),
         )
         if names
     ]

@@ -1,0 +1,154 @@
+"""Download one file over HTTP into a partial file: resumed, retried with back-off, bounded in time and size."""
+
+import http.client
+import logging
+import re
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+CHUNK = 2**18
+MAX_BYTES = 8 * 2**30
+# The server may be busy or restarting; all other 4xx answers stay as they are.
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class DownloadError(Exception):
+    """The file could not be had. The message is a clause for the user."""
+
+
+class _TryAgainError(Exception):
+    """This attempt failed in a way that another may not."""
+
+
+@dataclass(frozen=True)
+class DownloadPolicy:
+    """timeout: seconds without a byte after which a connection is given up. attempts: without any progress, in a row.
+    backoff: seconds before the second attempt; doubles each time."""
+
+    timeout: float = 30.0
+    attempts: int = 4
+    backoff: float = 1.0
+
+
+def download(url: str, partial: Path, name: str, policy: DownloadPolicy, verified_later: bool) -> bool:
+    """Fetch `url` into `partial`, going on where an earlier try stopped.
+
+    Args:
+        partial: kept when the download fails, and gone on with the next time. A file beside it remembers the version
+            that the server sent (its ETag), so that parts of two versions are not joined.
+        name: for the progress bar.
+        verified_later: the caller knows a checksum, so going on is safe even where the server names no version.
+
+    Returns:
+        Whether part of the bytes came from an earlier try, for which the caller's checksum has the last word.
+
+    Raises:
+        DownloadError: refused, or still failing after `policy.attempts`.
+        OSError: the partial file cannot be written.
+    """
+    resumed = False
+    failures = 0
+    while True:
+        before = partial.stat().st_size if partial.exists() else 0
+        try:
+            resumed |= _attempt(url, partial, name, policy.timeout, verified_later)
+            _version_file(partial).unlink(missing_ok=True)
+            return resumed
+        except _TryAgainError as error:
+            progressed = partial.exists() and partial.stat().st_size > before
+            failures = 0 if progressed else failures + 1
+            if failures >= policy.attempts:
+                raise DownloadError(str(error)) from None
+            pause = policy.backoff * 2 ** max(failures - 1, 0)
+            log.warning("%s: %s; trying again in %.0f s", name, error, pause)
+            time.sleep(pause)
+
+
+def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later: bool) -> bool:
+    """One connection. True if it went on with earlier bytes."""
+    version_file = _version_file(partial)
+    can_resume = partial.exists() and (verified_later or version_file.exists())
+    offset = partial.stat().st_size if can_resume else 0
+    headers = {"User-Agent": "detector", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+        if version_file.exists():
+            headers["If-Range"] = version_file.read_text(encoding="utf-8")
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
+            start, total = _extent(response, offset)
+            version = response.headers.get("ETag") or ""
+            if version and not version.startswith("W/"):
+                version_file.write_text(version, encoding="utf-8")
+            else:
+                version_file.unlink(missing_ok=True)
+            with open(partial, "r+b" if start else "wb") as file:
+                file.seek(start)
+                file.truncate()
+                received = _copy(response, file, name, start, total)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            partial.unlink(missing_ok=True)
+            raise _TryAgainError("the server has fewer bytes than were fetched before") from None
+        reason = f"the server answered {error.code} {error.reason}"
+        raise (_TryAgainError(reason) if error.code in RETRIED_STATUSES else DownloadError(reason)) from None
+    except urllib.error.URLError as error:
+        raise _TryAgainError(_reason(error.reason)) from None
+    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise _TryAgainError(_reason(error)) from None
+    except ValueError as error:
+        raise DownloadError(f"not an address: {error}") from None
+    if total is not None and received < total:
+        raise _TryAgainError(f"the connection ended after {received} of {total} bytes")
+    return start > 0
+
+
+def _extent(response: Any, offset: int) -> tuple[int, int | None]:
+    """Where the answer's bytes begin, and how long the whole file is if the server says so."""
+    if response.status == http.client.PARTIAL_CONTENT:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != offset:
+            raise DownloadError("the server answered with another part of the file than asked for")
+        return offset, None if match[2] == "*" else int(match[2])
+    length = response.headers.get("Content-Length")
+    return 0, int(length) if length is not None and length.isdigit() else None  # the server ignored the range
+
+
+def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | None) -> int:
+    """Write the answer's bytes with a progress bar; returns the position of the last one."""
+    position = start
+    # disable=None: no bar where stderr is no terminal.
+    with tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar:
+        while chunk := _read(response):
+            position += len(chunk)
+            if position > MAX_BYTES:
+                raise DownloadError(f"it is longer than {MAX_BYTES} bytes")
+            file.write(chunk)
+            bar.update(len(chunk))
+    return position
+
+
+def _read(response: Any) -> bytes:
+    try:
+        chunk: bytes = response.read1(CHUNK)
+    except OSError as error:  # of the network; the file is written elsewhere
+        raise _TryAgainError(_reason(error)) from None
+    return chunk
+
+
+def _reason(error: object) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split("] ", 1)[-1]  # without "[Errno -2]"
+
+
+def _version_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.version")

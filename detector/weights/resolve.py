@@ -1,0 +1,167 @@
+"""From what a user names (our file, a published name, another framework's file) to a state dict and its config."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from detector.categories import CategoryMap
+from detector.config import Config, load_config
+from detector.errors import UserError
+from detector.weights.cache import fetch
+from detector.weights.caffe2 import from_caffe2, is_caffe2
+from detector.weights.coco_categories import COCO_CATEGORIES
+from detector.weights.detectron2 import from_detectron2, is_detectron2
+from detector.weights.detectron2_settings import read_settings
+from detector.weights.files import SUFFIX, WeightsFile, read_weights
+from detector.weights.foreign import ForeignWeights, read_foreign
+from detector.weights.published import PUBLISHED, Published, suggest
+from detector.weights.remap import model_shapes, remap
+from detector.weights.resnet_kind import ResNetNames, backbone_of
+from detector.weights.torchvision import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    from_torchvision_resnet,
+    is_torchvision_resnet,
+)
+from detector.weights.torchvision_detector import (
+    from_torchvision_detector,
+    is_torchvision_detector,
+    num_classes_of,
+    resnet_names,
+    torchvision_detector_config,
+)
+
+log = logging.getLogger(__name__)
+
+
+def resolve_weights(name_or_path: str | Path, config_path: str | Path | None = None) -> WeightsFile:
+    """Load weights, converted to our names, with the config that they need.
+
+    Args:
+        name_or_path: a `.safetensors` of ours; a published name (`R101-C4-3x`, `ResNet-50`, …), fetched into the cache
+            folder; or another framework's file: detectron2's `.pkl` or `.pth`, a torchvision detector or ResNet, a
+            Caffe2 ResNet.
+        config_path: for a file of detectron2 its own `config.yaml`, which is needed; for the others a config of ours
+            that replaces what the file says or what is inferred from its shapes.
+
+    Returns:
+        State dict, config with `model.num_classes` set, categories, provenance. For an ImageNet ResNet only
+        `backbone.*` and `roi_head.conv5_x.*`, and no categories.
+
+    Raises:
+        UserError: one sentence: no such file or name, not weights, refused as unsafe, or not fitting the config.
+    """
+    name = str(name_or_path)
+    if name in PUBLISHED:
+        if config_path is not None:
+            raise UserError(f"{name}: published weights bring their own config; leave {config_path} out.")
+        return _published(name, PUBLISHED[name])
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "there is no such file, and no such published name"
+        raise UserError(f"weights {name}: {what}; {suggest(name)}")
+    if path.suffix == SUFFIX:
+        found = read_weights(path)
+        return found if config_path is None else replace(found, config=load_config(config_path))
+    return convert(read_foreign(path), path, None if config_path is None else Path(config_path))
+
+
+def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> WeightsFile:
+    """Convert another framework's tensors, recognised by their names.
+
+    Args:
+        weights: as `read_foreign` gives them.
+        path: the file they came from, for messages and the provenance.
+        config_path: as in `resolve_weights`.
+    """
+    tensors = weights.tensors
+    where = str(path)
+    if is_detectron2(tensors):
+        if config_path is None:
+            raise UserError(f"{where}: a detectron2 model needs its own config; give its config.yaml with --config.")
+        state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})")
+        return _detector(state, config, weights.categories, _provenance("detectron2", path))
+    given = None if config_path is None else load_config(config_path)
+    if is_torchvision_detector(tensors):
+        config = given or _torchvision_config(tensors, where)
+        state = from_torchvision_detector(tensors, config, where)
+        return _detector(state, config, weights.categories, _provenance("torchvision", path))
+    if is_torchvision_resnet(tensors):
+        config = given or imagenet_config(tensors, "torchvision", where)
+        state = from_torchvision_resnet(tensors, config, where)
+        return WeightsFile(state, config, CategoryMap(()), _provenance("torchvision", path))
+    if is_caffe2(tensors):
+        config = given or imagenet_config(tensors, "caffe2", where)
+        return WeightsFile(from_caffe2(tensors, config, where), config, CategoryMap(()), _provenance("caffe2", path))
+    if "backbone.conv1.weight" in tensors and "rpn.objectness.weight" in tensors:
+        if given is None:
+            raise UserError(f"{where}: our weights without their config; give it with --config, or the .safetensors.")
+        shapes = model_shapes(given)
+        state = remap(tensors, {name: name for name in shapes}, shapes, where)
+        return _detector(state, given, weights.categories, _provenance("torch.save", path))
+    first = ", ".join(list(tensors)[:3])
+    raise UserError(
+        f"{where}: names such as {first} are of no model known here (detectron2 C4 Faster R-CNN, torchvision "
+        "FasterRCNN or ResNet, Caffe2 ResNet)."
+    )
+
+
+def imagenet_config(tensors: Mapping[str, Tensor], kind: ResNetNames, where: str) -> Config:
+    """A config whose backbone is the ImageNet ResNet of this file, fed as it was in training.
+
+    Args:
+        tensors: by torchvision's names (kind `torchvision`) or Caffe2's (kind `caffe2`).
+    """
+    backbone = backbone_of(tensors, kind, where)
+    config = Config()
+    pixels = config.input
+    if kind == "torchvision":
+        pixels = replace(pixels, pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD)
+    return replace(config, model=replace(config.model, backbone=backbone), input=pixels)
+
+
+def _published(name: str, published: Published) -> WeightsFile:
+    path = fetch(name, published)
+    weights = read_foreign(path)
+    provenance = _provenance(published.kind, path) | {"published_as": name, "url": published.url}
+    if published.is_detector:
+        assert published.settings is not None
+        state, config = from_detectron2(weights.tensors, published.settings, name)
+        return _detector(state, config, COCO_CATEGORIES, provenance | {"published_AP": published.ap})
+    return replace(convert(weights, path, None), provenance=provenance)
+
+
+def _torchvision_config(tensors: Mapping[str, Tensor], where: str) -> Config:
+    resnet = {name: tensors[original] for original, name in resnet_names(tensors).items()}
+    backbone = backbone_of(resnet, "torchvision", where)
+    config = torchvision_detector_config(
+        backbone.depth,
+        num_classes_of(tensors),
+        stem_channels=backbone.stem_channels,
+        width=backbone.width,
+    )
+    log.info("%s: a torchvision model does not say its settings; torchvision's defaults are taken", where)
+    return config
+
+
+def _detector(
+    state: dict[str, Tensor], config: Config, categories: CategoryMap | None, provenance: dict[str, object]
+) -> WeightsFile:
+    count = config.model.num_classes
+    assert count is not None
+    if categories is None and count == len(COCO_CATEGORIES):
+        log.info("%s names no classes; being 80, they are taken to be COCO's", provenance["file"])
+        categories = COCO_CATEGORIES
+    if categories is None:
+        log.info("%s names no classes; they are called class_1 … class_%d", provenance["file"], count)
+        categories = CategoryMap.from_names([f"class_{label}" for label in range(1, count + 1)])
+    if len(categories) != count:
+        raise UserError(f"{provenance['file']}: has {count} classes and names {len(categories)} categories.")
+    return WeightsFile(state, config, categories, provenance)
+
+
+def _provenance(kind: str, path: Path) -> dict[str, object]:
+    return {"converted_from": kind, "file": path.name}
