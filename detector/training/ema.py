@@ -1,12 +1,15 @@
 """An exponential moving average of the weights, evaluated and saved instead of the last ones."""
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class AveragedModel:
+
+class AveragedModel(Generic[Model]):
     """A second model whose floating-point weights and buffers follow the trained one's.
 
     Args:
@@ -15,8 +18,8 @@ class AveragedModel:
             after t of them, so that the random start is soon forgotten.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+    def __init__(self, model: Model, decay: float) -> None:
+        self.model: Model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
 

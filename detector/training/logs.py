@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -29,23 +29,28 @@ class RunLog:
     Args:
         output: the run's folder, which must exist.
         rank: number of this process; 0 is the main one.
-        progress: where the run goes on. Numbers of later iterations, written before an interruption, are removed, so
-            that every iteration is there once.
-        tensorboard: write TensorBoard events too.
     """
 
-    def __init__(self, output: Path, rank: int, progress: Progress, tensorboard: bool) -> None:
+    def __init__(self, output: Path, rank: int) -> None:
         self.rank = rank
+        self._output = output
         self._logger = logging.Logger("detector", logging.INFO if rank == 0 else logging.WARNING)
-        self._add_handler(logging.StreamHandler(sys.stdout if rank == 0 else sys.stderr))
-        self._metrics_path = output / METRICS_FILE
+        self._add_handler(_ScreenHandler(sys.stdout if rank == 0 else sys.stderr))
         self._events: SummaryWriter | None = None
         if rank == 0:
             self._add_handler(_FileHandler(output / LOG_FILE, encoding="utf-8"))
-            forget_metrics_after(self._metrics_path, progress)
-            if tensorboard:
-                # Steps at or after purge_step that an interrupted run wrote are hidden.
-                self._events = SummaryWriter(str(output / EVENTS_FOLDER), purge_step=progress.iteration + 1)
+
+    def begin_numbers(self, progress: Progress, tensorboard: bool) -> None:
+        """Go on with metrics.jsonl and, where wanted, TensorBoard from here.
+
+        Numbers of later iterations, written before an interruption, are removed, so that every iteration is there once.
+        """
+        if self.rank != 0:
+            return
+        forget_metrics_after(self._output / METRICS_FILE, progress)
+        if tensorboard:
+            # Steps at or after purge_step that an interrupted run wrote are hidden.
+            self._events = SummaryWriter(str(self._output / EVENTS_FOLDER), purge_step=progress.iteration + 1)
 
     def info(self, text: str) -> None:
         """Something worth knowing."""
@@ -58,7 +63,7 @@ class RunLog:
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl; NaN and infinities become null."""
-        self.append(self._metrics_path, values)
+        self.append(self._output / METRICS_FILE, values)
 
     def append(self, path: Path, values: Mapping[str, Any]) -> None:
         """One line of any JSON-lines file."""
@@ -107,6 +112,13 @@ class RunLog:
             except OSError as error:
                 self._events = None
                 self.warning(f"TensorBoard events cannot be written any more ({error.strerror or error}).")
+
+
+class _ScreenHandler(logging.StreamHandler[TextIO]):
+    """A screen that may go away, like that of a closed connection; log.txt has everything."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the base class's name)
+        pass
 
 
 class _FileHandler(logging.FileHandler):

@@ -1,10 +1,11 @@
-"""Being asked to stop: SIGTERM and SIGUSR1 from schedulers, SIGINT from Ctrl-C."""
+"""Being asked to stop: SIGTERM and SIGUSR1 from schedulers, SIGINT from Ctrl-C, SIGHUP from a terminal that closes."""
 
 import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+# SIGHUP: the terminal is gone. Windows has neither it nor SIGUSR1.
+HANDLED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
 class StopSignals:
@@ -20,11 +21,13 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0  # the signal's number; 0: none so far
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in HANDLED:
-            self._before[number] = signal.signal(number, self._note)
+            # nohup has a process ignore SIGHUP, and means it.
+            if not (signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -33,12 +36,13 @@ class StopSignals:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
-        for handled in HANDLED:
+        for handled in self._before:
             signal.signal(handled, signal.SIG_DFL)
 
 
 def exit_code(number: int) -> int:
-    """What a shell reports for a process that a signal ended: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1.
+    """What a shell reports for a process that a signal ended: 130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1
+    (on Linux).
 
     A run that was asked to stop is not a finished one, so schedulers must not see 0.
     """

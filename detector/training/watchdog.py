@@ -30,6 +30,11 @@ class Watchdog:
         """From now on the run is doing `what`, which should not take longer than this."""
         self._phase = (what, limit_seconds, time.monotonic())
 
+    @property
+    def doing(self) -> str:
+        """The phase that the run is in."""
+        return self._phase[0]
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

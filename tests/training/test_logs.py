@@ -25,7 +25,8 @@ def file_size_limit(limit: int) -> Iterator[None]:
 
 
 def test_lines_numbers_and_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunLog(tmp_path, rank=0, progress=Progress(), tensorboard=True) as log:
+    with RunLog(tmp_path, rank=0) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
         log.info("hello")
         log.warning("careful")
         log.metrics({"iteration": 1, "loss": float("nan"), "deep": {"x": [float("inf"), 2.0]}})
@@ -40,7 +41,8 @@ def test_lines_numbers_and_events(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_other_processes_write_no_files_and_only_warn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunLog(tmp_path, rank=2, progress=Progress(), tensorboard=True) as log:
+    with RunLog(tmp_path, rank=2) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
         log.info("hello")
         log.warning("careful")
         log.metrics({"iteration": 1})
@@ -69,7 +71,8 @@ def test_a_resumed_run_has_every_iteration_once(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
 def test_a_full_disk_loses_the_log_and_not_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with RunLog(tmp_path, rank=0, progress=Progress(), tensorboard=True) as log:
+    with RunLog(tmp_path, rank=0) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
         log.scalars(1, {"loss/total": 1.0})
         with file_size_limit(0):
             log.info("line one")
