@@ -49,9 +49,7 @@ def fetch(name: str, published: Published, policy: DownloadPolicy | None = None)
     target = folder / (name + Path(urlsplit(published.url).path).suffix)
     if not target.is_file():
         url = address(published.url)
-        remedy = (
-            f"put the file there by hand, or set DETECTOR_MIRROR to a server that has it (it would lie at {target})"
-        )
+        remedy = f"put the file at {target} by hand, or set DETECTOR_MIRROR to a server that has it"
         if os.environ.get("DETECTOR_OFFLINE", "").lower() in OFFLINE_WORDS:
             raise UserError(
                 f"{name}: not in the cache, and DETECTOR_OFFLINE forbids fetching {url}; unset it, or {remedy}."

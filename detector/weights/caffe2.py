@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from detector.config import Config
-from detector.errors import UserError
-from detector.weights.detectron2 import CONV1, reverse_channels
-from detector.weights.remap import backbone_shapes, fill_folded_statistics, remap, translate
+from detector.weights.layout import CONV1, has_last_stage, imagenet_shapes
+from detector.weights.remap import fill_folded_statistics, remap, reverse_channels, translate
 
 # Ours → theirs, applied in turn as pieces of a name; then dots become underscores.
 RENAMES = (
@@ -56,12 +55,8 @@ def from_caffe2(tensors: Mapping[str, Tensor], config: Config, where: str) -> di
     Raises:
         UserError: every tensor that is left over, missing or of another shape; or norms without place for statistics.
     """
-    if config.model.backbone.norm == "group":
-        raise UserError(
-            f"{where}: these weights have batch norms; set model.backbone.norm to frozen_batch or batch, "
-            "or train from scratch."
-        )
-    shapes = backbone_shapes(config)
+    last_stage = [name for name in tensors if name.startswith("res5_")]
+    shapes = imagenet_shapes(config, bool(last_stage), where)
     affine = FOLDED_AFFINE if "res_conv1_bn_s" in tensors else AFFINE
     table: dict[str, str | None] = {}
     for ours, theirs in translate(shapes, RENAMES).items():
@@ -70,5 +65,7 @@ def from_caffe2(tensors: Mapping[str, Tensor], config: Config, where: str) -> di
             name = name.removesuffix(ending) + other if name.endswith(ending) else name
         table[name] = ours
     table |= dict.fromkeys(DROPPED) | dict.fromkeys(name for name in tensors if name.endswith(MOMENTUM))
+    if not has_last_stage(shapes):
+        table |= dict.fromkeys(last_stage)
     state = remap(fill_folded_statistics(tensors, table, shapes), table, shapes, where)
     return state | {CONV1: reverse_channels(state[CONV1])}

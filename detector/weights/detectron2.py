@@ -10,10 +10,8 @@ from torch import Tensor
 from detector.config import Config
 from detector.weights.detectron2_config import channel_order, config_from_detectron2
 from detector.weights.detectron2_settings import Settings
-from detector.weights.remap import fill_folded_statistics, model_shapes, remap, translate
-
-CONV1 = "backbone.conv1.weight"
-CLS_SCORE = ("roi_head.cls_score.weight", "roi_head.cls_score.bias")
+from detector.weights.layout import CLS_SCORE, CONV1, model_shapes
+from detector.weights.remap import fill_folded_statistics, remap, reverse_channels, translate
 
 # Ours → theirs, applied in turn as pieces of a name.
 RENAMES = (
@@ -67,8 +65,3 @@ def from_detectron2(tensors: Mapping[str, Tensor], settings: Settings, where: st
     for name in CLS_SCORE:
         state[name] = state[name].roll(1, dims=0)  # the background is their last row and our first
     return state, config
-
-
-def reverse_channels(weight: Tensor) -> Tensor:
-    """A first convolution [C, 3, 7, 7] for pixels in the opposite channel order."""
-    return weight.flip(1)

@@ -71,8 +71,8 @@ PUBLISHED: Mapping[str, Published] = {
     "ResNet-50": _torchvision(50, "0676ba61", 97.781),
     "ResNet-101": _torchvision(101, "63fe2227", 170.511),
     "ResNet-152": _torchvision(152, "394f9c45", 230.434),
-    "MSRA-R50": _msra(50),
-    "MSRA-R101": _msra(101),
+    "MSRA-R-50": _msra(50),
+    "MSRA-R-101": _msra(101),
 }
 
 

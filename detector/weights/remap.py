@@ -1,38 +1,16 @@
 """Apply a table of names: every tensor of the source is used or dropped on purpose, or nothing is loaded."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from detector.config import Config
 from detector.errors import UserError
-from detector.model.build import build_model
+from detector.weights.layout import Shapes
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-BACKBONE_PREFIXES = ("backbone.", "roi_head.conv5_x.")
 # A live batch norm counts its batches; the count is not needed (momentum is fixed) and other frameworks drop it.
 COUNTER = ".num_batches_tracked"
 STATISTICS = (".running_mean", ".running_var")
-
-
-def model_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the state dict of the model that `config` describes, without allocating it.
-
-    Raises:
-        UserError: `model.num_classes` is not set.
-    """
-    with torch.device("meta"):
-        model = build_model(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def backbone_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """The part of `model_shapes` that ImageNet weights fill: conv1 … conv4_x and the head's conv5_x."""
-    headless = replace(config, model=replace(config.model, num_classes=1))
-    return {name: shape for name, shape in model_shapes(headless).items() if name.startswith(BACKBONE_PREFIXES)}
 
 
 def remap(
@@ -125,3 +103,8 @@ def translate(names: Iterable[str], renames: Iterable[tuple[str, str]]) -> dict[
         table[name] = theirs.removeprefix(".")
     assert len(set(table.values())) == len(table), "two of our tensors got one name"
     return table
+
+
+def reverse_channels(weight: Tensor) -> Tensor:
+    """A first convolution [C, 3, 7, 7] for pixels in the opposite channel order."""
+    return weight.flip(1)

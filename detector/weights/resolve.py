@@ -11,21 +11,15 @@ from detector.categories import CategoryMap
 from detector.config import Config, load_config
 from detector.errors import UserError
 from detector.weights.cache import fetch
-from detector.weights.caffe2 import from_caffe2, is_caffe2
 from detector.weights.coco_categories import COCO_CATEGORIES
 from detector.weights.detectron2 import from_detectron2, is_detectron2
 from detector.weights.detectron2_settings import read_settings
 from detector.weights.files import SUFFIX, WeightsFile, read_weights
 from detector.weights.foreign import ForeignWeights, read_foreign
+from detector.weights.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
+from detector.weights.layout import model_shapes
 from detector.weights.published import PUBLISHED, Published, suggest
-from detector.weights.remap import model_shapes, remap
-from detector.weights.resnet_kind import ResNetNames, backbone_of
-from detector.weights.torchvision import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    from_torchvision_resnet,
-    is_torchvision_resnet,
-)
+from detector.weights.remap import remap
 from detector.weights.torchvision_detector import (
     from_torchvision_detector,
     is_torchvision_detector,
@@ -81,7 +75,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
     where = str(path)
     if is_detectron2(tensors):
         if config_path is None:
-            raise UserError(f"{where}: a detectron2 model needs its own config; give its config.yaml with --config.")
+            raise UserError(f"{where}: a detectron2 model needs its config; give its config.yaml with --config.")
         state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})")
         return _detector(state, config, weights.categories, _provenance("detectron2", path))
     given = None if config_path is None else load_config(config_path)
@@ -89,13 +83,11 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
         config = given or _torchvision_config(tensors, where)
         state = from_torchvision_detector(tensors, config, where)
         return _detector(state, config, weights.categories, _provenance("torchvision", path))
-    if is_torchvision_resnet(tensors):
-        config = given or imagenet_config(tensors, "torchvision", where)
-        state = from_torchvision_resnet(tensors, config, where)
-        return WeightsFile(state, config, CategoryMap(()), _provenance("torchvision", path))
-    if is_caffe2(tensors):
-        config = given or imagenet_config(tensors, "caffe2", where)
-        return WeightsFile(from_caffe2(tensors, config, where), config, CategoryMap(()), _provenance("caffe2", path))
+    names = resnet_names_of(tensors)
+    if names is not None:
+        config = given or imagenet_config(tensors, names, where)
+        state = imagenet_state(tensors, config, where)
+        return WeightsFile(state, config, CategoryMap(()), _provenance(names, path))
     if "backbone.conv1.weight" in tensors and "rpn.objectness.weight" in tensors:
         if given is None:
             raise UserError(f"{where}: our weights without their config; give it with --config, or the .safetensors.")
@@ -107,20 +99,6 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
         f"{where}: names such as {first} are of no model known here (detectron2 C4 Faster R-CNN, torchvision "
         "FasterRCNN or ResNet, Caffe2 ResNet)."
     )
-
-
-def imagenet_config(tensors: Mapping[str, Tensor], kind: ResNetNames, where: str) -> Config:
-    """A config whose backbone is the ImageNet ResNet of this file, fed as it was in training.
-
-    Args:
-        tensors: by torchvision's names (kind `torchvision`) or Caffe2's (kind `caffe2`).
-    """
-    backbone = backbone_of(tensors, kind, where)
-    config = Config()
-    pixels = config.input
-    if kind == "torchvision":
-        pixels = replace(pixels, pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD)
-    return replace(config, model=replace(config.model, backbone=backbone), input=pixels)
 
 
 def _published(name: str, published: Published) -> WeightsFile:

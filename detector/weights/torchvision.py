@@ -5,12 +5,13 @@ a bottleneck's stride in the 3×3: `IMAGENET_MEAN`, `IMAGENET_STD` and `model.ba
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor
 
 from detector.config import Config
-from detector.errors import UserError
-from detector.weights.remap import backbone_shapes, remap, translate
+from detector.weights.layout import CONV1, has_last_stage, imagenet_shapes
+from detector.weights.remap import remap, reverse_channels, translate
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -29,7 +30,6 @@ RENAMES = (
     (".shortcut.norm.", ".downsample.1."),
 )
 DROPPED = ("fc.weight", "fc.bias")  # ImageNet's classifier
-LAST_STAGE = "layer4."
 
 
 def is_torchvision_resnet(tensors: Mapping[str, Tensor]) -> bool:
@@ -37,28 +37,29 @@ def is_torchvision_resnet(tensors: Mapping[str, Tensor]) -> bool:
     return "conv1.weight" in tensors and "layer1.0.conv1.weight" in tensors
 
 
-def from_torchvision_resnet(tensors: Mapping[str, Tensor], config: Config, where: str) -> dict[str, Tensor]:
+def from_torchvision_resnet(
+    tensors: Mapping[str, Tensor], config: Config, where: str, channels: Literal["rgb", "bgr"] = "rgb"
+) -> dict[str, Tensor]:
     """Convert an ImageNet ResNet to the backbone and conv5_x that `config` describes.
 
     Args:
         tensors: its state dict, float32. `layer4` may be missing as a whole: conv5_x is then missing from the result,
-            and starts fresh. `fc` is dropped.
+            and starts fresh; so it does if the config gives it a group norm. `fc` is dropped.
         config: only `model.backbone` is read.
         where: the file's name, for messages.
+        channels: the order that the first convolution expects; converted Caffe weights have bgr.
 
     Raises:
-        UserError: every tensor that is left over, missing or of another shape; or norms that have no statistics.
+        UserError: every tensor that is left over, missing or of another shape; or norms without place for statistics.
     """
-    shapes = backbone_shapes(config)
-    if not any(name.startswith(LAST_STAGE) for name in tensors):
-        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("roi_head.")}
-    if config.model.backbone.norm == "group":
-        raise UserError(
-            f"{where}: these weights have batch norms; set model.backbone.norm to frozen_batch or batch, "
-            "or train from scratch."
-        )
+    last_stage = [name for name in tensors if name.startswith("layer4.")]
+    shapes = imagenet_shapes(config, bool(last_stage), where)
     table: dict[str, str | None] = {theirs: ours for ours, theirs in translate(shapes, RENAMES).items()}
-    return remap(tensors, table | dict.fromkeys(DROPPED), shapes, where)
+    dropped = DROPPED if has_last_stage(shapes) else (*DROPPED, *last_stage)
+    state = remap(tensors, table | dict.fromkeys(dropped), shapes, where)
+    if channels == "bgr":
+        state[CONV1] = reverse_channels(state[CONV1])
+    return state
 
 
 def to_torchvision_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ from detector.config import (
     RoIConfig,
     RPNConfig,
 )
-from detector.weights.remap import model_shapes, remap, translate
+from detector.weights.layout import model_shapes
+from detector.weights.remap import remap, translate
 from detector.weights.torchvision import IMAGENET_MEAN, IMAGENET_STD, RENAMES
 
 # nn.Sequential(conv1, bn1, relu, maxpool, layer1, layer2, layer3) numbers them.
