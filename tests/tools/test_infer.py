@@ -1,0 +1,249 @@
+"""The inference tool: what it prints and writes, odd pictures, bad ones, and the exit codes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_models import random_batch, tiny_config, tiny_model
+from tool_loading import load_tool
+
+from detector.categories import Category, CategoryMap
+from detector.config import Config
+from detector.errors import UserError
+from detector.weights.files import save_weights
+
+CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "traffic light"), Category(90, "猫")))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config: Config = tiny_config(inputs={"min_size_test": 96, "max_size_test": 160})
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {})
+    return path
+
+
+@pytest.fixture
+def infer() -> ModuleType:
+    return load_tool("infer")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures to look at; also the current folder, so that nothing is written elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name, height, width in (("pictures/a.png", 90, 130), ("pictures/sub/b.jpg", 64, 64), ("other/a.png", 50, 70)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random_batch([(height, width)]).pixels[0].permute(1, 2, 0).numpy()).save(path)
+    return tmp_path
+
+
+def read_json(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(path.read_text())
+    return found
+
+
+def test_pictures_tables_and_json(
+    infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pictures", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2", "--device", "cpu"]
+    assert infer.main(words) == 0
+    printed = capsys.readouterr().out
+    assert f"weights    {weights}" in printed
+    assert "ResNet-18-C4, 3 classes (cat, traffic light, 猫)" in printed
+    assert "input      2 pictures, scores from 0.2" in printed
+    assert "a.png  130 × 90, " in printed
+    found = read_json(folder / "out/detections.json")
+    assert {entry["file_name"] for entry in found} == {"a.png", "sub/b.jpg"}
+    for entry in found:
+        assert set(entry) == {"image_id", "category_id", "bbox", "score", "file_name", "category_name"}
+        assert entry["category_name"] == CATEGORIES.name_of(CATEGORIES.label_of(entry["category_id"]))
+        assert entry["image_id"] == ["a.png", "sub/b.jpg"].index(entry["file_name"]) + 1
+        assert entry["score"] >= 0.2
+        x, y, width, height = entry["bbox"]
+        limit = {"a.png": (130, 90), "sub/b.jpg": (64, 64)}[entry["file_name"]]
+        assert 0 <= x < x + width <= limit[0] + 1e-3
+        assert 0 <= y < y + height <= limit[1] + 1e-3
+    for name, size in (("a.png", (130, 90)), ("sub/b.jpg", (64, 64))):
+        with Image.open(folder / "out" / name) as drawn, Image.open(folder / "pictures" / name) as original:
+            assert drawn.size == size
+            assert not np.array_equal(np.asarray(drawn), np.asarray(original))
+
+
+def test_same_names_from_two_folders(infer: ModuleType, weights: Path, folder: Path) -> None:
+    assert infer.main(["*/a.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]) == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a-2.png", "a.png", "detections.json"]
+    assert {entry["file_name"] for entry in read_json(folder / "out/detections.json")} == {
+        "other/a.png",
+        "pictures/a.png",
+    }
+
+
+def test_batches_give_the_same(infer: ModuleType, weights: Path, folder: Path) -> None:
+    for size in ("1", "3"):
+        words = ["pictures", "other", "--weights", str(weights), "--output", size, "--score-threshold", "0.2"]
+        assert infer.main([*words, "--batch-size", size]) == 0
+    one, three = read_json(folder / "1/detections.json"), read_json(folder / "3/detections.json")
+    assert one == three  # three sizes, so each picture went alone
+
+
+def test_a_bad_file_does_not_stop_the_rest(
+    infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pictures/a-text.jpg").write_text("no picture")
+    words = ["pictures", "missing.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]
+    assert infer.main(words) == 2
+    captured = capsys.readouterr()
+    assert "2 of 3 pictures" in captured.out
+    last = captured.err.splitlines()[-3:]
+    assert last[0] == "error: 2 of 4 inputs could not be used:"
+    assert last[1].startswith("  missing.png: there is no such file")
+    assert last[2].startswith("  pictures/a-text.jpg: ")
+    assert {entry["file_name"] for entry in read_json(folder / "out/detections.json")} == {"a.png", "sub/b.jpg"}
+
+
+def test_odd_images(
+    infer: ModuleType, weights: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, out = shared / "data/odd_images", tmp_path / "out"
+    assert infer.main([str(odd), "--weights", str(weights), "--output", str(out), "--score-threshold", "0.2"]) == 2
+    errors = capsys.readouterr().err
+    left_out = errors[errors.index("error: ") :].splitlines()[1:]
+    assert [Path(line.split(":")[0]).name for line in left_out] == [
+        "broken.png",
+        "truncated_image.png",
+        "truncated_jpeg.jpg",
+    ]
+    names = sorted(path.name for path in odd.iterdir())
+    written = sorted(path.name for path in out.iterdir())
+    assert len(written) == len(names) - 3 + 1
+    upright = {"Landscape_6.jpg": (1800, 1200), "Portrait_8.jpg": (1200, 1800), "color_exif.jpg": (300, 400)}
+    for name in written:
+        if name != "detections.json":
+            with Image.open(out / name) as picture:
+                picture.load()
+                assert picture.format == {".jpg": "JPEG", ".png": "PNG"}[Path(name).suffix]
+                assert picture.mode == "RGB"
+                assert picture.size == upright.get(name, picture.size)
+    assert "chi.png" in written
+    assert "16bit.deflate.png" in written
+
+
+def test_nothing_found(infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["other", "--weights", str(weights), "--output", "out", "--score-threshold", "1"]
+    assert infer.main(words) == 0
+    assert "a.png  70 × 50, 0 found" in capsys.readouterr().out
+    assert read_json(folder / "out/detections.json") == []
+    with Image.open(folder / "out/a.png") as drawn, Image.open(folder / "other/a.png") as original:
+        assert np.array_equal(np.asarray(drawn), np.asarray(original))
+
+
+def test_table_columns_align(infer: ModuleType) -> None:
+    assert infer.printed_width("猫 cat") == 6
+    assert infer.pad("猫", 5) == "猫   "
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["missing.jpg"], "missing.jpg: there is no such file, folder or match"),
+        (["pictures", "--output", "pictures"], "would replace its input"),
+        (["pictures", "--output", "pictures/a.png"], "cannot make the output folder"),
+        (["pictures", "--device", "cuda:77"], "'cuda:77' is not available"),
+    ],
+)
+def test_mistakes(infer: ModuleType, weights: Path, folder: Path, words: list[str], sentence: str) -> None:  # noqa: ARG001
+    with pytest.raises(UserError, match=sentence):
+        infer.main([*words, "--weights", str(weights)])
+
+
+@pytest.mark.parametrize("words", [["--score-threshold", "50"], ["--batch-size", "0"], ["--score-threshold", "nan"]])
+def test_numbers_out_of_range(infer: ModuleType, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_code:
+        infer.main(["a.jpg", *words])
+    assert exit_code.value.code == 2
+    assert "choose" in capsys.readouterr().err
+
+
+def test_weights_of_the_newest_finished_run(infer: ModuleType, tmp_path: Path) -> None:
+    assert infer.choose_weights(tmp_path)[0] == "R101-C4-3x"
+    for age, name in enumerate(
+        ("new/model_final", "old/model_final", "old/model_best", "unfinished/model_best", "oldest/model_final")
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    assert infer.choose_weights(tmp_path)[0] == str(tmp_path / "new/model_final.safetensors")
+    os.utime(tmp_path / "old/model_final.safetensors", (2000, 2000))
+    weights, why = infer.choose_weights(tmp_path)
+    assert weights == str(tmp_path / "old/model_best.safetensors")
+    assert "newest finished run" in why
+
+
+def test_published_weights_without_a_network(infer: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTOR_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("DETECTOR_OFFLINE", "1")
+    address = "COCO-Detection/faster_rcnn_R_101_C4_3x/138204752/model_final_298dad.pkl"
+    expected_at = folder / "cache/R101-C4-3x.pkl"
+    words = ["other", "--weights", "R101-C4-3x", "--device", "cpu"]
+    with pytest.raises(UserError, match="DETECTOR_OFFLINE forbids fetching") as offline:
+        infer.main(words)
+    assert f"https://dl.fbaipublicfiles.com/detectron2/{address}" in str(offline.value)
+    assert f"put the file at {expected_at}" in str(offline.value)
+
+    monkeypatch.delenv("DETECTOR_OFFLINE")
+    monkeypatch.setenv("DETECTOR_MIRROR", "http://127.0.0.1:1/mirror")  # a port where nobody answers
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between the attempts
+    with pytest.raises(UserError, match=r"R101-C4-3x: cannot fetch http://127\.0\.0\.1:1/mirror/") as unreachable:
+        infer.main(words)
+    assert f"put the file at {expected_at}" in str(unreachable.value)
+    assert not (folder / "output/infer/detections.json").exists()
+
+
+def run_tool(project_root: Path, *words: str | Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(project_root / "tools/infer.py"), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+    )
+
+
+def test_as_a_command_on_a_plain_terminal(weights: Path, folder: Path, project_root: Path) -> None:
+    (folder / "broken.png").write_bytes(b"")
+    words = ("broken.png", "other", "--weights", weights, "--output", "out", "--score-threshold", "0.2")
+    process = run_tool(project_root, *words, PYTHONIOENCODING="ascii")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "Traceback" not in err
+    assert "broken.png: " in err
+    assert "1 of 2 pictures" in out
+
+
+def test_terminated_midway_keeps_what_was_found(weights: Path, folder: Path, project_root: Path) -> None:
+    for number in range(400):
+        shutil.copy(folder / "pictures/a.png", folder / f"pictures/{number:03}.png")
+    process = run_tool(project_root, "pictures", "--weights", weights, "--output", "out", "--score-threshold", "0.2")
+    deadline = time.monotonic() + 60
+    while not (folder / "out/003.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "of 402 pictures" in out
+    found = read_json(folder / "out/detections.json")
+    assert "003.png" in {entry["file_name"] for entry in found}
+    assert "399.png" not in {entry["file_name"] for entry in found}

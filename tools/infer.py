@@ -1,0 +1,220 @@
+#!/usr/bin/env python
+"""Detect objects in pictures: a table per picture, annotated pictures, and detections.json."""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from detector import command
+from detector.datasets.images import read_image
+from detector.errors import UserError
+from detector.found import Found
+from detector.inputs import find_inputs, name_outputs
+from detector.predictor import Predictor, load
+from detector.training.output import BEST_MODEL, FINAL_MODEL
+from detector.weights.files import write_atomically
+
+PUBLISHED_DEFAULT = "R101-C4-3x"
+
+EXAMPLES = """examples:
+  python tools/infer.py photo.jpg                        with the newest finished run under output/
+  python tools/infer.py photo.jpg --weights R101-C4-3x   with published COCO weights (downloaded once)
+  python tools/infer.py holiday/ 'scans/*.tif' --weights output/mine/model_best.safetensors --score-threshold 0.7
+  python tools/infer.py photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
+
+A folder stands for the pictures in it and below it. The exit code is 0, or 2 where an input could not be used."""
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("choose 1 or more")
+    return number
+
+
+def fraction(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("choose 0 to 1")
+    return number
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders, or globs such as '*.jpg'")
+    parser.add_argument(
+        "--weights",
+        help="a .safetensors of ours, a published name, or another framework's file with its --config (default: the "
+        f"newest finished run under output/, else {PUBLISHED_DEFAULT})",
+    )
+    parser.add_argument("--config", help="config of another framework's weights")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/infer"), help="folder to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--score-threshold", type=fraction, default=0.5, help="leave out what scores less (%(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what fetching and converting weights has to say
+    inputs, unused = find_inputs(args.inputs, skip=args.output)
+    outputs = name_outputs(inputs, args.output)
+    make_folder(args.output)
+    weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
+    print(f"weights    {weights}{why}", flush=True)
+    predictor = load(weights, args.config, args.device)
+    batch_size = args.batch_size or predictor.default_batch_size
+    print(f"model      {describe(predictor)}")
+    print(f"device     {predictor.device}, {batch_size} at a time")
+    print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
+    print(f"output     {args.output}\n", flush=True)
+
+    reasons = list(unused)
+    results: list[dict[str, Any]] = []
+    done = 0
+    start = time.perf_counter()
+    progress = tqdm(total=len(inputs), unit="picture", disable=None if len(inputs) > 1 else True)
+    try:
+        outcomes = detect_all(predictor, [one.path for one in inputs], args.score_threshold, batch_size)
+        for image_id, (one, output, outcome) in enumerate(zip(inputs, outputs, outcomes, strict=True), start=1):
+            if isinstance(outcome, UserError):
+                reasons.append(str(outcome))
+                progress.write(f"left out: {outcome}", file=sys.stderr)
+            else:
+                image, found = outcome
+                progress.write(table(one.name, found), file=sys.stdout)
+                save_picture(output, found.draw(image))
+                results += describe_results(found, image_id, one.name)
+                done += 1
+            progress.update()
+    finally:  # when interrupted too: what was found so far is kept, as a whole file
+        progress.close()
+        write_atomically(args.output / "detections.json", json.dumps(results, indent=1).encode())
+        seconds = time.perf_counter() - start
+        print(f"{done} of {len(inputs)} pictures, {len(results)} objects, {seconds:.1f} s; see {args.output}")
+    if reasons:
+        print(
+            f"error: {len(reasons)} of {len(inputs) + len(unused)} inputs could not be used:",
+            *reasons,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+        return command.EXIT_USER_ERROR
+    return 0
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot make the output folder ({error.strerror}); check --output.") from None
+
+
+def choose_weights(runs: Path) -> tuple[str, str]:
+    """The best model of the newest finished training run below `runs`, else the published one; and why, for people."""
+    finished = sorted(runs.glob(f"**/{FINAL_MODEL}"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        return PUBLISHED_DEFAULT, f" (published; no finished training run under {runs}/)"
+    best = finished[-1].with_name(BEST_MODEL)
+    return str(best if best.is_file() else finished[-1]), f" (newest finished run under {runs}/)"
+
+
+def describe(predictor: Predictor) -> str:
+    backbone, names = predictor.config.model.backbone, predictor.categories.names
+    listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"Faster R-CNN, ResNet-{backbone.depth}-C4, {len(names)} classes ({listed})"
+
+
+def detect_all(
+    predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int
+) -> Iterator[UserError | tuple[np.ndarray, Found]]:
+    """For each path in order: the picture and what was found in it, or why it could not be read."""
+    images = read_ahead(paths, count=2 * batch_size)
+    while batch := list(islice(images, batch_size)):
+        readable = [image for image in batch if not isinstance(image, UserError)]
+        found = iter(predictor.predict(readable, score_threshold, batch_size))
+        for image in batch:
+            yield image if isinstance(image, UserError) else (image, next(found))
+
+
+def read_ahead(paths: Iterable[Path], count: int) -> Iterator[np.ndarray | UserError]:
+    """Read pictures in order, `count` of them ahead in threads while the network is busy with earlier ones."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        waiting: deque[Future[np.ndarray | UserError]] = deque()
+        remaining = iter(paths)
+        waiting.extend(pool.submit(try_to_read, path) for path in islice(remaining, count))
+        while waiting:
+            image = waiting.popleft().result()
+            waiting.extend(pool.submit(try_to_read, path) for path in islice(remaining, 1))
+            yield image
+
+
+def try_to_read(path: Path) -> np.ndarray | UserError:
+    try:
+        return read_image(path)
+    except UserError as error:
+        return error
+
+
+def table(name: str, found: Found) -> str:
+    """What was found in one picture, for people: aligned columns, boxes in pixels of the original image."""
+    height, width = found.image_size
+    lines = [f"{name}  {width} × {height}, {len(found)} found"]
+    if len(found):
+        column = max(printed_width(text) for text in ("class", *found.names))
+        lines.append(f"  {pad('class', column)}  score {'x1':>8} {'y1':>8} {'x2':>8} {'y2':>8}")
+        for class_name, score, box in zip(found.names, found.scores.tolist(), found.boxes.tolist(), strict=True):
+            lines.append(f"  {pad(class_name, column)}  {score:.3f} " + " ".join(f"{value:8.1f}" for value in box))
+    return "\n".join(lines) + "\n"
+
+
+def printed_width(text: str) -> int:
+    """Columns that a text takes on a terminal; Chinese, Japanese and Korean characters take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def pad(text: str, width: int) -> str:
+    return text + " " * (width - printed_width(text))
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    make_folder(path.parent)
+    try:
+        Image.fromarray(picture).save(path, quality=92)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the annotated picture ({error}); check --output.") from None
+
+
+def describe_results(found: Found, image_id: int, name: str) -> list[dict[str, Any]]:
+    """COCO results with the file's and the category's name added, so that they can be read without a dataset."""
+    return [
+        result | {"file_name": name, "category_name": category_name}
+        for result, category_name in zip(found.to_coco(image_id), found.names, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    # As Ctrl-C does: leave through the `finally` above.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    command.run(main)
