@@ -29,12 +29,19 @@ class RunLog:
     Args:
         output: the run's folder, which must exist.
         rank: number of this process; 0 is the main one.
+
+    To be left as a context manager, which gives the package's logger back.
     """
 
     def __init__(self, output: Path, rank: int) -> None:
         self.rank = rank
         self._output = output
-        self._logger = logging.Logger("detector", logging.INFO if rank == 0 else logging.WARNING)
+        # The package's own logger, so that what other parts say (about weights, say) is in the run's log too.
+        self._logger = logging.getLogger("detector")
+        self._before = (self._logger.level, self._logger.propagate)
+        self._logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+        self._logger.propagate = False
+        self._handlers: list[logging.Handler] = []
         self._add_handler(_ScreenHandler(sys.stdout if rank == 0 else sys.stderr))
         self._events: SummaryWriter | None = None
         if rank == 0:
@@ -98,12 +105,16 @@ class RunLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._write_events(lambda events: events.close())
-        for handler in self._logger.handlers:
+        for handler in self._handlers:
+            self._logger.removeHandler(handler)
             handler.close()
+        level, self._logger.propagate = self._before
+        self._logger.setLevel(level)
 
     def _add_handler(self, handler: logging.Handler) -> None:
         handler.setFormatter(logging.Formatter(LINE_FORMAT, TIME_FORMAT))
         self._logger.addHandler(handler)
+        self._handlers.append(handler)
 
     def _write_events(self, write: Callable[[SummaryWriter], None]) -> None:
         if self._events:

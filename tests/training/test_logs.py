@@ -1,4 +1,5 @@
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,16 @@ def test_lines_numbers_and_events(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "hello" in capsys.readouterr().out
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"iteration": 1, "loss": None, "deep": {"x": [None, 2.0]}}]
     assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
+
+
+def test_what_other_parts_of_the_package_say_is_in_the_log_while_the_run_lasts(tmp_path: Path) -> None:
+    elsewhere = logging.getLogger("detector.weights.somewhere")
+    package = logging.getLogger("detector")
+    before = (list(package.handlers), package.level, package.propagate)
+    with RunLog(tmp_path, rank=0):
+        elsewhere.info("weights fetched")
+    assert "weights fetched" in (tmp_path / "log.txt").read_text()
+    assert (package.handlers, package.level, package.propagate) == before
 
 
 def test_other_processes_write_no_files_and_only_warn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,5 +103,5 @@ def test_a_full_disk_loses_the_log_and_not_the_run(tmp_path: Path, capsys: pytes
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_in_use_grows_with_an_array() -> None:
     before = memory_in_use()
-    array = np.ones(8_000_000)
-    assert memory_in_use() - before > 0.9 * array.nbytes
+    array = np.ones(32_000_000)
+    assert memory_in_use() - before > 0.8 * array.nbytes

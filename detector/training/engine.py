@@ -1,0 +1,136 @@
+"""The training loop (Faster R-CNN §3.2: approximate joint training with SGD)."""
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.config import Config
+from detector.datasets.loader import training_loader
+from detector.training import distributed, plan
+from detector.training.feed import steps
+from detector.training.finish import evaluate_run, finish_run
+from detector.training.logs import RunLog
+from detector.training.meter import Meter
+from detector.training.nonfinite import RunningStatistics, leave_out
+from detector.training.optimizer import set_learning_rate
+from detector.training.output import claim, is_finished
+from detector.training.report import describe_run, report_steps
+from detector.training.run import Run, set_up
+from detector.training.schedule import learning_rate
+from detector.training.signals import StopSignals, signal_name
+from detector.training.step import clip_and_check, explain_out_of_memory, forward_backward, mean_losses
+from detector.training.validation import Evaluation, StoppedError
+from detector.training.watchdog import Watchdog
+
+DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says what the run is waiting for
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended. stopped_by: the number of the signal that stopped it; 0: the run is finished."""
+
+    iteration: int
+    stopped_by: int
+
+
+def train(config: Config, output: Path, resume: bool = False, overwrite: bool = False, device: str = "auto") -> Outcome:
+    """Train a detector, score it, and write everything into one folder.
+
+    A run is a function of its config: what a step trains on, how it is augmented and what is sampled are drawn from the
+    seed, the iteration and the picture. So an interrupted run that is resumed ends, on a CPU, with the same weights to
+    the bit. Under torchrun every process calls this.
+
+    Args:
+        config: of the run.
+        output: folder for all files; `detector.training.output` has their names.
+        resume: go on from the newest whole checkpoint in `output`, or from the beginning where there is none.
+        overwrite: delete an earlier run in `output` first.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        UserError: the run cannot be started, or cannot go on; one sentence with the remedy.
+    """
+    with StopSignals() as stop:
+        try:
+            chosen = distributed.start(device)
+            distributed.on_main(lambda: claim(output, resume, overwrite))
+            with (
+                RunLog(output, distributed.rank()) as log,
+                Watchdog(log.warning) as watchdog,
+                explain_out_of_memory(watchdog),
+            ):
+                run = set_up(config, output, chosen, resume, log)
+                describe_run(run)
+                if is_finished(output) and plan.is_finished(run.progress, config.train):
+                    log.info(f"{output} is finished; a larger train.iterations would take it further.")
+                    return Outcome(run.progress.iteration, 0)
+                return run_loop(run, stop, watchdog)
+        finally:
+            distributed.stop()
+
+
+def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
+    """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order."""
+    settings, progress = run.config.train, run.progress
+    meter = Meter(run.device, settings.iterations)
+    statistics = RunningStatistics(run.model)
+    evaluation: Evaluation | None = None
+    stopped_by = 0
+    loader = training_loader(
+        run.train_data, run.config, progress.iteration, distributed.rank(), distributed.world_size()
+    )
+    with closing(steps(loader, settings.accumulate, progress.iteration)) as batches:
+        while True:
+            if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):
+                run.save()
+            if stopped_by:
+                break
+            if plan.is_evaluation_due(progress, settings):
+                try:
+                    evaluation = evaluate_run(run, stop, watchdog)
+                except StoppedError:
+                    stopped_by = stop.received
+                    break
+            if plan.is_finished(progress, settings):
+                break
+
+            began = time.perf_counter()
+            watchdog.phase(f"waiting for the pictures of iteration {progress.iteration + 1}", DATA_LIMIT)
+            micro_batches = next(batches)
+            waited = time.perf_counter() - began
+
+            watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT)
+            rate = learning_rate(progress.iteration, settings)
+            set_learning_rate(run.optimizer, rate)
+            statistics.remember()
+            run.optimizer.zero_grad(set_to_none=True)
+            found = forward_backward(run.joint, micro_batches, run.device, run.precision)
+            losses = mean_losses(found)
+            if clip_and_check(losses, run.model, settings.clip_gradient_norm):
+                run.optimizer.step()
+                run.update_average()
+                progress.skipped_in_a_row = 0
+            else:
+                statistics.restore()
+                leave_out(progress, micro_batches, found, run.model, settings.max_skipped_steps, run.output, run.log)
+                losses = {}
+
+            progress.iteration += 1
+            progress.images += settings.batch_size
+            seconds = time.perf_counter() - began
+            progress.seconds += seconds
+            meter.add(losses, settings.batch_size, seconds, waited)
+            if plan.is_log_due(progress, settings):
+                report_steps(run, meter.report(progress.iteration, rate))
+            stopped_by = distributed.maximum_over_processes([stop.received])[0]
+
+    if stopped_by:
+        watchdog.phase("saving", STEP_LIMIT)
+        run.save()
+        run.log.info(
+            f"stopped by {signal_name(stopped_by)}; --resume goes on from iteration {run.checkpoints.saved_iteration}."
+        )
+    else:
+        finish_run(run, evaluation)
+    return Outcome(progress.iteration, stopped_by)

@@ -1,0 +1,33 @@
+"""The stream of a run's micro-batches, one list for every step."""
+
+from collections.abc import Iterator
+
+from detector.datasets.loader import TrainingBatch
+from detector.errors import UserError
+
+
+def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> Iterator[list[TrainingBatch]]:
+    """Group micro-batches into steps.
+
+    Args:
+        batches: this process's micro-batches from the step after `iteration` on, without end.
+        accumulate: micro-batches of a step.
+
+    Raises:
+        UserError: a process of the data loader has died.
+    """
+    while True:
+        try:
+            group = [next(batches) for _ in range(accumulate)]
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"a process of the data loader has died ({reason}); if the system ran out of memory, lower "
+                "data.num_workers, and data.num_workers=0 shows errors of reading where they happen. --resume goes on "
+                "from the last checkpoint."
+            ) from None
+        assert all(batch.iteration == iteration for batch in group), "the data loader and the run are out of step"
+        yield group
+        iteration += 1

@@ -1,0 +1,136 @@
+"""Steps whose loss or gradient is not a number: left out, written down, and after too many the run ends."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detector.datasets.loader import TrainingBatch
+from detector.errors import UserError
+from detector.training.checkpoint import Progress
+from detector.training.distributed import gather
+from detector.training.logs import RunLog
+from detector.training.output import NON_FINITE_FILE
+
+MAX_NAMED_GRADIENTS = 10
+
+
+class TrainingDivergedError(UserError):
+    """Losses, gradients or weights have stopped being numbers."""
+
+
+class RunningStatistics:
+    """Batch normalisation's running mean and variance, which a forward pass changes before anyone sees its loss.
+
+    They are copied before every step and put back when the step is left out: one NaN would stay in them for good.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.SyncBatchNorm))]
+        self._live = [buffer for norm in norms for buffer in norm.buffers()]
+        self._copies = [buffer.clone() for buffer in self._live]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Copy them as they are now."""
+        for copy, live in zip(self._copies, self._live, strict=True):
+            copy.copy_(live)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the copies back."""
+        for copy, live in zip(self._copies, self._live, strict=True):
+            live.copy_(copy)
+
+
+def describe_step(
+    progress: Progress, batches: Sequence[TrainingBatch], losses: Sequence[dict[str, Tensor]], model: nn.Module
+) -> dict[str, Any]:
+    """What one process saw of a step that is left out, for a line of nonfinite.jsonl.
+
+    Args:
+        progress: where the run stands before the step.
+        batches, losses: the step's micro-batches and their losses.
+        model: with the step's gradients.
+    """
+    return {
+        "iteration": progress.iteration + 1,
+        "in_a_row": progress.skipped_in_a_row + 1,
+        "batches": [
+            {
+                "image_ids": list(batch.images.image_ids),
+                "losses": {name: _readable(float(value)) for name, value in found.items()},
+                "boxes": [target.boxes.tolist() for target in batch.targets],
+            }
+            for batch, found in zip(batches, losses, strict=True)
+        ],
+        "gradients": _non_finite_gradients(model),
+    }
+
+
+def leave_out(
+    progress: Progress,
+    batches: Sequence[TrainingBatch],
+    losses: Sequence[dict[str, Tensor]],
+    model: nn.Module,
+    limit: int,
+    output: Path,
+    log: RunLog,
+) -> None:
+    """Count a step that was not taken and write down what every process saw. All processes must call this.
+
+    Args:
+        progress: where the run stands before the step; its counts of skipped steps are raised.
+        limit: how many such steps in a row end the run.
+        output: folder of `nonfinite.jsonl`.
+
+    Raises:
+        TrainingDivergedError: naming the pictures and the loss terms, after `limit` steps in a row.
+    """
+    records = gather(describe_step(progress, batches, losses, model))
+    progress.skipped_steps += 1
+    progress.skipped_in_a_row += 1
+    for record in records:
+        log.append(output / NON_FINITE_FILE, record)
+    what = summarize(records)
+    if progress.skipped_in_a_row < limit:
+        log.warning(f"iteration {progress.iteration + 1} is left out: {what}.")
+        return
+    raise TrainingDivergedError(
+        f"{progress.skipped_in_a_row} steps in a row were left out, the last at iteration {progress.iteration + 1}, "
+        f"because {what}; lower train.learning_rate, set train.clip_gradient_norm, or look at these pictures' boxes "
+        f"({output / NON_FINITE_FILE} has them)."
+    )
+
+
+def summarize(records: Sequence[dict[str, Any]]) -> str:
+    """Which losses were what in which pictures, or which gradients were not finite."""
+    parts = []
+    for record in records:
+        for batch in record["batches"]:
+            bad = [f"{name} = {value}" for name, value in batch["losses"].items() if isinstance(value, str)]
+            if bad:
+                parts.append(f"{', '.join(bad)} with images {', '.join(map(str, batch['image_ids']))}")
+    if parts:
+        return "; ".join(parts)
+    images = [str(i) for record in records for batch in record["batches"] for i in batch["image_ids"]]
+    names = records[0]["gradients"]
+    where = f"of {names[0]}" if names else "together"
+    return f"the gradients {where} were not finite with images {', '.join(images)}"
+
+
+def _non_finite_gradients(model: nn.Module) -> list[str]:
+    names = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+    ]
+    return names[:MAX_NAMED_GRADIENTS]
+
+
+def _readable(value: float) -> float | str:
+    """JSON has no NaN: `nan`, `inf` and `-inf` are written as text."""
+    return value if math.isfinite(value) else str(value)

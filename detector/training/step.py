@@ -1,0 +1,103 @@
+"""One optimizer step's forward and backward passes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from detector.config import TrainConfig
+from detector.datasets.loader import TrainingBatch
+from detector.errors import UserError
+from detector.training.distributed import maximum_over_processes
+from detector.training.watchdog import Watchdog
+
+Losses = dict[str, Tensor]
+
+
+def choose_precision(train: TrainConfig, device: torch.device) -> torch.dtype:
+    """The type that autocast computes in; float32 leaves everything as it is."""
+    if train.precision == "auto":
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if able else torch.float32
+    return torch.bfloat16 if train.precision == "bfloat16" else torch.float32
+
+
+def forward_backward(
+    joint: nn.Module, batches: Sequence[TrainingBatch], device: torch.device, precision: torch.dtype
+) -> list[Losses]:
+    """Leave the gradient of the mean loss of all micro-batches (and, with several processes, of all of those) in place.
+
+    Args:
+        joint: `JointTraining`, which may be wrapped in DistributedDataParallel; its gradients must be empty.
+        batches: micro-batches of one step.
+
+    Returns:
+        The losses of each micro-batch in this process, on the device, detached.
+    """
+    losses = []
+    for position, batch in enumerate(batches):
+        last = position == len(batches) - 1
+        # Processes exchange gradients once a step, in the last backward pass.
+        alone = joint.no_sync() if isinstance(joint, DistributedDataParallel) and not last else nullcontext()
+        with alone:
+            images = batch.images.to(device, non_blocking=True)
+            targets = [target.to(device, non_blocking=True) for target in batch.targets]
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                found: Losses = joint(images, targets, batch.seeds)
+            (total(found) / len(batches)).backward()  # type: ignore[no-untyped-call]
+        losses.append({name: loss.detach() for name, loss in found.items()})
+    return losses
+
+
+def total(losses: Losses) -> Tensor:
+    """The sum that is minimised."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def mean_losses(losses: Sequence[Losses]) -> Losses:
+    """The mean over micro-batches, still on the device."""
+    return {name: torch.stack([found[name] for found in losses]).mean() for name in losses[0]}
+
+
+def clip_and_check(losses: Losses, model: nn.Module, max_norm: float | None) -> bool:
+    """Clip the gradients, and say whether this step may be taken: every process's loss and gradient are finite.
+
+    All processes must call it, and all get the same answer. Reading it is the one moment of a step at which the host
+    waits for the GPU.
+
+    Args:
+        losses: of this process.
+        model: with the step's gradients.
+        max_norm: of all gradients together; None does not clip.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    # A parameter that a loss does not reach would leave the processes of a distributed run waiting for each other.
+    assert len(gradients) == len(parameters), "the losses must reach every trained parameter, whatever the batch holds"
+    norm = get_total_norm(gradients)
+    if max_norm is not None:
+        clip_grads_with_norm_(parameters, max_norm, norm)
+    finite = bool(torch.isfinite(total(losses)) & torch.isfinite(norm))
+    return not maximum_over_processes([int(not finite)])[0]
+
+
+@contextmanager
+def explain_out_of_memory(watchdog: Watchdog) -> Iterator[None]:
+    """Turn an allocation that failed into a sentence with the settings to lower; the watchdog knows what was done.
+
+    Raises:
+        UserError: in its place.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"out of memory ({watchdog.doing}): lower train.batch_size or raise train.accumulate, or lower "
+            "input.max_size_train, model.roi.batch_size_per_image or (while evaluating) input.max_size_test; "
+            "--resume goes on from the last checkpoint."
+        ) from error

@@ -1,0 +1,119 @@
+"""Scoring a model while it trains: COCO metrics, the four losses on the val split, and which model is the best."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from detector.datasets.dataset import DetectionDataset
+from detector.datasets.loader import TrainingBatch
+from detector.errors import UserError
+from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
+from detector.evaluation.evaluate import detect_dataset, gather_results
+from detector.structures import ImageBatch
+from detector.training import distributed
+from detector.training.checkpoint import Progress
+from detector.training.logs import RunLog
+from detector.weights.files import write_atomically
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found. Every process has the metrics; the main one the detections too, COCO results."""
+
+    metrics: CocoMetrics
+    detections: list[dict[str, Any]]
+    validation_losses: dict[str, float]
+
+
+def update_best(progress: Progress, iteration: int, ap: float) -> bool:
+    """Note an evaluation's AP; whether it is the best so far. NaN, and −1 for an undefined AP, never are."""
+    progress.evaluated_iteration = iteration
+    better = math.isfinite(ap) and ap >= 0 and (progress.best_ap is None or ap > progress.best_ap)
+    if better:
+        progress.best_ap, progress.best_iteration = ap, iteration
+        progress.evaluations_without_gain = 0
+    else:
+        progress.evaluations_without_gain += 1
+    return better
+
+
+def score(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    loader: Iterable[ImageBatch],
+    device: torch.device,
+) -> tuple[CocoMetrics, list[dict[str, Any]]]:
+    """COCO metrics of a model, in every process, and its detections in the main one. All processes must call this.
+
+    Args:
+        loader: this process's share of the dataset.
+    """
+    local = detect_dataset(model, loader, device, dataset.categories, progress=False)
+    detections = gather_results(local)
+    metrics = distributed.on_main(lambda: evaluate_coco(dataset.to_coco(), detections, evaluator="hotcoco"))
+    return metrics, detections
+
+
+def validation_losses(
+    joint: nn.Module, batches: Iterable[TrainingBatch], device: torch.device, precision: torch.dtype
+) -> dict[str, float]:
+    """The mean of each loss over all images, the network in evaluation mode. All processes must call this.
+
+    Args:
+        joint: `JointTraining`, not wrapped. Every module of it is left in the mode it was in.
+        batches: this process's share, one image each.
+    """
+    found: dict[str, list[float]] = {}
+    modes = [(module, module.training) for module in joint.modules()]
+    joint.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            for batch in batches:
+                targets = [target.to(device) for target in batch.targets]
+                for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():
+                    found.setdefault(name, []).append(float(loss))
+    finally:
+        for module, training in modes:
+            module.training = training
+    parts = distributed.gather(found)
+    # fsum rounds once, at the end: the mean is the same in whatever order, from however many processes, they come.
+    names = sorted({name for part in parts for name in part})
+    values = {name: [loss for part in parts for loss in part.get(name, ())] for name in names}
+    return {name: math.fsum(losses) / len(losses) for name, losses in values.items()}
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: RunLog) -> None:
+    """`metrics.json` and `detections.json`; a failure is said and the run goes on."""
+    metrics = {"iteration": iteration} | evaluation.metrics.to_dict()
+    if evaluation.validation_losses:
+        metrics["validation_losses"] = evaluation.validation_losses
+    try:
+        write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False).encode())
+        write_atomically(folder / "detections.json", json.dumps(evaluation.detections).encode())
+    except UserError as error:
+        log.warning(str(error))
+
+
+class StoppedError(Exception):
+    """The run was asked to stop in the middle of an evaluation."""
+
+
+def until_stopped(batches: Iterable[T], stopped: Callable[[], bool], advance: Callable[[], None]) -> Iterator[T]:
+    """Hand the batches on, telling the watchdog of every one.
+
+    Raises:
+        StoppedError: as soon as `stopped` says so, between two batches.
+    """
+    for batch in batches:
+        if stopped():
+            raise StoppedError
+        advance()
+        yield batch
