@@ -1,7 +1,5 @@
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -52,10 +50,3 @@ def test_anchors_per_cell_and_an_empty_map() -> None:
 
 def test_anchors_are_no_part_of_the_weights() -> None:
     assert AnchorGenerator((32,), (1.0,), 16).state_dict() == {}
-
-
-def test_anchors_equal_the_references(shared: Path) -> None:
-    units = np.load(shared / "fixtures/detectron2/units.npz")
-    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0), stride=16)
-    assert torch.equal(anchors.base, torch.from_numpy(units["cell_anchors"]))
-    assert torch.equal(anchors(3, 5), torch.from_numpy(units["anchors_3x5"]))

@@ -1,9 +1,6 @@
 import math
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
 
 from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame
@@ -117,21 +114,3 @@ def test_to_original_frame_scales_clips_and_drops_what_is_empty() -> None:
     assert original.labels.tolist() == [3, 1]
     torch.testing.assert_close(original.scores, torch.tensor([0.9, 0.8]))
     assert len(to_original_frame(Detections.empty(), (100, 200), (50, 600))) == 0
-
-
-@pytest.mark.parametrize("case", ["small", "large"])
-def test_nms_equals_the_references(shared: Path, case: str) -> None:
-    """Tied scores, and both ways in which torchvision does it (coordinates shifted by class; each class alone)."""
-    units = np.load(shared / "fixtures/detectron2/units.npz")
-    boxes, scores, classes = (torch.from_numpy(units[f"nms_{case}_{k}"]) for k in ("boxes", "scores", "ids"))
-    count, num_classes = len(scores), int(classes.max()) + 1
-    probabilities = torch.zeros(count, num_classes + 1)
-    probabilities[:, 0] = 1 - scores
-    probabilities[torch.arange(count), classes + 1] = scores
-    settings = replace(SETTINGS, score_threshold=0.0, max_per_image=count)
-    boxes = boxes + 128  # some begin left of the image, where they would be clipped
-    found = select_detections(probabilities.log(), torch.zeros(count, num_classes, 4), boxes, (2000, 2000), settings)
-    kept = torch.from_numpy(units[f"nms_{case}_keep_050"])
-    assert torch.equal(found.labels, classes[kept] + 1)
-    torch.testing.assert_close(found.boxes, boxes[kept], rtol=0, atol=1e-3)
-    torch.testing.assert_close(found.scores, scores[kept], rtol=0, atol=1e-6)

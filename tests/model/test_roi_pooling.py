@@ -1,6 +1,3 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
@@ -77,14 +74,3 @@ def test_indexed_rois() -> None:
     first, second = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[5.0, 6.0, 7.0, 8.0]])
     rois = indexed_rois([first, torch.zeros(0, 4), second])
     assert rois.tolist() == [[0.0, 1, 2, 3, 4], [2.0, 5, 6, 7, 8]]
-
-
-def test_roi_align_equals_the_references(shared: Path) -> None:
-    units = np.load(shared / "fixtures/detectron2/units.npz")
-    features, rois = torch.from_numpy(units["roi_feat"]), torch.from_numpy(units["roi_rois"])
-    pooling = RoIPooling("align", size=14, stride=16, sampling_ratio=0, aligned=True)
-    for image in range(features.shape[0]):
-        own = rois[:, 0] == image
-        pooled = pooling(features[image : image + 1], [rois[own, 1:]])
-        expected = torch.from_numpy(units["roi_align_14_s16_ratio0_aligned"])[own]
-        torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-5)

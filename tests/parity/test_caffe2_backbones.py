@@ -1,0 +1,42 @@
+"""MSRA's ResNets with Caffe2's names become what detectron2 makes of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from comparison import Comparison
+from detectron2_cases import folders_with, read_json
+
+from detector.weights.caffe2 import from_caffe2
+from detector.weights.detectron2 import RENAMES
+from detector.weights.detectron2_config import config_from_detectron2
+from detector.weights.detectron2_settings import read_settings
+from detector.weights.foreign import read_foreign
+from detector.weights.remap import translate
+
+FOLDERS = folders_with("config.yaml", "expected_state_dict.npz", "backbone.*")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_tensor_is_where_detectron2_puts_it(folder: Path, expect_equal) -> None:
+    (path,) = folder.glob("backbone.*")
+    config = config_from_detectron2(read_settings(folder / "config.yaml"), str(folder))
+    ours = from_caffe2(read_foreign(path).tensors, config, str(path))
+    theirs = translate(ours, RENAMES)
+    found = Comparison()
+    with np.load(folder / "expected_state_dict.npz") as arrays:
+        found.equal("names", sorted(theirs.values()), sorted(arrays.files))
+        for name, tensor in ours.items():
+            expected = torch.from_numpy(arrays[theirs[name]])
+            if name == "backbone.conv1.weight":
+                expected = expected.flip(1)  # theirs wants BGR, ours RGB
+            found.close("tensors", tensor, expected, 0.0)
+    expect_equal(found, "caffe2 backbones")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_reference_left_nothing_else_unused(folder: Path) -> None:
+    """What is dropped here is what was unused there."""
+    unused = read_json(folder / "mapping.json")["unused_checkpoint_keys_after_renaming"]
+    assert set(unused) <= {"fc1000.weight", "fc1000.bias", "stem.conv1.bias"}
