@@ -2,8 +2,10 @@
 
 import io
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,17 @@ def predictor(weights: Path) -> Predictor:
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return random_batch([(height, width)], seed).pixels[0].permute(1, 2, 0).numpy().copy()
+
+
+def bomb() -> bytes:
+    """A PNG of a hundred bytes whose header announces 20000 × 20000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def to_png(image: np.ndarray) -> bytes:
@@ -222,6 +235,7 @@ def test_found() -> None:
         ("nowhere.jpg", "nowhere.jpg"),
         (b"not a picture", "not a picture of a known format"),
         (b"", "the given bytes"),
+        (bomb(), "pixels.*Shrink or tile the picture"),
         (Image.fromarray(np.zeros((2, 2), np.float32)), "floating-point"),
     ],
 )

@@ -73,6 +73,14 @@ def test_labels_stay_inside_and_apart() -> None:
     assert area[1] > area[0] + 0.6 * tag
 
 
+def test_the_name_is_that_of_the_label() -> None:
+    def named(names: list[str]) -> np.ndarray:
+        return draw_detections(blank(200, 200), np.array([[20, 80, 120, 180]]), np.array([2]), None, names)
+
+    assert np.array_equal(named(["cat", "dog", "cow"]), named(["x", "dog", "y"]))
+    assert not np.array_equal(named(["cat", "dog", "cow"]), named(["cat", "x", "cow"]))
+
+
 def test_the_surer_detection_is_drawn_on_top() -> None:
     boxes = [[50.0, 100.0, 150.0, 200.0], [50.0, 100.0, 150.0, 200.0]]
     for scores, top in (([0.9, 0.6], 1), ([0.6, 0.9], 2)):
