@@ -60,7 +60,7 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
         for one in found:
             inputs.setdefault(one.path.resolve(), one)
     if not inputs:
-        raise UserError(" ".join(unused))
+        raise UserError(" ".join(unused) or "no picture is given; name pictures, folders or patterns.")
     shared = {name for name, count in Counter(one.relative for one in inputs.values()).items() if count > 1}
     named = [replace(one, name=one.path.as_posix()) if one.relative in shared else one for one in inputs.values()]
     return named, unused

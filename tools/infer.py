@@ -4,6 +4,7 @@
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 import time
@@ -35,6 +36,7 @@ EXAMPLES = """examples:
   python tools/infer.py photo.jpg --weights R101-C4-3x   with published COCO weights (downloaded once)
   python tools/infer.py holiday/ 'scans/*.tif' --weights output/mine/model_best.safetensors --score-threshold 0.7
   python tools/infer.py photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
+  python tools/infer.py photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
 
 A folder stands for the pictures in it and below it. The exit code is 0, or 2 where an input could not be used."""
 
@@ -57,7 +59,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="pictures, folders, or globs such as '*.jpg'")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="pictures, folders, or globs such as '*.jpg'; or key=value to change one of the weights' settings",
+    )
     parser.add_argument(
         "--weights",
         help="a .safetensors of ours, a published name, or another framework's file with its --config (default: the "
@@ -72,22 +79,26 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # words may stand before and after options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what fetching and converting weights has to say
-    inputs, unused = find_inputs(args.inputs, skip=args.output)
+    settings = [word for word in args.inputs if is_setting(word)]
+    inputs, unused = find_inputs([word for word in args.inputs if not is_setting(word)], skip=args.output)
     outputs = name_outputs(inputs, args.output)
     make_folder(args.output)
     weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
     print(f"weights    {weights}{why}", flush=True)
-    predictor = load(weights, args.config, args.device)
+    predictor = load(weights, args.config, args.device, settings)
     batch_size = args.batch_size or predictor.default_batch_size
     print(f"model      {describe(predictor)}")
     print(f"device     {predictor.device}, {batch_size} at a time")
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
+    own_threshold = predictor.config.model.detection.score_threshold
+    if args.score_threshold < own_threshold:
+        print(f"           (the model gives scores above {own_threshold:g}: model.detection.score_threshold)")
     print(f"output     {args.output}\n", flush=True)
 
     reasons = list(unused)
@@ -122,6 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return command.EXIT_USER_ERROR
     return 0
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word is written as key.path=value, and no file has that name."""
+    return re.match(r"(model|input|data|train)\.[a-z0-9_.]+=", word) is not None and not Path(word).exists()
 
 
 def make_folder(folder: Path) -> None:

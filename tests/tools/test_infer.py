@@ -81,6 +81,21 @@ def test_pictures_tables_and_json(
             assert not np.array_equal(np.asarray(drawn), np.asarray(original))
 
 
+def test_settings_of_the_weights_can_be_changed(
+    infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["other", "--weights", str(weights), "--output", "out", "--score-threshold", "0"]
+    assert infer.main([*words, "model.detection.score_threshold=0.3", "model.detection.max_per_image=2"]) == 0
+    assert "the model gives scores above 0.3" in capsys.readouterr().out
+    found = read_json(folder / "out/detections.json")
+    assert len(found) == 2
+    assert min(entry["score"] for entry in found) > 0.3
+    with pytest.raises(UserError, match=r"unknown setting model.detection.max. Did you mean"):
+        infer.main([*words, "model.detection.max=2"])
+    Path("input.x=1").write_bytes(Path("other/a.png").read_bytes())  # a file of that name is a picture
+    assert infer.main(["input.x=1", "--weights", str(weights), "--output", "out"]) == 0
+
+
 def test_same_names_from_two_folders(infer: ModuleType, weights: Path, folder: Path) -> None:
     assert infer.main(["*/a.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]) == 0
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a-2.png", "a.png", "detections.json"]
@@ -158,6 +173,7 @@ def test_table_columns_align(infer: ModuleType) -> None:
     ("words", "sentence"),
     [
         (["missing.jpg"], "missing.jpg: there is no such file, folder or match"),
+        (["input.min_size_test=100"], "no picture is given"),
         (["pictures", "--output", "pictures"], "would replace its input"),
         (["pictures", "--output", "pictures/a.png"], "cannot make the output folder"),
         (["pictures", "--device", "cuda:77"], "'cuda:77' is not available"),
