@@ -1,6 +1,7 @@
 """Box geometry by numbers that can be checked by hand."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -63,10 +64,17 @@ def test_flip_horizontal() -> None:
     assert box_ops.flip_horizontal(boxes, 10).tolist() == [[6.0, 2.0, 9.0, 8.0]]
 
 
-def test_flipping_twice_is_the_identity_and_once_is_not() -> None:
+def test_flip_vertical() -> None:
+    boxes = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+    assert box_ops.flip_vertical(boxes, 10).tolist() == [[1.0, 2.0, 4.0, 8.0]]
+    assert box_ops.flip_vertical(boxes, 20).tolist() == [[1.0, 12.0, 4.0, 18.0]]
+
+
+@pytest.mark.parametrize("flip", [box_ops.flip_horizontal, box_ops.flip_vertical])
+def test_flipping_twice_is_the_identity_and_once_is_not(flip: Callable[[torch.Tensor, float], torch.Tensor]) -> None:
     boxes = random_boxes(50, seed=0)
-    once = box_ops.flip_horizontal(boxes, 333)
-    torch.testing.assert_close(box_ops.flip_horizontal(once, 333), boxes, rtol=0, atol=1e-4)
+    once = flip(boxes, 333)
+    torch.testing.assert_close(flip(once, 333), boxes, rtol=0, atol=1e-4)
     torch.testing.assert_close(box_ops.area(once), box_ops.area(boxes), rtol=1e-4, atol=1e-2)
     assert (once - boxes).abs().max() > 1
 
