@@ -90,8 +90,8 @@ def test_settings_of_the_weights_can_be_changed(
     found = read_json(folder / "out/detections.json")
     assert len(found) == 2
     assert min(entry["score"] for entry in found) > 0.3
-    with pytest.raises(UserError, match=r"unknown setting model.detection.max. Did you mean"):
-        infer.main([*words, "model.detection.max=2"])
+    with pytest.raises(UserError, match=r"unknown setting model.detection.max_per_imag. Did you mean"):
+        infer.main([*words, "model.detection.max_per_imag=2"])
     Path("input.x=1").write_bytes(Path("other/a.png").read_bytes())  # a file of that name is a picture
     assert infer.main(["input.x=1", "--weights", str(weights), "--output", "out"]) == 0
 
