@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights", help="start from this detector: a .safetensors file or a published name")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings to change: train.iterations=500")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Config, Path]:
