@@ -110,6 +110,20 @@ def test_overrides_are_judged_together_with_the_file(write: WriteConfig) -> None
     assert load_config(path, ["model.rpn.negative_iou=0.8"]).model.rpn.negative_iou == 0.8
 
 
+def test_a_config_that_is_there_already_takes_overrides_too() -> None:
+    config = config_from_dict({"model": {"num_classes": 3, "rpn": {"positive_iou": 0.9}}})
+    changed_config = override_config(config, ["model.rpn.negative_iou=0.8", "input.min_size_test=600"])
+    assert differences(config, changed_config) == [
+        "model.rpn.negative_iou: 0.3 → 0.8",
+        "input.min_size_test: 800 → 600",
+    ]
+    assert override_config(config, []) == config
+    with pytest.raises(
+        ConfigError, match=r"command line: unknown setting input\.min_size\. Did you mean input\.min_size_"
+    ):
+        override_config(config, ["input.min_size=600"])
+
+
 # Inheritance
 
 
