@@ -10,7 +10,8 @@ from typing import Literal
 from torch import Tensor
 
 from detector.config import Config
-from detector.weights.layout import CONV1, has_last_stage, imagenet_shapes
+from detector.errors import UserError
+from detector.weights.layout import BACKBONE_PREFIXES, CONV1, has_last_stage, imagenet_shapes
 from detector.weights.remap import remap, reverse_channels, translate
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -67,6 +68,13 @@ def to_torchvision_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
 
     `torchvision.models.resnet101().load_state_dict(..., strict=False)` takes it (missing: `fc` and the counters of
     batches). The rest of our detector has no place there.
+
+    Raises:
+        UserError: norms without statistics, which are group norms; torchvision's ResNets have batch norms.
     """
-    names = [name for name in state_dict if name.startswith(("backbone.", "roi_head.conv5_x."))]
+    names = [name for name in state_dict if name.startswith(BACKBONE_PREFIXES)]
+    norms = [name.removesuffix("bias") for name in names if name.endswith(".bias")]
+    grouped = [norm for norm in norms if norm + "running_mean" not in state_dict]
+    if grouped:
+        raise UserError(f"{grouped[0].rstrip('.')} is no batch norm, and torchvision's ResNets have only those.")
     return {theirs: state_dict[ours] for ours, theirs in translate(names, RENAMES).items()}

@@ -217,7 +217,9 @@ def _finish(value: Any, done: dict[int, Any], depth: int) -> Any:
         return value.value
     if isinstance(value, _Dtype | _Function | _NdarrayType):
         raise RefusedPickle("it holds a type or a function, and weights are arrays")
-    if not isinstance(value, dict | list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        raise RefusedPickle("it holds a set, and weights are in dicts, lists and tuples")
+    if not isinstance(value, dict | list | tuple):
         return value
     if id(value) not in done:
         done[id(value)] = None  # a cycle ends here
