@@ -55,6 +55,11 @@ def flip_horizontal(boxes: Tensor, width: float) -> Tensor:
     return torch.stack((width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]), dim=-1)
 
 
+def flip_vertical(boxes: Tensor, height: float) -> Tensor:
+    """Mirror [*, 4] xyxy boxes top to bottom in an image `height` pixels high."""
+    return torch.stack((boxes[..., 0], height - boxes[..., 3], boxes[..., 2], height - boxes[..., 1]), dim=-1)
+
+
 def rescale(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
     """Move [*, 4] xyxy boxes from the frame of one image size to another's; x and y scale separately."""
     ratio_y, ratio_x = to_size[0] / from_size[0], to_size[1] / from_size[1]
