@@ -90,7 +90,7 @@ def evaluate_coco(
         found = found.only(truth.image_ids)
     run = _run_pycocotools if evaluator == "pycocotools" else _run_hotcoco
     stats, precision = run(truth, found)
-    return CocoMetrics(*stats, per_class=_per_class(precision, truth, found))
+    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=_per_class(precision, truth, found))
 
 
 def _run_pycocotools(truth: GroundTruth, found: Results) -> tuple[list[float], np.ndarray]:
@@ -136,7 +136,9 @@ def _run_hotcoco(truth: GroundTruth, found: Results) -> tuple[list[float], np.nd
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summary_lines()  # fills `stats` without printing, which `summarize` does
-    return [float(value) for value in evaluation.stats], evaluation.eval["precision"]
+    accumulated = evaluation.eval
+    assert accumulated is not None
+    return [float(value) for value in evaluation.stats], accumulated["precision"]
 
 
 def _images(truth: GroundTruth) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from detector.categories import CategoryMap
+from detector.datasets.dataset import DetectionDataset
 from detector.errors import UserError
 
 Kind = Literal["id", "number", "box"]
@@ -67,6 +68,16 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> GroundTruth:
     if not isinstance(value, dict):
         raise UserError(f"{source}: not a COCO annotation file (a JSON object with images, annotations, categories).")
     return _to_columns(value, str(source))
+
+
+def ground_truth_of(dataset: DetectionDataset) -> GroundTruth:
+    """The ground truth of a dataset: of its COCO file as it stands, so that the score is pycocotools' for that file.
+
+    A dataset leaves out boxes without area and clips others to their pictures, as training wants it; scoring must not.
+    Other formats have no score of record and are taken from the dataset.
+    """
+    path = dataset.annotation_path
+    return read_ground_truth(path if path is not None and path.endswith(".json") else dataset.to_coco())
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -1,13 +1,15 @@
 """Annotation files: what is refused, and in which words."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from detector.datasets.open import open_dataset
 from detector.errors import UserError
-from detector.evaluation.ground_truth import read_ground_truth
+from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
 
 
 def content(**change: Any) -> dict[str, Any]:
@@ -62,3 +64,17 @@ def test_unreadable_files(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(UserError, match="not a COCO annotation file"):
         read_ground_truth(path)
+
+
+def test_a_dataset_is_scored_by_its_file_as_it_stands(tmp_path: Path) -> None:
+    """Training drops the box without area; a score of record counts it as missed."""
+    boxes = [[1, 2, 3, 4], [5, 5, 0, 0], [-2, 0, 9, 9]]
+    annotations = [{"id": i, "image_id": 9, "category_id": 7, "bbox": box} for i, box in enumerate(boxes, start=1)]
+    images = [{"id": i, "file_name": f"{i}.png", "height": 20, "width": 20} for i in (4, 9)]
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(content(annotations=annotations, images=images)))
+    dataset = open_dataset("coco", path, tmp_path)
+    assert len(dataset.to_coco()["annotations"]) == 2
+    assert ground_truth_of(dataset).boxes.tolist() == boxes
+    in_a_folder = dataclasses.replace(dataset, annotation_path=str(tmp_path))
+    assert ground_truth_of(in_a_folder).boxes.shape == (2, 4)

@@ -1,0 +1,165 @@
+"""The scoring tool: published numbers, a model against its own predictions, what it writes, and its refusals."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import pytest
+from tiny_models import tiny_config, tiny_model
+from tool_loading import load_tool
+
+import detector
+from detector.categories import CategoryMap
+from detector.datasets.shapes import difficulty, scene
+from detector.errors import UserError
+from detector.weights.files import save_weights
+
+CATEGORIES = CategoryMap.from_coco([{"id": key, "name": name} for key, name in difficulty.CATEGORIES.items()])
+
+
+@pytest.fixture
+def evaluate() -> ModuleType:
+    return load_tool("evaluate")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three pictures of the embedded set with annotations, `val.json` and `val/`."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "val").mkdir()
+    coco: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES.to_coco()}
+    ids = {name: key for key, name in difficulty.CATEGORIES.items()}
+    for index in range(3):
+        pixels, annotations = scene.render_scene(1, index)
+        cv2.imwrite(str(folder / "val" / f"{index}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        height, width = pixels.shape[:2]
+        coco["images"].append({"id": 40 + index, "file_name": f"{index}.png", "height": height, "width": width})
+        coco["annotations"] += [
+            {"id": 0, "image_id": 40 + index, "category_id": ids[a.name], "bbox": list(a.box), "area": a.area}
+            for a in annotations
+        ]
+    (folder / "val.json").write_text(json.dumps(coco))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A model that was trained beside that val split, but badly."""
+    config = tiny_config(num_classes=6, inputs={"min_size_test": 96, "max_size_test": 160})
+    places = {"val_annotations": str(data / "val.json"), "val_images": str(data / "val"), "num_workers": 0}
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **places))
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {})
+    return path
+
+
+def test_published_numbers_of_a_results_file(
+    evaluate: ModuleType, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shared / "data" / "eval_val2014_100"
+    files = [
+        "--detections",
+        str(folder / "instances_val2014_fakebbox100_results.json"),
+        "--annotations",
+        str(folder / "instances_val2014_100.json"),
+    ]
+    assert evaluate.main([*files, "--output", str(tmp_path / "out")]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    expected = json.loads((folder / "expected.json").read_text())
+    per_class = metrics.pop("per_class")
+    assert metrics == pytest.approx(expected["stats"], rel=0, abs=1e-9)
+    assert {str(one["category_id"]): one["AP"] for one in per_class} == pytest.approx(
+        expected["AP_per_category"], rel=0, abs=1e-9
+    )
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    printed = capsys.readouterr().out
+    assert "734 of them" in printed
+    assert " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.505" in printed
+    assert evaluate.main([*files, "--evaluator", "hotcoco"]) == 0
+    again = capsys.readouterr().out
+    assert again == printed.replace("by pycocotools", "by hotcoco").split("\nwrote")[0]
+
+
+def test_model_on_the_val_split_of_its_config(
+    evaluate: ModuleType, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main(["--weights", str(weights), "--device", "cpu", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"annotations {data / 'val.json'}, 3 images in {data / 'val'}" in printed
+    detections = json.loads((tmp_path / "detections.json").read_text())
+    model = detector.load(weights, device="cpu")
+    predicted = [model.predict(data / "val" / f"{i}.png", score_threshold=0).to_coco(image_id=40 + i) for i in range(3)]
+    assert detections == [one for image in predicted for one in image]
+    assert len(detections) > 10
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {one["name"]: one["detections"] for one in metrics["per_class"]} == {
+        name: sum(d["category_id"] == key for d in detections) for key, name in difficulty.CATEGORIES.items()
+    }
+
+    # The file scores as the model did.
+    saved = ["--detections", str(tmp_path / "detections.json"), "--annotations", str(data / "val.json")]
+    assert evaluate.main([*saved, "--output", str(tmp_path / "again")]) == 0
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
+
+
+def test_nothing_found_scores_zero_and_says_what_may_be_wrong(
+    evaluate: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.json").write_text("[]")
+    words = ["--detections", str(tmp_path / "none.json"), "--annotations", str(data / "val.json")]
+    assert evaluate.main([*words, "--output", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["AP"] == 0
+    assert "hint: there is nothing to score" in capsys.readouterr().out
+
+
+def test_data_and_settings_from_the_command_line(
+    evaluate: ModuleType, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coco = json.loads((data / "val.json").read_text())
+    renumber = {category["id"]: category["id"] + 100 for category in coco["categories"]}
+    coco["categories"] = [{"id": renumber[c["id"]], "name": c["name"]} for c in coco["categories"]]
+    coco["annotations"] = [a | {"category_id": renumber[a["category_id"]]} for a in coco["annotations"]]
+    (tmp_path / "mine.json").write_text(json.dumps(coco))
+    words = ["--weights", str(weights), "--device", "cpu", "--batch-size", "2", "model.detection.max_per_image=5"]
+    own_data = ["--annotations", str(tmp_path / "mine.json"), "--images", str(data / "val")]
+    assert evaluate.main([*words, *own_data, "--output", str(tmp_path), "model.detection.score_threshold=0"]) == 0
+    detections = json.loads((tmp_path / "detections.json").read_text())
+    assert {d["image_id"] for d in detections} == {40, 41, 42}
+    assert len(detections) == 15
+    assert {d["category_id"] for d in detections} <= set(renumber.values())
+    assert "mine.json" in capsys.readouterr().out
+
+
+def test_other_categories(evaluate: ModuleType, weights: Path, data: Path, tmp_path: Path) -> None:
+    coco = json.loads((data / "val.json").read_text())
+    coco["categories"][0]["name"] = "puck"
+    (tmp_path / "val.json").write_text(json.dumps(coco))
+    own_data = ["--annotations", str(tmp_path / "val.json"), "--images", str(data / "val")]
+    with pytest.raises(UserError, match=r"know 6 categories \(3 disc, .*annotations have 6 \(3 puck, "):
+        evaluate.main(["--weights", str(weights), "--device", "cpu", *own_data])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give either --weights"),
+        (["--weights", "a", "--detections", "b", "--annotations", "c"], "give either --weights"),
+        (["--detections", "d.json"], "--detections needs --annotations"),
+        (["--weights", "w", "--annotations", "a.json"], "--annotations and --images belong together"),
+        (["--detections", "d.json", "--annotations", "a.json", "train.seed=1"], "settings change a model"),
+        (["--detections", "d.json", "--annotations", "a.json"], r"a\.json: cannot read the annotations"),
+    ],
+)
+def test_refusals(evaluate: ModuleType, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate.main(words)
+
+
+def test_help_has_examples(evaluate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        evaluate.main(["--help"])
+    assert exit_info.value.code == 0
+    assert "tools/evaluate.py --detections output/coco/detections.json" in capsys.readouterr().out
