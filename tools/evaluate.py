@@ -111,7 +111,8 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     batch_size = args.batch_size or predictor.default_batch_size
     if distributed.is_main():
         print(f"weights     {args.weights}")
-        print(f"device      {device}, {batch_size} at a time, {distributed.world_size()} processes")
+        processes = f" in each of {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
+        print(f"device      {device}, {batch_size} at a time{processes}")
         print(f"annotations {annotations}, {len(dataset)} images in {images}")
         print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
     loader = evaluation_loader(
@@ -141,16 +142,17 @@ def choose_data(args: argparse.Namespace, config: Config) -> tuple[str, str, str
 
 def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], source: str) -> None:
     """Score, print, and write what --output asks for."""
-    # Detections took long: they are on disk before anything else can fail.
+    # What took long is on disk before anything else can fail, and all of it before the reader of our output can leave.
     if args.output is not None and args.weights is not None:
         write_results(args.output / "detections.json", detections)
     metrics = evaluate_coco(truth, detections, args.evaluator, source=source)
+    if args.output is not None:
+        data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
+        write_atomically(args.output / "metrics.json", data)
     print(f"\nCOCO metrics by {args.evaluator}\n{metrics_table(metrics)}")
     for hint in explain_low_ap(metrics, truth, detections):
         print(f"hint: {hint}")
     if args.output is not None:
-        data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
-        write_atomically(args.output / "metrics.json", data)
         print(f"\nwrote {args.output / 'metrics.json'}")
 
 
