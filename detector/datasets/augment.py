@@ -29,6 +29,8 @@ def random_crop(
     """
     height, width = image.shape[:2]
     boxes = box_geometry.clip(boxes, (height, width))
+    visible = box_geometry.is_larger_than(boxes, 0.0)
+    boxes, labels = boxes[visible], labels[visible]
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     new_height, new_width = (max(1, round(side * rng.uniform(min_scale, 1.0))) for side in (height, width))
     x_center, y_center = centers[int(rng.integers(len(centers)))].tolist() if len(centers) else (None, None)
