@@ -1,12 +1,12 @@
 """The stream of a run's micro-batches, one list for every step."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 
 
-def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> Iterator[list[TrainingBatch]]:
+def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> Generator[list[TrainingBatch], None, None]:
     """Group micro-batches into steps.
 
     Args:

@@ -3,10 +3,12 @@
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import detector
+from detector.datasets.dataset import DetectionDataset
 from detector.training import distributed
 from detector.training.meter import progress_line
 from detector.training.run import Run
@@ -25,6 +27,9 @@ def describe_run(run: Run) -> None:
         f"{processes} process{'es' if processes > 1 else ''}, {str(run.precision).removeprefix('torch.')}; "
         f"output {run.output}"
     )
+    log(f"training data: {describe_data(run.train_data)}")
+    if run.val_data is not None:
+        log(f"validation data: {describe_data(run.val_data)}")
     log("parameters:\n" + describe_parameters(run.model))
     log(
         f"{train.iterations} iterations of {train.batch_size} images ({processes} × {train.accumulate} micro-batches); "
@@ -65,6 +70,20 @@ def describe_parameters(model: nn.Module) -> str:
     rows = [f"  {part:<22} {_count(trained[part]):>10} trained {_count(frozen[part]):>10} frozen" for part in parts]
     total = f"  {'together':<22} {_count(sum(trained.values())):>10} trained {_count(sum(frozen.values())):>10} frozen"
     return "\n".join([*rows, total])
+
+
+def describe_data(dataset: DetectionDataset) -> str:
+    """How many pictures and boxes there are, what was left out, and how the classes are balanced."""
+    counts = dataset.object_counts()
+    parts = [f"{len(dataset):,} images, {int((counts == 0).sum()):,} of them without objects"]
+    parts.append(f"{int(counts.sum()):,} boxes")
+    if dataset.iscrowd.any():
+        parts.append(f"{int(dataset.iscrowd.sum()):,} crowds, which are not trained on")
+    if dataset.dropped:
+        parts.append(f"{dataset.dropped:,} boxes without area were left out")
+    per_label = np.bincount(dataset.labels[~dataset.iscrowd], minlength=len(dataset.categories) + 1)[1:]
+    table = describe_classes(dataset.categories.names, per_label.tolist())
+    return f"{dataset.annotation_path}: {'; '.join(parts)}\n{table}"
 
 
 def describe_classes(names: list[str], counts: list[int]) -> str:

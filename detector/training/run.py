@@ -126,9 +126,9 @@ def assemble(
     if state is not None:
         load_weights_exactly(model, state.model)
     if device.type == "cuda":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
         if distributed.world_size() > 1:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device).train()
     optimizer = build_optimizer(model, config.train)
     averaged = AveragedModel(model, config.train.ema_decay) if config.train.ema_decay else None

@@ -1,11 +1,14 @@
 """What a run needs before its first step: data, classes, and weights to start from."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from detector.config import Config
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.open import open_dataset
+from detector.datasets.shapes import ensure_shapes
 from detector.errors import UserError
+from detector.training import distributed
 from detector.training.resume import describe_categories
 
 
@@ -49,15 +52,26 @@ def with_classes(config: Config, dataset: DetectionDataset) -> Config:
 
 
 def open_data(config: Config) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """The training data, and the val split where the config names one.
+    """The training data, and the val split where the config names one. All processes must call this.
+
+    The embedded set is rendered first where it is asked for and not there.
 
     Raises:
-        UserError: there is no training data, or a file of it cannot be used.
+        UserError: there is no training data, a file of it cannot be used, or the splits have different classes.
     """
     data = config.data
     if data.train_annotations is None or data.train_images is None:
         raise UserError("data.train_annotations and data.train_images are not set: there is nothing to train on.")
-    train = open_dataset(data.format, data.train_annotations, data.train_images)
+    if data.generate == "shapes":
+        folder = Path(data.train_annotations).parent
+        distributed.on_main(lambda: ensure_shapes(folder))
+    train = open_dataset(data.format, data.train_annotations, data.train_images, data.drop_degenerate_boxes)
     if data.val_annotations is None or data.val_images is None:
         return train, None
-    return train, open_dataset(data.format, data.val_annotations, data.val_images)
+    val = open_dataset(data.format, data.val_annotations, data.val_images, data.drop_degenerate_boxes)
+    if val.categories != train.categories:
+        raise UserError(
+            f"{data.val_annotations} has the classes {describe_categories(val.categories)}, and "
+            f"{data.train_annotations} has {describe_categories(train.categories)}; both splits need the same."
+        )
+    return train, val

@@ -1,0 +1,130 @@
+"""A run that is killed at random moments ends with the bits of one that was not.
+
+As a script, for a longer trial or another config:
+
+    python tests/reliability/test_kill.py --kills 50
+    python tests/reliability/test_kill.py --kills 50 --config configs/quickstart.yaml train.iterations=200
+"""
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+import pytest
+from processes import KILL, TERMINATE, Sabotage, finish, screen, start
+from tiny_run import SETTINGS, assert_same_bits, losses, write_dataset
+
+from detector.training.checkpoint import find_damage, list_checkpoints
+
+# Small steps, a checkpoint after every second one, and everything in it that has a state.
+OFTEN = ["train.save_every=2", "train.evaluate_every=5", "train.ema_decay=0.9", "train.validation_loss=false"]
+# Moments inside the writing of a checkpoint, of a model or of a log: before any of these calls.
+CALLS = ("fsync", "rename", "replace", "mkdir")
+
+
+def kill_until(
+    settings: Sequence[str], output: Path, kills: int, seed: int, longest: float, config: Path | None = None
+) -> Counter[str]:
+    """Start a run again and again, killing it at random moments, then let it end.
+
+    Args:
+        kills: how many at most; fewer where the run comes to its end before.
+        longest: seconds after which a start is killed at the latest.
+
+    Returns:
+        How often a kill came at a random time, at a step, or before which call of the system.
+    """
+    rng = random.Random(seed)
+    moments: Counter[str] = Counter()
+    while moments.total() < kills:
+        kind = rng.choice(["time", "step", *CALLS])
+        if kind == "time":
+            process = start(settings, output, config=config)
+            process.join(rng.uniform(0.1, longest))
+            process.kill()
+            process.join()
+        else:
+            process = start(settings, output, Sabotage(kind, rng.randrange(6), signal=KILL), config)
+            process.join(600)
+        assert process.exitcode in (-signal.SIGKILL, 0), screen(output)
+        if process.exitcode == 0:
+            break  # it came to its end before its time
+        moments[kind] += 1
+        for checkpoint in list_checkpoints(output / "checkpoints"):
+            assert find_damage(checkpoint) is None
+    assert finish([start(settings, output, config=config)]) == [0], screen(output)
+    return moments
+
+
+def compare(straight: Path, interrupted: Path) -> None:
+    """Weights, momentum, averages, best model, losses and metrics are the same to the bit."""
+    newest = list_checkpoints(straight / "checkpoints")[0].name
+    files = [f"checkpoints/{newest}/{file.name}" for file in (straight / "checkpoints" / newest).glob("*.safetensors")]
+    for name in ("model_final.safetensors", "model_best.safetensors", *files):
+        assert_same_bits(straight / name, interrupted / name)
+    assert losses(straight) == losses(interrupted)
+    assert (straight / "evaluation/detections.json").read_bytes() == (
+        interrupted / "evaluation/detections.json"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), *OFTEN, f"train.iterations={4 * kills}"]
+    assert finish([start(settings, tmp_path / "straight")]) == [0], screen(tmp_path / "straight")
+    moments = kill_until(settings, tmp_path / "killed", kills, seed=kills, longest=1.0)
+    compare(tmp_path / "straight", tmp_path / "killed")
+    assert moments.total() > kills // 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_asked_to_stop_at_random_moments(tmp_path: Path, workers: int) -> None:
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), *OFTEN, f"data.num_workers={workers}"]
+    assert finish([start(settings, tmp_path / "straight")]) == [0], screen(tmp_path / "straight")
+    rng = random.Random(workers)
+    codes = []
+    for number in (TERMINATE, signal.SIGINT, signal.SIGUSR1):
+        process = start(settings, tmp_path / "stopped", Sabotage("step", rng.randrange(1, 4), signal=number))
+        began = time.monotonic()
+        codes += finish([process])
+        assert time.monotonic() - began < 30
+    assert codes == [128 + TERMINATE, 128 + signal.SIGINT, 128 + signal.SIGUSR1], screen(tmp_path / "stopped")
+    assert finish([start(settings, tmp_path / "stopped")]) == [0]
+    compare(tmp_path / "straight", tmp_path / "stopped")
+    assert "stopped by SIGUSR1; --resume goes on from iteration" in screen(tmp_path / "stopped")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--longest", type=float, default=4.0, help="seconds after which a start is killed at the latest"
+    )
+    parser.add_argument("--config", type=Path, help="a config; without one, a tiny network on rendered rectangles")
+    parser.add_argument("settings", nargs="*", metavar="key=value")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder)
+        settings = list(arguments.settings)
+        if arguments.config is None:
+            settings = [*SETTINGS, *write_dataset(output / "data"), *OFTEN, "train.iterations=100", *settings]
+        assert finish([start(settings, output / "straight", config=arguments.config)], 3600) == [0]
+        moments = kill_until(
+            settings, output / "killed", arguments.kills, arguments.seed, arguments.longest, arguments.config
+        )
+        compare(output / "straight", output / "killed")
+        print(f"{moments.total()} kills ({dict(moments)}): every tensor and every loss is the same to the bit")
+
+
+if __name__ == "__main__":
+    main()

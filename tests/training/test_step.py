@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from detector.datasets.loader import TrainingBatch
+from torch import Tensor, nn
+
+from detector.config import TrainConfig
+from detector.errors import UserError
+from detector.structures import ImageBatch, Target
+from detector.training.step import (
+    choose_precision,
+    clip_and_check,
+    explain_out_of_memory,
+    forward_backward,
+    mean_losses,
+    total,
+)
+from detector.training.watchdog import Watchdog
+
+CPU = torch.device("cpu")
+
+
+class ToyJoint(nn.Module):
+    """Stands in for JointTraining: two losses, means over the batch's images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2).double()
+
+    def forward(self, images: ImageBatch, targets: list[Target], seeds: list[int]) -> dict[str, Tensor]:
+        out = self.layer(images.pixels.double().mean(dim=(2, 3)))
+        wanted = torch.stack([t.boxes.sum().double() for t in targets])
+        return {"a": (out[:, 0] - wanted).pow(2).mean(), "b": (out[:, 1] - torch.tensor(seeds)).abs().mean()}
+
+
+def make_batch(first: int, count: int, iteration: int = 0) -> TrainingBatch:
+    pixels = torch.stack([torch.full((3, 4, 4), i / 3) for i in range(first, first + count)])
+    ids = list(range(first, first + count))
+    targets = [Target(torch.tensor([[0.0, 0.0, i, 1.0]]), torch.tensor([1])) for i in ids]
+    return TrainingBatch(iteration, ImageBatch(pixels, [(4, 4)] * count, [(4, 4)] * count, ids), targets, ids)
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def test_micro_batches_have_the_gradient_of_the_whole_batch() -> None:
+    torch.manual_seed(0)
+    joint = ToyJoint()
+    whole = forward_backward(joint, [make_batch(0, 6)], CPU, torch.float32)
+    expected = gradients(joint)
+    joint.zero_grad(set_to_none=True)
+    parts = forward_backward(joint, [make_batch(0, 2), make_batch(2, 2), make_batch(4, 2)], CPU, torch.float32)
+    assert len(parts) == 3
+    for found, wanted in zip(gradients(joint), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)
+    for name, loss in mean_losses(parts).items():
+        torch.testing.assert_close(loss, whole[0][name], rtol=1e-10, atol=0)
+    assert total({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}) == 3.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_or_a_gradient_that_is_not_finite_forbids_the_step(bad: float) -> None:
+    model = nn.Linear(2, 2)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    fine = {"a": torch.tensor(1.0)}
+    assert clip_and_check(fine, model, None)
+    assert not clip_and_check({"a": torch.tensor(1.0), "b": torch.tensor(bad)}, model, None)
+    model.bias.grad[1] = bad
+    assert not clip_and_check(fine, model, None)
+    assert not clip_and_check(fine, model, 1.0)
+
+
+def test_clipping_by_hand() -> None:
+    # Norm of (3, 4) is 5; clipped to 1 it is (0.6, 0.8). Below the limit nothing changes.
+    model = nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.tensor([[3.0, 4.0]])
+    clip_and_check({"a": torch.tensor(0.0)}, model, 10.0)
+    assert model.weight.grad.tolist() == [[3.0, 4.0]]
+    clip_and_check({"a": torch.tensor(0.0)}, model, 1.0)
+    assert model.weight.grad.tolist() == [pytest.approx([0.6, 0.8], rel=1e-5)]
+
+
+def test_a_parameter_that_no_loss_reaches_is_our_own_error() -> None:
+    model = nn.Linear(2, 2)
+    model.weight.grad = torch.ones(2, 2)
+    with pytest.raises(AssertionError, match="must reach every trained parameter"):
+        clip_and_check({"a": torch.tensor(1.0)}, model, None)
+    model.bias.requires_grad_(False)
+    assert clip_and_check({"a": torch.tensor(1.0)}, model, None)
+
+
+def test_out_of_memory_is_one_sentence_with_the_settings_to_lower() -> None:
+    watchdog = Watchdog(lambda _text: None)
+    watchdog.phase("the step of iteration 7", 1.0)
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):
+        expected = r"out of memory \(the step of iteration 7\): lower train\.batch_size"
+        with pytest.raises(UserError, match=expected), explain_out_of_memory(watchdog):
+            raise error
+    with pytest.raises(UserError, match="out of memory"), explain_out_of_memory(watchdog):
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="something else"), explain_out_of_memory(watchdog):
+        raise RuntimeError("something else")
+
+
+def test_precision() -> None:
+    train = TrainConfig()
+    assert choose_precision(train, CPU) == torch.float32
+    assert choose_precision(replace(train, precision="bfloat16"), CPU) == torch.bfloat16
+    assert choose_precision(replace(train, precision="float32"), CPU) == torch.float32
+
+
+def test_bfloat16_computes_in_bfloat16() -> None:
+    seen: list[torch.dtype] = []
+
+    class Probe(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 1)
+
+        def forward(self, images: ImageBatch, _targets: list[Target], _seeds: list[int]) -> dict[str, Tensor]:
+            out = self.layer(images.pixels.mean(dim=(2, 3)))
+            seen.append(out.dtype)
+            return {"a": out.float().sum()}
+
+    for precision in (torch.bfloat16, torch.float32):
+        forward_backward(Probe(), [make_batch(0, 2)], CPU, precision)
+    assert seen == [torch.bfloat16, torch.float32]
