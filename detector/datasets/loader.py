@@ -4,6 +4,7 @@ The order is a function of the seed, the data set and the batch size alone: not 
 or of interruptions. Batch i of a run is the same pictures, cropped and flipped the same way, however it is reached.
 """
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -129,11 +130,20 @@ def training_loader(
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCHED_BATCHES if workers else None,
+        worker_init_fn=_leave_signals_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
         # Everything random is drawn from the slots' seeds; this only keeps the loader off the global generator.
         generator=torch.Generator().manual_seed(train.seed),
     )
     return _checked(loader)
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process of a job, but the main one still needs its pictures until it
+    has finished its step and saved. Workers end when it tells them to, or when it is gone."""
+    del worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _checked(loader: "DataLoader[TrainingBatch | _Refusal]") -> Iterator[TrainingBatch]:
@@ -222,6 +232,7 @@ def _test_loader(dataset: DetectionDataset, config: Config, batch_size: int, ran
         batch_size=batch_size,
         num_workers=workers,
         prefetch_factor=PREFETCHED_BATCHES if workers else None,
+        worker_init_fn=_leave_signals_to_the_main_process,
         collate_fn=list,
         generator=torch.Generator().manual_seed(config.train.seed),
     )
