@@ -158,7 +158,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _flatten(content: Mapping[Any, Any], prefix: str, into: dict[str, Any], path: Path) -> None:
     for key, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             _flatten(value, f"{prefix}{key}.", into, path)
         else:
             into[f"{prefix}{key}"] = _decode(value)
