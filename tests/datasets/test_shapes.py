@@ -16,12 +16,12 @@ from detector.errors import UserError
 
 SMALL = {"train": 4, "val": 2, "test": 1}
 # Of version 1. They change only together with difficulty.VERSION.
-PIXELS_SHA256 = "1818d2a98597a787e2f467f9a5bab48602540f79e6c6231a21691913452de88b"
-SMALL_JSON_SHA256 = "b12b94f2e16f315c2858c8184cecf073963edb75312d0e788d1cdf98d9524ad2"
+PIXELS_SHA256 = "a06aa202f375df6e5d0e5228fe1c78e243260afa2d5a50936197861b4c23640f"
+SMALL_JSON_SHA256 = "acfa6a5e4d77dc024cc3e295cdea703d1cc5c870daa6322fec0d82427c6ccb62"
 WHOLE_JSON_SHA256 = {
-    "train": "5d0549948ce940b3e3c86f0b870b4aabcf4abd699c7ff82a3dbd988e08083485",
-    "val": "e2c20b3bf90b570556701136d73be230c36a0e8fda07cb79f14d294902990cfa",
-    "test": "0a6ddf8b78aad9d4d8e36b5250e2b0fec86b7ce0ecb6c899e49f8d1afe692fdd",
+    "train": "d76e895a3e3a586a37d5a01aa15c4e0a2b2cc043541c512b4530c4a4b1a48718",
+    "val": "55f74c30cc06692f44bbdca3909a54f68f124aca59187dfe932dafbdef4431c9",
+    "test": "418b7fd76cb7c9b31f04dfa69ab367789d0b7c8f1c36bea1ca014bf1d4694bd1",
 }
 
 

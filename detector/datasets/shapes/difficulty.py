@@ -1,6 +1,6 @@
 """What makes the embedded set easy or hard. A change here or in the rendering needs a new VERSION."""
 
-VERSION = 1  # sets on disk made by another version are rendered again
+VERSION = 2  # sets on disk made by another version are rendered again
 SEED = 20150604  # the day Faster R-CNN was posted
 
 SPLITS = {"train": 1200, "val": 200, "test": 100}  # pictures
@@ -17,15 +17,15 @@ IMAGE_SIZES = (  # (height, width)
 CATEGORIES = {3: "disc", 7: "box", 8: "triangle", 20: "star", 41: "ring", 90: "cross"}  # id: name; gaps on purpose
 
 EMPTY_PICTURES = 0.04  # share of pictures without objects
-MAX_OBJECTS = 8  # tried per picture; hidden ones are left out
+MAX_OBJECTS = 10  # tried per picture; hidden ones are left out
 MAX_DISTRACTORS = 3  # unlabelled look-alikes per picture
 MAX_CLUTTER = 24  # thin bars and soft blobs of the background
 SCALES = ((0.15, 18, 32), (0.60, 32, 96), (0.25, 96, 200))  # (share, smallest, largest) diameter in pixels
 MIN_ASPECT = 0.8  # of the outline, before rotation
 MIN_VISIBLE = 0.35  # share of the outline inside the picture and in front; else neither drawn nor annotated
 MIN_EDGE = 8  # pixels of the visible box's shorter edge
-HOME_COLOR = 0.5  # how often an object wears its class's colours instead of any
-HOME_TEXTURE = 0.5  # likewise its texture
+HOME_COLOR = 0.75  # how often an object wears its class's colours instead of any
+HOME_TEXTURE = 0.75  # likewise its texture
 MIN_CONTRAST = 90  # sum over RGB of the difference between an object's first colour and what it covers
 BACKGROUND_CONTRAST = 0.55  # of the smooth noise, 0 to 1
 BACKGROUND_COLOR = 0.5  # of that noise, 0 (grey) to 1
