@@ -133,6 +133,7 @@ def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | No
             if position > MAX_BYTES:
                 raise DownloadError(f"it is longer than {MAX_BYTES} bytes")
             file.write(chunk)
+            file.flush()  # so that a kill loses nothing that was received
             bar.update(len(chunk))
     return position
 
