@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from comparison import Comparison, table
+from comparison import Comparison, ExpectEqual, table
 
 LARGEST: pytest.StashKey[dict[str, float]] = pytest.StashKey()
 
 
 @pytest.fixture
-def expect_equal(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]):
+def expect_equal(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> ExpectEqual:
     """Fails on mismatches, all of them at once, and keeps the differences for the summary."""
     largest = request.config.stash.setdefault(LARGEST, {})
 

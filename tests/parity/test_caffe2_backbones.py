@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comparison import Comparison
-from detectron2_cases import folders_with, read_json
+from comparison import Comparison, ExpectEqual
+from detectron2_cases import folders_with, needs_references, read_json
 
 from detector.weights.caffe2 import from_caffe2
 from detector.weights.detectron2 import RENAMES
@@ -15,11 +15,12 @@ from detector.weights.detectron2_settings import read_settings
 from detector.weights.foreign import read_foreign
 from detector.weights.remap import translate
 
+pytestmark = needs_references
 FOLDERS = folders_with("config.yaml", "expected_state_dict.npz", "backbone.*")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_every_tensor_is_where_detectron2_puts_it(folder: Path, expect_equal) -> None:
+def test_every_tensor_is_where_detectron2_puts_it(folder: Path, expect_equal: ExpectEqual) -> None:
     (path,) = folder.glob("backbone.*")
     config = config_from_detectron2(read_settings(folder / "config.yaml"), str(folder))
     ours = from_caffe2(read_foreign(path).tensors, config, str(path))

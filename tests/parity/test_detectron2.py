@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import Comparison, Rows
-from detectron2_cases import Case, checkpoints, detections, inference_cases, load_reference
+from comparison import Comparison, ExpectEqual, Rows
+from detectron2_cases import Case, checkpoints, detections, inference_cases, load_reference, needs_references
 from detectron2_inference import (
     BOX,
     SCORE,
@@ -17,6 +17,7 @@ from detectron2_inference import (
 
 import detector
 
+pytestmark = needs_references
 CASES = [(checkpoint, case) for case in inference_cases() for checkpoint in checkpoints(case.folder)]
 
 
@@ -25,13 +26,13 @@ def name(value: Path | Case) -> str:
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), [c for c in CASES if c[1].has_stages], ids=name)
-def test_every_stage_fed_with_its_saved_input(checkpoint: Path, case: Case, expect_equal) -> None:
+def test_every_stage_fed_with_its_saved_input(checkpoint: Path, case: Case, expect_equal: ExpectEqual) -> None:
     expect_equal(compare_stages(load_reference(checkpoint), case), "stage by stage")
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), [c for c in CASES if not c[1].has_stages], ids=name)
 def test_proposals_and_detections_of_a_batch_fed_with_their_saved_inputs(
-    checkpoint: Path, case: Case, expect_equal
+    checkpoint: Path, case: Case, expect_equal: ExpectEqual
 ) -> None:
     reference, found = load_reference(checkpoint), Comparison()
     with torch.inference_mode():
@@ -41,26 +42,34 @@ def test_proposals_and_detections_of_a_batch_fed_with_their_saved_inputs(
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), CASES, ids=name)
-def test_from_the_pictures_bytes_to_detections(checkpoint: Path, case: Case, expect_equal) -> None:
+def test_from_the_pictures_bytes_to_detections(checkpoint: Path, case: Case, expect_equal: ExpectEqual) -> None:
     expect_equal(compare_end_to_end(load_reference(checkpoint), case), "end to end")
 
 
-@pytest.mark.parametrize("case", [c for c in inference_cases() if c.has_stages], ids=str)
-def test_the_cases_would_notice(case: Case) -> None:
-    """What makes the comparison meaningful: enough proposals and detections, of several classes, and all distinct."""
-    for prefix, _ in case.thresholds:
-        assert len(case.image(0, f"{prefix}_scores")) >= 10
-        assert len(case.image(0, f"{prefix}_classes").unique()) >= 2
-    assert len(case.image(0, "proposal_boxes").unique(dim=0)) == len(case.image(0, "proposal_boxes"))
+@pytest.mark.usefixtures("shared")
+def test_the_cases_would_notice() -> None:
+    """What makes the comparison meaningful: there are many distinct proposals, and detections of many classes."""
+    single = [case for case in inference_cases() if case.has_stages]
+    found = [
+        (len(c.image(0, f"{p}_scores")), len(c.image(0, f"{p}_classes").unique()))
+        for c in single
+        for p, _ in c.thresholds
+    ]
+    assert sum(detections for detections, _ in found) > 100
+    assert max(classes for _, classes in found) >= 3
+    for case in single:
+        boxes = case.image(0, "proposal_boxes")
+        assert len(boxes.unique(dim=0)) == len(boxes) > 100
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), [c for c in CASES if c[1].has_stages], ids=name)
-def test_through_the_public_interface(checkpoint: Path, case: Case, expect_equal) -> None:
+def test_through_the_public_interface(checkpoint: Path, case: Case, expect_equal: ExpectEqual) -> None:
     """What a user types, with every shortcut that is taken for them."""
     model = detector.load(checkpoint, config=checkpoint.parent / "config.yaml", device="cpu")
-    theirs = detections(case, 0, "det005", "out")
-    found = Comparison()
-    ours = model.predict(case.pictures[0], score_threshold=0.05)
+    recorded = {threshold: prefix for prefix, threshold in case.thresholds}
+    prefix = recorded[model.config.model.detection.score_threshold]
+    ours = model.predict(case.pictures[0], score_threshold=0.0)
     as_rows = Rows(torch.as_tensor(ours.boxes), torch.as_tensor(ours.scores), torch.as_tensor(ours.labels))
-    found.same_rows("detections", as_rows, theirs, BOX, SCORE)
+    found = Comparison()
+    found.same_rows("detections", as_rows, detections(case, 0, prefix, "out"), BOX, SCORE)
     expect_equal(found, "detector.load and predict")

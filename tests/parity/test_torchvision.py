@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torchvision_c4
-from comparison import Comparison, Rows
+from comparison import Comparison, ExpectEqual, Rows
 from tiny_models import random_batch, with_model
 from torchvision.models.detection import FasterRCNN
 
@@ -36,7 +36,7 @@ def convert(theirs: FasterRCNN, depth: int) -> tuple[faster_rcnn.FasterRCNN, Con
 
 @torch.inference_mode()
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_the_same_detections_alone_and_in_a_batch_of_different_sizes(depth: int, expect_equal) -> None:
+def test_the_same_detections_alone_and_in_a_batch_of_different_sizes(depth: int, expect_equal: ExpectEqual) -> None:
     theirs = torchvision_c4.build(
         depth, NUM_CLASSES, seed=depth, min_size=MIN_SIZE, max_size=MAX_SIZE, rpn_post_nms_top_n_test=PROPOSALS
     )

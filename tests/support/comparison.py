@@ -1,6 +1,6 @@
 """Comparing ours with a reference: what differs, and the largest difference of everything that does not."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -66,6 +66,10 @@ class Comparison:
         self.largest[name] = difference if not difference <= known else known  # a NaN wins
         if not difference <= tolerance:
             self.mismatches.append(f"{name}: differs by {difference:.3g}, more than {tolerance:g}")
+
+
+# The fixture `expect_equal`: fails on any mismatch; the text says under which heading differences are kept.
+ExpectEqual = Callable[[Comparison, str], None]
 
 
 @dataclass(frozen=True)

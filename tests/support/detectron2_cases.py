@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 import torch
 from comparison import Rows
 from torch import Tensor
@@ -32,6 +33,10 @@ def references() -> Path | None:
     project = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("DETECTOR_SHARED", project.parent / "shared")) / "fixtures" / "detectron2"
     return folder if folder.is_dir() else None
+
+
+# For modules whose parameters are the references' folders.
+needs_references = pytest.mark.skipif(references() is None, reason="no reference data; set DETECTOR_SHARED to run this")
 
 
 def folders_with(*patterns: str) -> list[Path]:
