@@ -26,4 +26,4 @@ def open_dataset(
         UserError: the annotations cannot be read or contradict themselves.
     """
     assert data_format == "coco"
-    return read_coco(annotations, images, drop_degenerate_boxes)
+    return read_coco(annotations, images, drop_degenerate_boxes=drop_degenerate_boxes)
