@@ -19,6 +19,7 @@ from detector.errors import UserError
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
+METADATA_KEY = "detector"  # one entry holds all: safetensors writes several in random order, and files would differ
 CLASS_SCORES = "roi_head.cls_score.weight"
 
 StoredType = Literal["float32", "bfloat16"]
@@ -66,13 +67,14 @@ def save_weights(
     assert _num_classes(state_dict) in (None, len(categories)), "categories do not fit the class scores"
     tensors = {name: _stored(tensor, dtype) for name, tensor in state_dict.items()}
     metadata = {
-        "detector_format": str(FORMAT_VERSION),
-        "config": _to_json(config_to_dict(config)),
-        "categories": _to_json(categories.to_coco()),
-        "provenance": _to_json(dict(provenance)),
+        "format": FORMAT_VERSION,
+        "config": config_to_dict(config),
+        "categories": categories.to_coco(),
+        "provenance": dict(provenance),
         "sha256": _digest(tensors),
     }
-    write_atomically(path, to_safetensors(tensors, metadata))
+    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, to_safetensors(tensors, {METADATA_KEY: text}))
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -86,23 +88,23 @@ def read_weights(path: str | Path) -> WeightsFile:
         raise UserError(f"{path}: there is no such weights file.")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            if "detector_format" in metadata:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            text = (file.metadata() or {}).get(METADATA_KEY)
+            tensors = {} if text is None else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(
             f"{path}: not a complete safetensors file ({error}); copy or download it again, or use another checkpoint."
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
-    if "detector_format" not in metadata:
+    if text is None:
         raise UserError(
             f"{path}: these safetensors carry no config and categories of ours; "
             "convert weights of other frameworks with tools/convert_weights.py."
         )
-    if metadata["detector_format"] != str(FORMAT_VERSION):
+    metadata = _parse(text, path)
+    if metadata.get("format") != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format {metadata['detector_format']} of our weights files is unknown here (this version reads "
+            f"{path}: format {metadata.get('format')} of our weights files is unknown here (this version reads "
             f"{FORMAT_VERSION}); upgrade this project."
         )
     if metadata.get("sha256") != _digest(tensors):
@@ -174,17 +176,22 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _read_metadata(metadata: Mapping[str, str], path: Path) -> tuple[Config, CategoryMap, dict[str, Any]]:
+def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(metadata["config"])
-        categories = CategoryMap.from_coco(json.loads(metadata["categories"]))
-        provenance = json.loads(metadata["provenance"])
-        if not isinstance(provenance, dict):
-            raise TypeError("provenance is not a mapping")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata cannot be read ({error}).") from None
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: its metadata are not a mapping.")
+    return metadata
+
+
+def _read_metadata(metadata: Mapping[str, Any], path: Path) -> tuple[Config, CategoryMap, dict[str, Any]]:
+    try:
+        config, provenance = metadata["config"], metadata["provenance"]
+        categories = CategoryMap.from_coco(metadata["categories"])
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its config, categories or provenance cannot be read ({error!r}).") from None
+    if not isinstance(provenance, dict):
+        raise UserError(f"{path}: its provenance is not a mapping.")
     return config_from_dict(config, str(path)), categories, provenance

@@ -1,5 +1,6 @@
 """Our weights file: what goes in comes out, and nothing torn, damaged or foreign is taken for weights."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -120,14 +121,40 @@ def test_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read_weights(path)
 
 
-def test_unreadable_metadata_is_refused(tmp_path: Path) -> None:
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    assert save(tmp_path / "a.safetensors").read_bytes() == save(tmp_path / "b.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": {"model": {"num_clases": 3}}},
+        {"config": []},
+        {"config": None},
+        {"categories": [{"id": 1}]},
+        {"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]},
+        {"categories": 5},
+        {"provenance": []},
+        {"format": None},
+        {"sha256": None},
+    ],
+)
+def test_unreadable_metadata_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {"a": torch.ones(2)}
-    good = {"detector_format": "1", "sha256": files._digest(tensors), "categories": "[]", "provenance": "{}"}
-    for config in ("{", "[]", '{"model": {"num_clases": 3}}', "[" * 100_000):
-        save_file(tensors, path, metadata=good | {"config": config})
-        with pytest.raises(UserError, match=r"w\.safetensors"):
-            read_weights(path)
+    good = {"format": 1, "sha256": files._digest(tensors), "config": {}, "categories": [], "provenance": {}}
+    save_file(tensors, path, metadata={"detector": json.dumps(good)})
+    assert read_weights(path).config == Config()
+    save_file(tensors, path, metadata={"detector": json.dumps(good | changes)})
+    with pytest.raises(UserError, match=r"w\.safetensors"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", "[" * 100_000])
+def test_metadata_that_are_no_json_object(tmp_path: Path, text: str) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "w.safetensors", metadata={"detector": text})
+    with pytest.raises(UserError, match=r"its metadata (cannot be read|are not a mapping)"):
+        read_weights(tmp_path / "w.safetensors")
 
 
 def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
@@ -135,6 +162,24 @@ def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
         read_weights(tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="no such weights file"):
         read_weights(tmp_path)
+
+
+def test_the_final_name_is_given_to_a_complete_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "w.safetensors")
+    complete = path.read_bytes()
+    path.unlink()
+    seen: list[bytes] = []
+
+    def killed(partial: Path, final: Path) -> None:
+        assert not final.exists()
+        seen.append(partial.read_bytes())
+        raise OSError(5, "killed here")
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(UserError, match="killed here"):
+        save(path)
+    assert seen == [complete]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

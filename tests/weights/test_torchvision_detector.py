@@ -132,6 +132,16 @@ def test_config_is_that_of_the_reference(reference: FasterRCNN) -> None:
     assert config.input.pixel_std == pytest.approx([255 * s for s in transform.image_std])
 
 
+def test_constants_inside_of_its_code() -> None:
+    config = torchvision_detector_config(18, 6)
+    assert config.model.rpn.smooth_l1_beta == config.model.roi.smooth_l1_beta == 1 / 9
+    assert config.model.detection.min_size == 1e-2
+    assert config.model.rpn.anchor_rounding
+    assert not config.model.roi.aligned
+    assert not config.model.backbone.stride_in_1x1
+    assert config.input.resize == "torchvision"
+
+
 def test_all_that_does_not_fit_is_listed(reference: FasterRCNN) -> None:
     tensors = reference.state_dict() | {"roi_heads.mask_head.weight": torch.ones(1)}
     del tensors["backbone.bn1.running_var"]

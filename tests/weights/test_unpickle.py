@@ -146,6 +146,13 @@ def test_bombs_are_refused_without_the_memory_that_they_claim(case: str) -> None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
 
+def test_shapes_and_bytes_must_agree() -> None:
+    with pytest.raises(RefusedPickle, match=r"array of shape \(1000000000000,\) claims other than the 44 bytes"):
+        read_pickle(BOMBS["array of a terabyte"], "bomb.pkl")
+    with pytest.raises(RefusedPickle, match=r"array of shape \(-11,\)"):
+        read_pickle(BOMBS["array of negative length"], "bomb.pkl")
+
+
 def test_shared_containers_are_visited_once() -> None:
     nested: list[Any] = []
     for _ in range(14):
