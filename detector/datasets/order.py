@@ -1,8 +1,15 @@
-"""The order in which pictures are trained on: a function of seed, data set and batch size."""
+"""Which pictures go together: in training a function of seed, data set and batch size, in testing of their sizes."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from torch.utils.data import Sampler
+
+from detector.config import InputConfig
+from detector.datasets.dataset import DetectionDataset
+from detector.datasets.transforms import resized_size
+from detector.structures import Size
 
 
 class GlobalBatches:
@@ -25,7 +32,7 @@ class GlobalBatches:
         self.seed = seed
 
     def starting_at(self, first: int) -> Iterator[np.ndarray]:
-        """Batches `first`, `first` + 1, …, each [batch_size] of indices."""
+        """Batches `first`, `first` + 1, …, each [batch_size] of indices; those before it are counted, not read."""
         waiting = {False: np.empty(0, dtype=np.int64), True: np.empty(0, dtype=np.int64)}
         made = epoch = 0
         while True:
@@ -55,7 +62,58 @@ class GlobalBatches:
         return [batch for _, batch in completed], left
 
 
+@dataclass(frozen=True)
+class Slot:
+    """One place of one step: which picture stands there, and the seed of all that is random about it."""
+
+    iteration: int
+    index: int
+    seed: int
+
+
+class MicroBatchSampler(Sampler[list[Slot]]):
+    """One process's micro-batches from a step on, without end: its contiguous share of each batch, cut into pieces."""
+
+    def __init__(self, batches: GlobalBatches, start: int, accumulate: int, rank: int, world_size: int) -> None:
+        self.batches = batches
+        self.start = start
+        self.accumulate = accumulate
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        share = self.batches.batch_size // self.world_size
+        micro = share // self.accumulate
+        for iteration, indices in enumerate(self.batches.starting_at(self.start), start=self.start):
+            for first in range(self.rank * share, (self.rank + 1) * share, micro):
+                yield [
+                    Slot(iteration, int(indices[place]), slot_seed(self.batches.seed, iteration, place))
+                    for place in range(first, first + micro)
+                ]
+
+
 def slot_seed(seed: int, iteration: int, place: int) -> int:
     """The seed of everything random about one place of one step's batch: a number below 2⁶²."""
     first, second = np.random.SeedSequence((seed, iteration, place)).generate_state(2, np.uint32)
     return (int(first) << 30) ^ int(second)
+
+
+def equal_size_batches(dataset: DetectionDataset, config: InputConfig, batch_size: int) -> list[list[int]]:
+    """All pictures in batches of at most `batch_size` whose input images have one size, so that none is padded.
+
+    A picture of unknown size is alone. Batches come in the order of their first picture.
+    """
+    batches: list[list[int]] = []
+    filling: dict[Size, list[int]] = {}
+    for index in range(len(dataset)):
+        size = dataset.size(index)
+        if size is None:
+            batches.append([index])
+            continue
+        input_size = resized_size(size, config.min_size_test, config.max_size_test, config.resize)
+        batch = filling.get(input_size)
+        if batch is None or len(batch) == batch_size:
+            batch = filling[input_size] = []
+            batches.append(batch)
+        batch.append(index)
+    return batches
