@@ -6,7 +6,9 @@ from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 
 
-def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> Generator[list[TrainingBatch], None, None]:
+def steps(
+    batches: Iterator[TrainingBatch], accumulate: int, iteration: int
+) -> Generator[list[TrainingBatch], None, None]:
     """Group micro-batches into steps.
 
     Args:

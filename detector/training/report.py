@@ -73,17 +73,16 @@ def describe_parameters(model: nn.Module) -> str:
 
 
 def describe_data(dataset: DetectionDataset) -> str:
-    """How many pictures and boxes there are, what was left out, and how the classes are balanced."""
+    """How many pictures and boxes are trained on, and how the classes are balanced. Crowds are left out."""
     counts = dataset.object_counts()
-    parts = [f"{len(dataset):,} images, {int((counts == 0).sum()):,} of them without objects"]
-    parts.append(f"{int(counts.sum()):,} boxes")
-    if dataset.iscrowd.any():
-        parts.append(f"{int(dataset.iscrowd.sum()):,} crowds, which are not trained on")
-    if dataset.dropped:
-        parts.append(f"{dataset.dropped:,} boxes without area were left out")
-    per_label = np.bincount(dataset.labels[~dataset.iscrowd], minlength=len(dataset.categories) + 1)[1:]
-    table = describe_classes(dataset.categories.names, per_label.tolist())
-    return f"{dataset.annotation_path}: {'; '.join(parts)}\n{table}"
+    per_class = np.zeros(len(dataset.categories), dtype=np.int64)
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        per_class += np.bincount(sample.labels[~sample.iscrowd] - 1, minlength=len(per_class))
+    return (
+        f"{dataset.annotation_path}: {len(dataset):,} images, {int((counts == 0).sum()):,} of them without objects; "
+        f"{int(counts.sum()):,} boxes\n{describe_classes(dataset.categories.names, per_class.tolist())}"
+    )
 
 
 def describe_classes(names: list[str], counts: list[int]) -> str:

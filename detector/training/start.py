@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detector.config import Config
-from detector.datasets.dataset import DetectionDataset
+from detector.datasets.dataset import DetectionDataset, check_same_categories
 from detector.datasets.open import open_dataset
 from detector.datasets.shapes import ensure_shapes
 from detector.errors import UserError
@@ -69,9 +69,5 @@ def open_data(config: Config) -> tuple[DetectionDataset, DetectionDataset | None
     if data.val_annotations is None or data.val_images is None:
         return train, None
     val = open_dataset(data.format, data.val_annotations, data.val_images, data.drop_degenerate_boxes)
-    if val.categories != train.categories:
-        raise UserError(
-            f"{data.val_annotations} has the classes {describe_categories(val.categories)}, and "
-            f"{data.train_annotations} has {describe_categories(train.categories)}; both splits need the same."
-        )
+    check_same_categories(train, val)
     return train, val

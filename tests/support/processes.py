@@ -29,8 +29,8 @@ class Sabotage:
     """What goes wrong in a run.
 
     function: of the module `os`, whose call number `call` (from 0) is where it happens; or `step`, for a step of this
-    process. signal: to send to the process itself at that moment. error: or the OSError to raise there instead, for
-    this call and the `more` that follow.
+    process; or `loss`, for a step whose loss is then not a number. signal: to send to the process itself at that
+    moment. error: or the OSError to raise there instead, for this call and the `more` that follow.
     """
 
     function: str
@@ -134,8 +134,9 @@ def _sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
     if sabotage is None:
         yield
         return
-    owner: Any = engine if sabotage.function == "step" else os
-    name = "forward_backward" if sabotage.function == "step" else sabotage.function
+    of_engine = sabotage.function in ("step", "loss")
+    owner: Any = engine if of_engine else os
+    name = "forward_backward" if of_engine else sabotage.function
     real = getattr(owner, name)
     setattr(owner, name, _ruined(real, sabotage))
     try:
@@ -153,7 +154,10 @@ def _ruined(real: Step, sabotage: Sabotage) -> Step:
         if sabotage.call <= calls <= sabotage.call + sabotage.more:
             if sabotage.error:
                 raise OSError(sabotage.error, os.strerror(sabotage.error))
-            os.kill(os.getpid(), sabotage.signal)
+            if sabotage.signal:
+                os.kill(os.getpid(), sabotage.signal)
+            if sabotage.function == "loss":
+                return [found | {"rpn_box": found["rpn_box"] * float("nan")} for found in real(*args, **kwargs)]
         return real(*args, **kwargs)
 
     return stand_in

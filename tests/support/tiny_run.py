@@ -38,7 +38,6 @@ SETTINGS = [
     "input.min_size_test=96",
     "input.max_size_test=160",
     "data.num_workers=0",
-    "data.augment.color_jitter=0.5",
     "train.iterations=12",
     "train.batch_size=4",
     "train.learning_rate=0.02",

@@ -30,6 +30,8 @@ EVERYTHING = [
     "train.precision=bfloat16",
     "model.backbone.norm=batch",
     "train.schedule=cosine",
+    "data.augment.color_jitter=0.5",
+    "data.augment.crop=0.5",
 ]
 VARIANTS = {"plain": list[str](), "everything": EVERYTHING}
 

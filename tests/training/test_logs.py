@@ -1,6 +1,7 @@
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,10 +79,13 @@ def test_a_resumed_run_has_every_iteration_once(tmp_path: Path) -> None:
     forget_metrics_after(tmp_path / "none.jsonl", Progress())
 
 
-# TensorBoard's own thread prints a traceback before its writer tells us.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
-def test_a_full_disk_loses_the_log_and_not_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_loses_the_log_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorBoard's own thread would print a traceback before its writer tells us.
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    before = set(threading.enumerate())
     with RunLog(tmp_path, rank=0) as log:
         log.begin_numbers(Progress(), tensorboard=True)
         log.scalars(1, {"loss/total": 1.0})
@@ -93,6 +97,8 @@ def test_a_full_disk_loses_the_log_and_not_the_run(tmp_path: Path, capsys: pytes
             log.flush()
             log.scalars(3, {"loss/total": 1.0})
         log.info("room again")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
     captured = capsys.readouterr()
     assert captured.err.count("cannot write the log") == 1
     assert "cannot write the numbers" in captured.out

@@ -1,0 +1,125 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import PROJECT, TRAIN_NET, environment, run, tiny_config, train_command, write_dataset
+from tool_loading import load_tool
+
+from detector.config import load_config, save_config
+from detector.training.engine import Outcome
+from detector.weights.files import read_weights
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The tool as a module, with training replaced by a note of what was asked for."""
+    module = load_tool("train_net")
+    module.asked = []  # type: ignore[attr-defined]
+
+    def note(*arguments: Any) -> Outcome:
+        module.asked.append(arguments)  # type: ignore[attr-defined]
+        return Outcome(10, 0)
+
+    monkeypatch.setattr(module, "train", note)
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
+    return module
+
+
+def call(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, ...]:
+    monkeypatch.setattr(sys, "argv", ["train_net.py", *words])
+    assert tool.main() == 0
+    return tuple(tool.asked[-1])
+
+
+def test_without_arguments_it_is_quickstart(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, output, resume, overwrite, device = call(tool, monkeypatch)
+    assert config == load_config(PROJECT / "configs" / "quickstart.yaml")
+    assert (output, resume, overwrite, device) == (Path("output/quickstart"), False, False, "auto")
+
+
+def test_arguments(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = ["--config", str(PROJECT / "configs/r50c4_coco_1x.yaml"), "--overwrite", "--device", "cpu"]
+    words += ["--output", str(tmp_path / "here"), "train.seed=5", "--weights", "R50-C4-3x", "train.batch_size=8"]
+    config, output, resume, overwrite, device = call(tool, monkeypatch, *words)
+    assert (config.train.seed, config.train.batch_size, config.model.weights) == (5, 8, "R50-C4-3x")
+    assert (output, resume, overwrite, device) == (tmp_path / "here", False, True, "cpu")
+
+
+def test_a_resumed_run_keeps_its_settings(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    save_config(load_config(None, ["train.seed=77"]), tmp_path / "config.yaml")
+    config, _, resume, *_ = call(tool, monkeypatch, "--output", str(tmp_path), "--resume", "train.log_every=3")
+    assert resume
+    assert (config.train.seed, config.train.log_every) == (77, 3)
+    # Not where there is none, and not without --resume.
+    fresh, *_ = call(tool, monkeypatch, "--output", str(tmp_path / "new"), "--resume")
+    assert fresh == load_config(PROJECT / "configs" / "quickstart.yaml")
+    fresh, *_ = call(tool, monkeypatch, "--output", str(tmp_path))
+    assert fresh.train.seed == 0
+
+
+def test_a_start_after_torchruns_first_resumes(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    _, _, resume, overwrite, _ = call(tool, monkeypatch, "--output", str(tmp_path), "--overwrite")
+    assert resume
+    assert not overwrite
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    _, _, resume, overwrite, _ = call(tool, monkeypatch, "--output", str(tmp_path), "--overwrite")
+    assert not resume
+    assert overwrite
+
+
+def test_a_stopped_run_is_no_success(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "train", lambda *_: Outcome(5, signal.SIGTERM))
+    monkeypatch.setattr(sys, "argv", ["train_net.py"])
+    assert tool.main() == 143
+
+
+def test_the_command_trains_refuses_and_goes_on(tmp_path: Path) -> None:
+    save_config(tiny_config(write_dataset(tmp_path / "data"), "train.iterations=4"), tmp_path / "tiny.yaml")
+    words = ["--config", str(tmp_path / "tiny.yaml")]
+    output = tmp_path / "run"
+    wrong = run(train_command(output, *words, "train.iteration=5"))
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: ")
+    assert wrong.stderr.endswith("unknown setting train.iteration. Did you mean train.iterations?\n")
+
+    # Ctrl-C as soon as the first step is done: the run saves, and goes on from there.
+    with subprocess.Popen(
+        train_command(output, *words), stdout=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "iteration 1/4" in line:
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    refused = run(train_command(output, *words))
+    assert refused.returncode == 2
+    assert "holds a run already: --resume continues it" in refused.stderr
+    resumed = run(train_command(output, "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from" in resumed.stdout
+    assert "Average Precision  (AP) @[ IoU=0.50:0.95" in resumed.stdout
+    assert read_weights(output / "model_final.safetensors").provenance["iterations"] == 4
+
+
+def test_help_has_examples() -> None:
+    shown = run(train_command(Path("unused"), "--help"))
+    assert shown.returncode == 0
+    assert "torchrun --nproc-per-node=8" in shown.stdout
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(tmp_path: Path) -> None:
+    save_config(tiny_config(write_dataset(tmp_path / "data")), tmp_path / "tiny.yaml")
+    words = ["--config", str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "run")]
+    done = run([sys.executable, str(TRAIN_NET), *words], CUDA_VISIBLE_DEVICES="0")
+    assert done.returncode == 0, done.stderr
+    assert "bfloat16" in done.stdout
+    assert torch.cuda.is_available()
