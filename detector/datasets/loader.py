@@ -5,7 +5,7 @@ workers, or of interruptions. Batch i of a run is the same pictures, cropped and
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +22,7 @@ from detector.datasets.transforms import TrainTransform, prepare_for_test, prepa
 from detector.errors import UserError
 from detector.structures import ImageBatch, Sample, Target
 
+SIGTERM_GRACE = 60  # seconds that a worker outlives SIGTERM
 PREFETCHED_BATCHES = 2  # a worker; they lie in shared memory, of which containers often have little
 
 
@@ -125,10 +126,11 @@ def training_loader(
     rank: int = 0,
     world_size: int = 1,
     device: torch.device | None = None,
-) -> Iterator[TrainingBatch]:
+) -> Generator[TrainingBatch, None, None]:
     """This process's micro-batches from step `start_iteration` on, without end; `train.accumulate` of them are a step.
 
-    The pictures of a step are one batch over all processes, of which each takes a contiguous share.
+    The pictures of a step are one batch over all processes, of which each takes a contiguous share. Closing the stream
+    ends the worker processes.
 
     Args:
         device: that the batches will go to; memory is pinned for a CUDA device. None: for any there is.
@@ -218,14 +220,17 @@ def _loader(
 
 def _start_worker(worker: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM reach every process of a job, but the main one still needs its pictures until it
-    has finished its step and saved. Workers end when it tells them to, or when it is gone."""
+    has finished its step and saved. Workers end when it tells them to, or when it is gone. SIGTERM, by which Python
+    ends those that a crashed main process left over, gives them some time."""
     del worker
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(SIGTERM_GRACE))
     cv2.setNumThreads(0)  # the workers are the parallelism
 
 
-def _checked(loader: "DataLoader[TrainingBatch | Refusal]") -> Iterator[TrainingBatch]:
+def _checked(loader: "DataLoader[TrainingBatch | Refusal]") -> Generator[TrainingBatch, None, None]:
     for batch in loader:
         if isinstance(batch, Refusal):
             raise ImageError(batch.message)

@@ -1,14 +1,14 @@
 """The training loop (Faster R-CNN §3.2: approximate joint training with SGD)."""
 
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from detector.config import Config
 from detector.datasets.loader import training_loader
 from detector.training import distributed, plan
-from detector.training.feed import steps
+from detector.training.feed import no_workers_left, steps
 from detector.training.finish import evaluate_run, finish_run
 from detector.training.logs import RunLog
 from detector.training.meter import Meter
@@ -18,9 +18,9 @@ from detector.training.output import claim, is_finished
 from detector.training.report import describe_run, report_steps
 from detector.training.run import Run, set_up
 from detector.training.schedule import learning_rate
-from detector.training.signals import StopSignals, signal_name
+from detector.training.signals import StoppedError, StopSignals, signal_name
 from detector.training.step import clip_and_check, explain_out_of_memory, forward_backward, mean_losses
-from detector.training.validation import Evaluation, StoppedError
+from detector.training.validation import Evaluation
 from detector.training.watchdog import Watchdog
 
 DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says what the run is waiting for
@@ -56,6 +56,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
             chosen = distributed.start(device)
             distributed.on_main(lambda: claim(output, resume, overwrite))
             with (
+                no_workers_left(),
                 RunLog(output, distributed.rank()) as log,
                 Watchdog(log.warning) as watchdog,
                 explain_out_of_memory(watchdog),
@@ -73,64 +74,65 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
 def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
     """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order."""
     settings, progress = run.config.train, run.progress
+    rank, processes = distributed.rank(), distributed.world_size()
     meter = Meter(run.device, settings.iterations)
     statistics = RunningStatistics(run.model)
     evaluation: Evaluation | None = None
     stopped_by = 0
-    loader = training_loader(
-        run.train_data, run.config, progress.iteration, distributed.rank(), distributed.world_size()
-    )
+    loader = training_loader(run.train_data, run.config, progress.iteration, rank, processes, run.device)
     with closing(steps(loader, settings.accumulate, progress.iteration)) as batches:
-        while True:
-            if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):
-                run.save()
-            if stopped_by:
-                break
-            if plan.is_evaluation_due(progress, settings):
-                try:
-                    evaluation = evaluate_run(run, stop, watchdog)
-                except StoppedError:
-                    stopped_by = stop.received
+        try:
+            while True:
+                if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):
+                    run.save()
+                if stopped_by:
                     break
-            if plan.is_finished(progress, settings):
-                break
+                if plan.is_evaluation_due(progress, settings):
+                    with stop.at_once():
+                        evaluation = evaluate_run(run, watchdog)
+                if plan.is_finished(progress, settings):
+                    break
 
-            began = time.perf_counter()
-            watchdog.phase(f"waiting for the pictures of iteration {progress.iteration + 1}", DATA_LIMIT)
-            micro_batches = next(batches)
-            waited = time.perf_counter() - began
+                began = time.perf_counter()
+                watchdog.phase(f"waiting for the pictures of iteration {progress.iteration + 1}", DATA_LIMIT)
+                # Several processes must agree where they stop, so each goes on to where they meet.
+                with stop.at_once() if processes == 1 else nullcontext():
+                    micro_batches = next(batches)
+                waited = time.perf_counter() - began
 
-            watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT)
-            rate = learning_rate(progress.iteration, settings)
-            set_learning_rate(run.optimizer, rate)
-            statistics.remember()
-            run.optimizer.zero_grad(set_to_none=True)
-            found = forward_backward(run.joint, micro_batches, run.device, run.precision)
-            losses = mean_losses(found)
-            if clip_and_check(losses, run.model, settings.clip_gradient_norm):
-                run.optimizer.step()
-                run.update_average()
-                progress.skipped_in_a_row = 0
-            else:
-                statistics.restore()
-                leave_out(progress, micro_batches, found, run.model, settings.max_skipped_steps, run.output, run.log)
-                losses = {}
+                watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT)
+                rate = learning_rate(progress.iteration, settings)
+                set_learning_rate(run.optimizer, rate)
+                statistics.remember()
+                run.optimizer.zero_grad(set_to_none=True)
+                found = forward_backward(run.joint, micro_batches, run.device, run.precision)
+                losses = mean_losses(found)
+                if clip_and_check(losses, run.model, settings.clip_gradient_norm):
+                    run.optimizer.step()
+                    run.update_average()
+                    progress.skipped_in_a_row = 0
+                else:
+                    statistics.restore()
+                    leave_out(
+                        progress, micro_batches, found, run.model, settings.max_skipped_steps, run.output, run.log
+                    )
+                    losses = {}
 
-            progress.iteration += 1
-            progress.images += settings.batch_size
-            seconds = time.perf_counter() - began
-            progress.seconds += seconds
-            meter.add(losses, settings.batch_size, seconds, waited)
-            if plan.is_log_due(progress, settings):
-                report_steps(run, meter.report(progress.iteration, rate))
-            stopped_by = distributed.maximum_over_processes([stop.received])[0]
-
-    if stopped_by:
-        watchdog.phase("saving", STEP_LIMIT)
-        run.save()
-        run.log.info(
-            f"stopped by {signal_name(stopped_by)}; --resume goes on from iteration {run.checkpoints.saved_iteration}."
-        )
-    else:
+                progress.iteration += 1
+                progress.images += settings.batch_size
+                seconds = time.perf_counter() - began
+                progress.seconds += seconds
+                meter.add(losses, settings.batch_size, seconds, waited)
+                if plan.is_log_due(progress, settings):
+                    report_steps(run, meter.report(progress.iteration, rate))
+                stopped_by = distributed.maximum_over_processes([stop.received])[0]
+        except StoppedError:
+            stopped_by = stop.received
+        if stopped_by:
+            watchdog.phase("saving", STEP_LIMIT)
+            run.save()
+            at = run.checkpoints.saved_iteration
+            run.log.info(f"stopped by {signal_name(stopped_by)}; --resume goes on from iteration {at}.")
+    if not stopped_by:
         finish_run(run, evaluation)
     return Outcome(progress.iteration, stopped_by)

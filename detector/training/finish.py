@@ -1,5 +1,6 @@
 """Scoring a run's model, keeping the best, and writing the last."""
 
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -15,11 +16,10 @@ from detector.training.joint import build_joint
 from detector.training.output import BEST_MODEL, EVALUATION, FINAL_MODEL, SAMPLES
 from detector.training.run import Run
 from detector.training.samples import write_samples
-from detector.training.signals import StopSignals
 from detector.training.validation import (
     Evaluation,
+    announced,
     score,
-    until_stopped,
     update_best,
     validation_losses,
     write_evaluation,
@@ -30,13 +30,11 @@ from detector.weights.files import save_weights
 BATCH_LIMIT = 300.0  # seconds for one batch of an evaluation, after which the watchdog speaks
 
 
-def evaluate_run(run: Run, stop: StopSignals, watchdog: Watchdog) -> Evaluation | None:
+def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     """Score the run's model on the val split, write what was found, and keep the model if it is the best so far.
 
-    All processes must call this. None where there is no val split.
-
-    Raises:
-        StoppedError: a signal came; nothing has changed.
+    All processes must call this. None where there is no val split. Interrupted at any moment it leaves nothing half
+    done: files are replaced as wholes, and a run that goes on evaluates again.
     """
     iteration = run.progress.iteration
     if run.val_data is None:
@@ -44,20 +42,20 @@ def evaluate_run(run: Run, stop: StopSignals, watchdog: Watchdog) -> Evaluation 
         return None
     distributed.copy_buffers_from_main(run.result)
 
-    def advance() -> None:
+    def announce() -> None:
         watchdog.phase(f"a batch of the evaluation at iteration {iteration}", BATCH_LIMIT)
 
-    def stopped() -> bool:
-        return bool(stop.received)
-
-    loader = evaluation_loader(run.val_data, run.config, rank=distributed.rank(), world_size=distributed.world_size())
-    with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-        metrics, detections = score(run.result, run.val_data, until_stopped(loader, stopped, advance), run.device)
+    share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
+    images = evaluation_loader(run.val_data, run.config, device=run.device, **share)
+    autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
+    with closing(announced(images, announce)) as image_batches, autocast:
+        metrics, detections = score(run.result, run.val_data, image_batches, run.device)
     losses: dict[str, float] = {}
     if run.config.train.validation_loss:
         joint = build_joint(run.result, run.config.model)
-        batches = validation_loader(run.val_data, run.config, distributed.rank(), distributed.world_size())
-        losses = validation_losses(joint, until_stopped(batches, stopped, advance), run.device, run.precision)
+        pairs = validation_loader(run.val_data, run.config, device=run.device, **share)
+        with closing(announced(pairs, announce)) as batches:
+            losses = validation_losses(joint, batches, run.device, run.precision)
     watchdog.phase(f"writing the evaluation of iteration {iteration}", BATCH_LIMIT)
     evaluation = Evaluation(metrics, detections, losses)
     better = update_best(run.progress, iteration, metrics.AP)

@@ -1,6 +1,9 @@
 """Being asked to stop: SIGTERM and SIGUSR1 from schedulers, SIGINT from Ctrl-C, SIGHUP from a terminal that closes."""
 
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -8,13 +11,17 @@ from typing import Any, Self
 HANDLED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
+class StoppedError(Exception):
+    """A signal came where nothing needs to be finished."""
+
+
 class StopSignals:
     """While active, the first signal is noted in `received` and a second one ends the process at once.
 
-    The training loop looks at `received` between steps, saves, and leaves. After the first signal the handlers are the
-    system's own, so the second needs no Python code to run and works in the middle of a long computation too. Worker
-    processes forked meanwhile inherit the handlers, so that a Ctrl-C, which reaches them as well, does not take the
-    data loader away from under the step that is to be finished.
+    The training loop looks at `received` between steps, saves, and leaves; where it only waits, it waits `at_once`.
+    After the first signal the handlers are the system's own, so the second needs no Python code to run and works in the
+    middle of a long computation too. Worker processes forked meanwhile inherit the handlers and do nothing, so that a
+    Ctrl-C, which reaches them as well, does not take the data loader away from under the step that is to be finished.
 
     Must be used in the main thread; the former handlers are restored at the end.
     """
@@ -22,6 +29,8 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0  # the signal's number; 0: none so far
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
+        self._interrupting = False
 
     def __enter__(self) -> Self:
         for number in HANDLED:
@@ -34,10 +43,29 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a signal does not wait for the end of what is going on.
+
+        Raises:
+            StoppedError: wherever the program is when the signal comes, or at the start if it has come before.
+        """
+        self._interrupting = True
+        try:
+            if self.received:
+                raise StoppedError
+            yield
+        finally:
+            self._interrupting = False
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return
         self.received = number
         for handled in self._before:
             signal.signal(handled, signal.SIG_DFL)
+        if self._interrupting:
+            raise StoppedError
 
 
 def exit_code(number: int) -> int:
@@ -52,22 +80,3 @@ def exit_code(number: int) -> int:
 def signal_name(number: int) -> str:
     """SIGTERM rather than 15."""
     return signal.Signals(number).name
-
-
-def outlive_signals(grace_seconds: int = 30) -> None:
-    """For a data loading worker: stay a while after SIGTERM, which schedulers send to all processes of a job at once.
-
-    The main process needs the worker until the step is done, and ends it then. A worker that is left over nevertheless
-    goes when the time is up.
-    """
-    if not hasattr(signal, "SIGALRM"):
-        return
-
-    def linger(_number: int, _frame: FrameType | None) -> None:
-        signal.alarm(grace_seconds)
-
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, linger)
-    for number in HANDLED:
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,18 +102,9 @@ def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: 
         log.warning(str(error))
 
 
-class StoppedError(Exception):
-    """The run was asked to stop in the middle of an evaluation."""
-
-
-def until_stopped(batches: Iterable[T], stopped: Callable[[], bool], advance: Callable[[], None]) -> Iterator[T]:
-    """Hand the batches on, telling the watchdog of every one.
-
-    Raises:
-        StoppedError: as soon as `stopped` says so, between two batches.
-    """
+def announced(batches: Iterable[T], announce: Callable[[], None]) -> Generator[T, None, None]:
+    """Hand the batches on, calling `announce` before every one. Closing it ends the processes that prepare them."""
+    announce()
     for batch in batches:
-        if stopped():
-            raise StoppedError
-        advance()
         yield batch
+        announce()

@@ -7,6 +7,7 @@ As a script, for a longer trial or another config:
 """
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -101,6 +102,35 @@ def test_asked_to_stop_at_random_moments(tmp_path: Path, workers: int) -> None:
     assert finish([start(settings, tmp_path / "stopped")]) == [0]
     compare(tmp_path / "straight", tmp_path / "stopped")
     assert "stopped by SIGUSR1; --resume goes on from iteration" in screen(tmp_path / "stopped")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_hangs_keeps_nobody_from_saving_and_leaving(tmp_path: Path) -> None:
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "data.num_workers=1", "train.iterations=100000"]
+    output = tmp_path / "run"
+    process = start([*settings, "train.evaluate_every=0"], output)
+    assert process.pid is not None
+    while "iteration 5/" not in (screen(output) if output.exists() else ""):
+        time.sleep(0.1)
+    (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGSTOP)
+    time.sleep(1)  # what was prepared before is used up
+    began = time.monotonic()
+    os.kill(process.pid, TERMINATE)
+    while "stopped by SIGTERM; --resume goes on" not in screen(output):
+        time.sleep(0.05)
+    assert time.monotonic() - began < 3
+    assert finish([process], timeout=30) == [128 + TERMINATE]
+    assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.slow
+def test_our_own_failure_ends_the_workers_too(tmp_path: Path) -> None:
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "data.num_workers=2", "train.iterations=100000"]
+    failing = start(settings, tmp_path / "run", Sabotage("step", 3, error=5))
+    assert finish([failing], timeout=30) == [1]
+    assert "OSError: [Errno 5]" in screen(tmp_path / "run")
 
 
 def main() -> None:

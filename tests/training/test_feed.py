@@ -1,4 +1,6 @@
-from collections.abc import Iterator
+import multiprocessing
+import time
+from collections.abc import Generator, Sequence
 
 import pytest
 import torch
@@ -6,22 +8,49 @@ import torch
 from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 from detector.structures import ImageBatch
-from detector.training.feed import steps
+from detector.training.feed import no_workers_left, steps
 
 
 def make_batch(iteration: int) -> TrainingBatch:
     return TrainingBatch(iteration, ImageBatch(torch.zeros(1, 3, 1, 1), [(1, 1)], [(1, 1)], [iteration]), [], [0])
 
 
+def make_stream(iterations: Sequence[int]) -> Generator[TrainingBatch, None, None]:
+    yield from (make_batch(i) for i in iterations)
+
+
 def test_micro_batches_are_grouped_into_steps() -> None:
-    stream = iter([make_batch(i) for i in (5, 5, 6, 6, 7, 7)])
+    stream = make_stream((5, 5, 6, 6, 7, 7))
     grouped = steps(stream, accumulate=2, iteration=5)
     assert [[b.iteration for b in next(grouped)] for _ in range(3)] == [[5, 5], [6, 6], [7, 7]]
 
 
 def test_a_loader_out_of_step_is_our_own_error() -> None:
     with pytest.raises(AssertionError, match="out of step"):
-        next(steps(iter([make_batch(5)]), accumulate=1, iteration=6))
+        next(steps(make_stream([5]), accumulate=1, iteration=6))
+
+
+def test_closing_the_steps_closes_the_stream() -> None:
+    stream = make_stream(range(5))
+    grouped = steps(stream, accumulate=1, iteration=0)
+    next(grouped)
+    grouped.close()
+    assert next(stream, None) is None
+
+
+def test_processes_that_hang_are_ended_and_older_ones_left_alone() -> None:
+    context = multiprocessing.get_context("spawn")
+    older, newer = (context.Process(target=time.sleep, args=(60,), daemon=True) for _ in range(2))
+    older.start()
+    try:
+        with no_workers_left():
+            newer.start()
+        newer.join(10)
+        assert newer.exitcode == -9
+        assert older.is_alive()
+    finally:
+        older.kill()
+        older.join()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +61,7 @@ def test_a_loader_out_of_step_is_our_own_error() -> None:
     ],
 )
 def test_a_dead_worker_is_one_sentence(error: Exception, expected: type[Exception]) -> None:
-    def stream() -> Iterator[TrainingBatch]:
+    def stream() -> Generator[TrainingBatch, None, None]:
         raise error
         yield
 

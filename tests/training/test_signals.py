@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from detector.training.signals import StopSignals, exit_code, signal_name
+from detector.training.signals import StoppedError, StopSignals, exit_code, signal_name
 
 CHILD = """
 import sys, time
@@ -37,6 +37,29 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number: signal.Signals) ->
         time.sleep(0.01)
         assert stop.received == number
     assert signal.getsignal(number) is before
+
+
+def send_and_wait() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+
+
+def test_where_the_program_only_waits_a_signal_interrupts() -> None:
+    with StopSignals() as stop:
+        with pytest.raises(StoppedError), stop.at_once():
+            send_and_wait()
+        assert stop.received == signal.SIGTERM
+        with pytest.raises(StoppedError), stop.at_once():
+            pytest.fail("a signal that came before ends it at its start")
+
+
+def test_elsewhere_it_does_not() -> None:
+    with StopSignals() as stop:
+        with stop.at_once():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert stop.received == signal.SIGTERM
 
 
 def test_the_first_signal_lets_the_process_save() -> None:

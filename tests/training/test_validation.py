@@ -1,20 +1,19 @@
 import json
-import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from detector.datasets.loader import TrainingBatch
 from torch import Tensor, nn
 
+from detector.datasets.loader import TrainingBatch
 from detector.evaluation.coco_eval import CocoMetrics
 from detector.structures import ImageBatch, Target
 from detector.training.checkpoint import Progress
 from detector.training.logs import RunLog
 from detector.training.validation import (
     Evaluation,
-    StoppedError,
-    until_stopped,
+    announced,
     update_best,
     validation_losses,
     write_evaluation,
@@ -76,16 +75,21 @@ def test_an_empty_split_has_no_losses() -> None:
     assert validation_losses(ToyJoint(), [], torch.device("cpu"), torch.float32) == {}
 
 
-def test_a_signal_ends_an_evaluation_between_two_batches() -> None:
-    received: list[int] = []
-    advanced: list[int] = []
-    batches = until_stopped([1, 2, 3], lambda: bool(received), lambda: advanced.append(1))
-    seen = [next(batches), next(batches)]
-    received.append(signal.SIGTERM)
-    with pytest.raises(StoppedError):
-        next(batches)
-    assert seen == [1, 2]
-    assert len(advanced) == 2
+def test_every_batch_is_announced_and_closing_ends_the_stream() -> None:
+    closed: list[bool] = []
+
+    def stream() -> Iterator[int]:
+        try:
+            yield from range(5)
+        finally:
+            closed.append(True)
+
+    told: list[int] = []
+    batches = announced(stream(), lambda: told.append(1))
+    assert [next(batches), next(batches)] == [0, 1]
+    assert len(told) == 2
+    batches.close()
+    assert closed == [True]
 
 
 def test_the_files_of_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
