@@ -5,7 +5,7 @@ workers, or of interruptions. Batch i of a run is the same pictures, cropped and
 """
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -119,6 +119,26 @@ class EvaluationLoader(ValidationLoader):
         return (batch.images for batch in _checked(self.loader))
 
 
+class TrainingStream(Iterator[TrainingBatch]):
+    """Micro-batches without end. The worker processes start with the first one and end with `close`.
+
+    Not a generator: an exception, such as a signal's in the middle of waiting, leaves it and its workers as they are.
+    """
+
+    def __init__(self, loader: "DataLoader[TrainingBatch | Refusal]") -> None:
+        self._loader = loader
+        self._batches: Iterator[TrainingBatch | Refusal] | None = None
+
+    def __next__(self) -> TrainingBatch:
+        if self._batches is None:
+            self._batches = iter(self._loader)
+        return _accept(next(self._batches))
+
+    def close(self) -> None:
+        """End the workers: torch does so when nobody holds their iterator any more."""
+        self._batches = None
+
+
 def training_loader(
     dataset: DetectionDataset,
     config: Config,
@@ -126,11 +146,10 @@ def training_loader(
     rank: int = 0,
     world_size: int = 1,
     device: torch.device | None = None,
-) -> Generator[TrainingBatch, None, None]:
+) -> "TrainingStream":
     """This process's micro-batches from step `start_iteration` on, without end; `train.accumulate` of them are a step.
 
-    The pictures of a step are one batch over all processes, of which each takes a contiguous share. Closing the stream
-    ends the worker processes.
+    The pictures of a step are one batch over all processes, of which each takes a contiguous share.
 
     Args:
         device: that the batches will go to; memory is pinned for a CUDA device. None: for any there is.
@@ -156,7 +175,7 @@ def training_loader(
     transform = TrainTransform(config.input, config.data.augment)
     pictures = TrainingPictures(dataset, transform, config.input.pad_to_multiple)
     sampler = MicroBatchSampler(batches, start_iteration, train.accumulate, rank, world_size)
-    return _checked(_loader(pictures, sampler, config, device))
+    return TrainingStream(_loader(pictures, sampler, config, device))
 
 
 def evaluation_loader(
@@ -230,11 +249,14 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
 
 
-def _checked(loader: "DataLoader[TrainingBatch | Refusal]") -> Generator[TrainingBatch, None, None]:
-    for batch in loader:
-        if isinstance(batch, Refusal):
-            raise ImageError(batch.message)
-        yield batch
+def _checked(loader: "DataLoader[TrainingBatch | Refusal]") -> Iterator[TrainingBatch]:
+    return (_accept(batch) for batch in loader)
+
+
+def _accept(batch: TrainingBatch | Refusal) -> TrainingBatch:
+    if isinstance(batch, Refusal):
+        raise ImageError(batch.message)
+    return batch
 
 
 def _read(sample: Sample) -> np.ndarray:

@@ -80,7 +80,8 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
     evaluation: Evaluation | None = None
     stopped_by = 0
     loader = training_loader(run.train_data, run.config, progress.iteration, rank, processes, run.device)
-    with closing(steps(loader, settings.accumulate, progress.iteration)) as batches:
+    batches = steps(loader, settings.accumulate, progress.iteration)
+    with closing(loader):
         try:
             while True:
                 if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):

@@ -1,42 +1,38 @@
 """The stream of a run's micro-batches, one list for every step."""
 
 import multiprocessing
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 
 
-def steps(
-    batches: Generator[TrainingBatch, None, None], accumulate: int, iteration: int
-) -> Generator[list[TrainingBatch], None, None]:
+def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> Iterator[list[TrainingBatch]]:
     """Group micro-batches into steps.
 
     Args:
-        batches: this process's micro-batches from the step after `iteration` on, without end. Closed when this is,
-            which ends the processes that prepare them.
+        batches: this process's micro-batches from the step after `iteration` on, without end.
         accumulate: micro-batches of a step.
 
     Raises:
         UserError: a process of the data loader has died.
     """
-    with closing(batches):
-        while True:
-            try:
-                group = [next(batches) for _ in range(accumulate)]
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                reason = " ".join(str(error).split())
-                raise UserError(
-                    f"a process of the data loader has died ({reason}); if the system ran out of memory, lower "
-                    "data.num_workers, and data.num_workers=0 shows errors of reading where they happen. --resume goes "
-                    "on from the last checkpoint."
-                ) from None
-            assert all(batch.iteration == iteration for batch in group), "the data loader and the run are out of step"
-            yield group
-            iteration += 1
+    while True:
+        try:
+            group = [next(batches) for _ in range(accumulate)]
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"a process of the data loader has died ({reason}); if the system ran out of memory, lower "
+                "data.num_workers, and data.num_workers=0 shows errors of reading where they happen. --resume goes "
+                "on from the last checkpoint."
+            ) from None
+        assert all(batch.iteration == iteration for batch in group), "the data loader and the run are out of step"
+        yield group
+        iteration += 1
 
 
 @contextmanager
