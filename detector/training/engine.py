@@ -8,7 +8,7 @@ from pathlib import Path
 from detector.config import Config
 from detector.datasets.loader import training_loader
 from detector.training import distributed, plan
-from detector.training.feed import no_workers_left, steps
+from detector.training.feed import explain_dead_worker, no_workers_left, steps
 from detector.training.finish import evaluate_run, finish_run
 from detector.training.logs import RunLog
 from detector.training.meter import Meter
@@ -60,6 +60,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                 RunLog(output, distributed.rank()) as log,
                 Watchdog(log.warning) as watchdog,
                 explain_out_of_memory(watchdog),
+                explain_dead_worker(),
             ):
                 run = set_up(config, output, chosen, resume, log)
                 describe_run(run)

@@ -14,22 +14,9 @@ def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> 
     Args:
         batches: this process's micro-batches from the step after `iteration` on, without end.
         accumulate: micro-batches of a step.
-
-    Raises:
-        UserError: a process of the data loader has died.
     """
     while True:
-        try:
-            group = [next(batches) for _ in range(accumulate)]
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"a process of the data loader has died ({reason}); if the system ran out of memory, lower "
-                "data.num_workers, and data.num_workers=0 shows errors of reading where they happen. --resume goes "
-                "on from the last checkpoint."
-            ) from None
+        group = [next(batches) for _ in range(accumulate)]
         assert all(batch.iteration == iteration for batch in group), "the data loader and the run are out of step"
         yield group
         iteration += 1
@@ -47,3 +34,23 @@ def no_workers_left() -> Iterator[None]:
     finally:
         for child in set(multiprocessing.active_children()) - before:
             child.kill()
+
+
+@contextmanager
+def explain_dead_worker() -> Iterator[None]:
+    """Turn the death of a data loading process, which torch reports wherever the main one is, into a sentence.
+
+    Raises:
+        UserError: in its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"a process of the data loader has died ({reason}); if the system ran out of memory, lower "
+            "data.num_workers, and data.num_workers=0 shows errors of reading where they happen. --resume goes on from "
+            "the last checkpoint."
+        ) from None

@@ -126,6 +126,22 @@ def test_a_worker_that_hangs_keeps_nobody_from_saving_and_leaving(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "data.num_workers=2", "train.iterations=100000"]
+    output = tmp_path / "run"
+    process = start([*settings, "train.evaluate_every=0"], output)
+    assert process.pid is not None
+    while "iteration 5/" not in (screen(output) if output.exists() else ""):
+        time.sleep(0.1)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(workers[0]), signal.SIGKILL)
+    assert finish([process], timeout=30) == [2]
+    assert screen(output).splitlines()[-1].startswith("error: a process of the data loader has died")
+    assert "Traceback" not in screen(output)
+
+
+@pytest.mark.slow
 def test_our_own_failure_ends_the_workers_too(tmp_path: Path) -> None:
     settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "data.num_workers=2", "train.iterations=100000"]
     failing = start(settings, tmp_path / "run", Sabotage("step", 3, error=5))

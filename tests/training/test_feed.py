@@ -8,7 +8,7 @@ import torch
 from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 from detector.structures import ImageBatch
-from detector.training.feed import no_workers_left, steps
+from detector.training.feed import explain_dead_worker, no_workers_left, steps
 
 
 def make_batch(iteration: int) -> TrainingBatch:
@@ -53,11 +53,7 @@ def test_processes_that_hang_are_ended_and_older_ones_left_alone() -> None:
     ],
 )
 def test_a_dead_worker_is_one_sentence(error: Exception, expected: type[Exception]) -> None:
-    def stream() -> Iterator[TrainingBatch]:
+    with pytest.raises(expected) as caught, explain_dead_worker():
         raise error
-        yield
-
-    with pytest.raises(expected) as caught:
-        next(steps(stream(), accumulate=1, iteration=0))
     assert type(caught.value) is expected
     assert ("lower data.num_workers" in str(caught.value)) == (expected is UserError)
