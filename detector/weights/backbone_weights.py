@@ -42,6 +42,8 @@ def resolve_backbone(config: Config) -> BackboneWeights:
     assert source is not None
     found = _resolve(source, config)
     if found.trained_with is not None:
+        if config.model.backbone.weights_channels != "rgb":
+            raise UserError(f"{source}: the order of its channels is known; leave model.backbone.weights_channels out.")
         check_preparation(config, found.trained_with, source)
     return found
 
@@ -69,8 +71,6 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
     if source in PUBLISHED and not PUBLISHED[source].is_detector:
         published = PUBLISHED[source]
         tensors = read_foreign(fetch(source, published)).tensors
-        if config.model.backbone.weights_channels != "rgb":
-            raise UserError(f"{source}: the order of its channels is known; leave model.backbone.weights_channels out.")
         assert published.kind != "detectron2"
         return BackboneWeights(
             imagenet_state(tensors, config, source), imagenet_config(tensors, published.kind, source)

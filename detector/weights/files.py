@@ -98,8 +98,8 @@ def read_weights(path: str | Path) -> WeightsFile:
         raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
     if text is None:
         raise UserError(
-            f"{path}: these safetensors carry no config and categories of ours; "
-            "convert weights of other frameworks with tools/convert_weights.py."
+            f"{path}: these safetensors were written by another program, without config and categories; give a file "
+            "that this project wrote, or another framework's .pth or .pkl."
         )
     metadata = _parse(text, path)
     if metadata.get("format") != FORMAT_VERSION:

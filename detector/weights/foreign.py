@@ -13,7 +13,7 @@ from detector.categories import CategoryMap
 from detector.errors import UserError
 from detector.weights.files import as_float32
 from detector.weights.torch_file import is_torch_file, read_torch_file
-from detector.weights.unpickle import is_html, read_pickle
+from detector.weights.unpickle import is_html, one_line, read_pickle
 
 # The largest C4 detector (ResNet-152, with optimizer state) is a tenth of this.
 MAX_BYTES = 8 * 2**30
@@ -94,8 +94,11 @@ def _tensors(content: Mapping[Any, Any], size: int, source: str) -> dict[str, Te
     for name, value in content.items():
         # Arrays from a pickle are read-only views of the file's bytes.
         tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise UserError(f"{source}: {name!r} holds a {type(value).__name__} where weights have arrays of numbers.")
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(tensor, Tensor):
+            raise UserError(
+                f"{source}: {one_line(repr(name))} holds a {type(value).__name__} where weights have arrays of numbers "
+                "under names."
+            )
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
             raise UserError(f"{source}: {name} is not a plain tensor of real numbers.")
         claimed += tensor.numel() * tensor.element_size()

@@ -56,17 +56,17 @@ def remap(
     ]
     unknown += [origin[name] for name in renamed if name not in expected]
     problems = [
-        f"{len(names)} {what}: {', '.join(names)}"
+        f"{what} ({len(names)}): {', '.join(names)}"
         for what, names in (
-            ("tensors that the model has no place for", unknown),
-            ("tensors that the model needs are missing", missing),
-            ("tensors have another shape", wrong),
-            ("pairs of tensors mean the same one", twice),
+            ("left over", unknown),
+            ("missing", missing),
+            ("of another shape", wrong),
+            ("given twice", twice),
         )
         if names
     ]
     if problems:
-        raise UserError(f"{where}: the weights do not fit the config. " + "; ".join(problems) + ".")
+        raise UserError(f"{where}: the tensors do not fit the model of the config: {'; '.join(problems)}.")
     counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(COUNTER)}
     return {name: found[name] if name in found else counters[name] for name in expected}
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from detector.errors import UserError
+from detector.weights.unpickle import one_line
 
 ZIP_MAGIC = b"PK\x03\x04"
 # The first pickle of a torch.save file older than PyTorch 1.6: the number 0x1950a86a20f9469cfc6c.
@@ -41,12 +42,13 @@ def read_torch_file(data: bytes, source: str) -> Any:
         # A damaged or hostile file can raise nearly anything inside torch.load; none of it is our own failure.
         blocked = _BLOCKED.search(str(error))
         if blocked is not None:
+            wanted = one_line(blocked[1])
             raise UserError(
-                f"{source}: refused, it wants {blocked[1]}, and weights are tensors in plain containers; nothing of it "
-                "was executed."
+                f"{source}: refused, it wants {wanted}, and weights are tensors in plain containers; nothing of it was "
+                "executed."
             ) from None
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = f"{type(error).__name__} {lines[0] if lines else ''}".split(". ")[0].strip(" .")
+        reason = one_line(f"{type(error).__name__} {lines[0] if lines else ''}".split(". ")[0].strip(" ."))
         raise UserError(
             f"{source}: not a complete file of torch.save ({reason}), it is damaged or cut short; "
             "copy or download it again."
@@ -59,7 +61,7 @@ def _check_sizes(data: bytes, source: str) -> None:
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise UserError(
-            f"{source}: not a complete file of torch.save ({error}), it is damaged or cut short; "
+            f"{source}: not a complete file of torch.save ({one_line(error)}), it is damaged or cut short; "
             "copy or download it again."
         ) from None
     compressed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]

@@ -8,8 +8,9 @@ Python one, because the C one allocates what a hostile file claims (a memo of 2Â
 
 import io
 import pickle
+import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -38,16 +39,22 @@ def read_pickle(data: bytes, source: str) -> Any:
     try:
         return _finish(_ArrayUnpickler(data).load(), {}, depth=0)
     except RefusedPickle as refusal:
-        raise RefusedPickle(f"{source}: refused, {refusal}; nothing of it was executed.") from None
+        raise RefusedPickle(f"{source}: refused, {one_line(refusal)}; nothing of it was executed.") from None
     except Exception as error:
         # A damaged or hostile stream can raise nearly anything from the interpreter; none of it is our own failure.
         if is_text(data):
             raise UserError(f"{source}: this is a text file, not weights.") from None
-        reason = " ".join(f"{type(error).__name__} {error}".split())
+        reason = one_line(f"{type(error).__name__} {error}".strip())
         raise UserError(
             f"{source}: not a complete pickle of numpy arrays ({reason}), the file is damaged or cut short; "
             "copy or download it again."
         ) from None
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """What a hostile file gets to say in a message: one line, without control characters, of bounded length."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
+    return line if len(line) <= limit else line[:limit] + "â€¦"
 
 
 def is_html(data: bytes) -> bool:
@@ -190,9 +197,25 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
 class _ArrayUnpickler(pickle._Unpickler):
     """Python's own pickle interpreter, whose imports end in `_stand_ins`."""
 
+    read: Callable[[int], bytes]  # set by `load`
+    append: Callable[[Any], None]
+
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1", fix_imports=False)
         self._known = _stand_ins()
+
+    def _load_bytearray(self) -> None:
+        # The standard library's makes a bytearray of the claimed length, filled with zeros, before it reads.
+        (length,) = struct.unpack("<Q", self.read(8))
+        data = self.read(length)
+        if len(data) != length:
+            raise pickle.UnpicklingError("a bytearray is cut short")
+        self.append(bytearray(data))
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         try:

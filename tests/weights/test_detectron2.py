@@ -85,7 +85,7 @@ def test_constants_of_old_files_are_dropped_by_name(shared: Path) -> None:
     assert "proposal_generator.anchor_generator.cell_anchors.0" in tensors
     settings = read_settings(folder / "config.yaml")
     from_detectron2({**tensors, "pixel_mean": torch.ones(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)}, settings, "x")
-    with pytest.raises(UserError, match=r"no place for: proposal_generator\.anchor_generator\.cell_anchors\.1"):
+    with pytest.raises(UserError, match=r"left over \(\d\): proposal_generator\.anchor_generator\.cell_anchors\.1"):
         from_detectron2({**tensors, "proposal_generator.anchor_generator.cell_anchors.1": torch.ones(1)}, settings, "x")
 
 
@@ -98,8 +98,8 @@ def test_remainders_gaps_and_shapes_are_all_listed(shared: Path) -> None:
     with pytest.raises(UserError) as caught:
         from_detectron2(tensors, read_settings(folder / "config.yaml"), "x")
     text = str(caught.value)
-    assert "no place for: roi_heads.mask_head.predictor.weight" in text
-    assert "missing: backbone.res3.1.conv2.norm.running_var, roi_heads.box_predictor.cls_score.bias" in text
+    assert "left over (1): roi_heads.mask_head.predictor.weight" in text
+    assert "missing (2): backbone.res3.1.conv2.norm.running_var, roi_heads.box_predictor.cls_score.bias" in text
     assert "backbone.stem.conv1.weight is [6, 4, 7, 7] and should be [6, 3, 7, 7]" in text
 
 

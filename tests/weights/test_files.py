@@ -109,7 +109,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"layer1.weight": torch.ones(2)}, path, metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"tools/convert_weights\.py"):
+    with pytest.raises(UserError, match="written by another program"):
         read_weights(path)
 
 

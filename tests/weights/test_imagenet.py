@@ -82,7 +82,7 @@ def test_without_the_last_stage_conv5_x_is_missing_as_a_whole() -> None:
     config = with_backbone(backbone_of(tensors, "torchvision", "x"))
     state = from_torchvision_resnet(tensors, config, "x")
     assert all(name.startswith("backbone.") for name in state)
-    with pytest.raises(UserError, match=r"missing: layer4\.0\.bn1\.weight, .*layer4\.2\.bn3\.running_var"):
+    with pytest.raises(UserError, match=r"missing \(49\): layer4\.0\.bn1\.weight, .*layer4\.2\.bn3\.running_var"):
         from_torchvision_resnet(tensors | {"layer4.0.conv1.weight": torch.ones(64, 128, 1, 1)}, config, "x")
 
 
@@ -102,7 +102,7 @@ def test_bgr_weights_are_turned() -> None:
 
 def test_remainders_are_listed() -> None:
     config = with_backbone(BackboneConfig(depth=18, stem_channels=8, width=8))
-    with pytest.raises(UserError, match=r"no place for: layer1\.0\.se\.weight, head\.weight"):
+    with pytest.raises(UserError, match=r"left over \(\d\): layer1\.0\.se\.weight, head\.weight"):
         from_torchvision_resnet(
             narrow_resnet(18) | {"layer1.0.se.weight": torch.ones(1), "head.weight": torch.ones(1)}, config, "x"
         )
@@ -142,7 +142,7 @@ def test_caffe2_names_left_over_are_listed_and_momenta_are_not(shared: Path) -> 
     tensors = read_foreign(folder / "backbone.pkl").tensors
     config = imagenet_config(tensors, "caffe2", "x")
     from_caffe2(tensors | {"conv1_w_momentum": torch.ones(1)}, config, "x")
-    with pytest.raises(UserError, match=r"no place for: conv_rpn_w.*missing: res4_3_branch2b_w"):
+    with pytest.raises(UserError, match=r"left over \(\d\): conv_rpn_w.*missing \(1\): res4_3_branch2b_w"):
         from_caffe2(
             {n: t for n, t in tensors.items() if n != "res4_3_branch2b_w"} | {"conv_rpn_w": torch.ones(1)}, config, "x"
         )

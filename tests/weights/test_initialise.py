@@ -182,6 +182,8 @@ def test_backbone_of_our_own_file(trained: Path) -> None:
         model.state_dict()["backbone.conv1.weight"],
         random_model(tiny_config(), 1).state_dict()["backbone.conv1.weight"],
     )
+    with pytest.raises(UserError, match="the order of its channels is known"):
+        resolve_backbone(with_backbone(config, weights_channels="bgr"))
     other_end = with_backbone(config, conv5_norm="group")
     assert all(name.startswith("backbone.") for name in resolve_backbone(other_end).state)
 

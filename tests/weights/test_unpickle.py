@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import random
 import subprocess
 import types
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,7 @@ BOMBS = {
     "bytes of four gigabytes": b"\x80\x03B\xff\xff\xff\xffabc.",
     "bytes of a petabyte": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\x03\x00abc.",
     "bytearray of a petabyte": b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\x03\x00abc.",
+    "bytearray of four gigabytes": b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00abc.",
     "frame of an exabyte": b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x0fabc.",
     "a hundred thousand lists in lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
 }
@@ -185,6 +188,25 @@ def test_what_a_file_looks_like() -> None:
     assert is_text("ü".encode() * 400)
     assert not is_text(b"\x80\x02}q\x00.")
     assert not is_text(b"")
+
+
+def test_names_in_a_refusal_cannot_fill_or_control_the_terminal() -> None:
+    for name in (b"sys\x1b[2Jtem", b"a" * 5000):
+        with pytest.raises(RefusedPickle) as caught:
+            read_pickle(b"cos\n" + name + b"\n.", "evil.pkl")
+        assert len(str(caught.value)) < 300
+        assert str(caught.value).isprintable()
+
+
+def test_damage_anywhere_is_a_users_error() -> None:
+    content = {"model": {"a": np.ones((2, 3), np.float32)}, "x": [1, (2.0, None)], "s": np.float64(1)}
+    rng = random.Random(0)
+    for trial in range(600):
+        data = bytearray(pickle.dumps(content, protocol=trial % 6))
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        with suppress(UserError):  # anything else is a failure
+            read_pickle(bytes(data), "x.pkl")
 
 
 def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:
