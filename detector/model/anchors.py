@@ -43,13 +43,22 @@ class AnchorGenerator(nn.Module):
             [H'·W'·A, 4] float32 xyxy, absolute pixels of the input image, not clipped; row slowest, then column, then
             anchor.
         """
-        device = self.base.device
-        x = (torch.arange(width, device=device, dtype=torch.float32) + self.offset) * self.stride
-        y = (torch.arange(height, device=device, dtype=torch.float32) + self.offset) * self.stride
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        centers = torch.stack((grid_x, grid_y, grid_x, grid_y), dim=-1)
-        # [H', W', 1, 4] + [A, 4] -> [H', W', A, 4] -> [H'·W'·A, 4]
-        return (centers[:, :, None, :] + self.base).reshape(-1, 4)
+        return self.at(torch.arange(height * width * self.per_cell, device=self.base.device), width)
+
+    def at(self, index: Tensor, width: int) -> Tensor:
+        """Some of these anchors.
+
+        Args:
+            index: [B] int64 into all anchors of a feature map.
+            width: of the feature map, in cells.
+
+        Returns:
+            [B, 4], as `forward`.
+        """
+        cell = index // self.per_cell
+        x = (cell % width + self.offset) * self.stride
+        y = (cell // width + self.offset) * self.stride
+        return torch.stack((x, y, x, y), dim=1) + self.base[index % self.per_cell]
 
 
 def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: bool) -> Tensor:

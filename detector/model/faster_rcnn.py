@@ -74,11 +74,7 @@ class FasterRCNN(nn.Module):
 
     def normalize(self, images: ImageBatch) -> Tensor:
         """Pixels [N, 3, H, W] of 0 to 255 to network input; the padding is zero *after* normalisation."""
-        pixels = (images.pixels.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        for image, (height, width) in zip(pixels, images.sizes, strict=True):
-            image[:, height:, :] = 0
-            image[:, :, width:] = 0
-        return pixels
+        return normalize(images, self.pixel_mean, self.pixel_std)
 
     def propose(self, features: Tensor, sizes: Sequence[Size]) -> list[Proposals]:
         """Regions that may hold an object: [N, C, H', W'] to N `Proposals`."""
@@ -88,3 +84,12 @@ class FasterRCNN(nn.Module):
             select_proposals(image_logits, image_deltas, anchors, size, self.proposal_settings)
             for image_logits, image_deltas, size in zip(logits, deltas, sizes, strict=True)
         ]
+
+
+def normalize(images: ImageBatch, mean: Tensor, std: Tensor) -> Tensor:
+    """Pixels to network input of the type of `mean`; mean, std: [3, 1, 1] RGB on the scale 0 to 255."""
+    pixels = (images.pixels.to(mean.dtype) - mean) / std
+    for image, (height, width) in zip(pixels, images.sizes, strict=True):
+        image[:, height:, :] = 0
+        image[:, :, width:] = 0
+    return pixels

@@ -2,8 +2,9 @@ import math
 from dataclasses import replace
 
 import torch
+from torchvision.ops import nms
 
-from detector.model.proposals import ProposalSettings, select_proposals
+from detector.model.proposals import ProposalSettings, first_survivors, select_proposals
 from detector.structures import Proposals
 
 SETTINGS = ProposalSettings(
@@ -88,3 +89,16 @@ def test_no_anchors_give_no_proposals() -> None:
 def test_no_gradient_flows_through_proposals() -> None:
     deltas = torch.zeros(1, 4, requires_grad=True)
     assert not select([[0.0, 0, 10, 10]], [1.0], deltas=deltas).boxes.requires_grad
+
+
+def test_the_first_survivors_are_those_of_nms_over_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for clusters in (3, 30, 300):
+        centers = torch.rand(clusters, 2, generator=generator)[torch.arange(400) % clusters] * 100
+        corners = centers + torch.randn(400, 2, generator=generator)
+        extent = 10 + torch.rand(400, 2, generator=generator) * 10
+        boxes = torch.cat((corners, corners + extent), dim=1)
+        scores = torch.linspace(1, 0, 400)
+        survivors = nms(boxes, scores, 0.7)
+        for count in (1, 10, 60, survivors.shape[0], 1000):
+            assert torch.equal(first_survivors(boxes, scores, 0.7, count), survivors[:count])

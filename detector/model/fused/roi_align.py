@@ -1,0 +1,153 @@
+"""RoIAlign as one sparse matrix on a channels-last map.
+
+A bin's value is a weighted sum of map cells, and the weight of a cell is the product of one factor for its row and one
+for its column: the bin's samples form a grid, and bilinear interpolation is separable (Mask R-CNN §3). So the factors
+are computed per axis, [R, bins, cells], and multiplied; most bins of most RoIs need 4 to 9 cells.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from detector.model.roi_pooling import RoIPooling
+
+
+@dataclass(frozen=True)
+class AxisWeights:
+    """How much each cell along one axis adds to each bin along it.
+
+    index: [R, S, L] int64, L neighbouring cells for each of S bins. weight: [R, S, L].
+    """
+
+    index: Tensor
+    weight: Tensor
+
+    def every(self, step: int) -> "AxisWeights":
+        """Those of bins 0, step, 2·step, …"""
+        return AxisWeights(self.index[:, ::step], self.weight[:, ::step])
+
+
+@dataclass(frozen=True)
+class BinWeights:
+    """The bins of some RoIs over a map of `size` cells. image: [R] int64, the map each RoI lies on."""
+
+    image: Tensor
+    rows: AxisWeights
+    columns: AxisWeights
+    size: tuple[int, int]
+
+
+def grid_sizes(rois: Tensor, pooling: RoIPooling) -> Tensor:
+    """Samples per bin, [R, 2] (rows, columns), of [R, 5] RoIs (image index, x1, y1, x2, y2)."""
+    _, extent = _start_and_extent(rois, pooling)
+    if pooling.sampling_ratio > 0:
+        return torch.full_like(extent, pooling.sampling_ratio)
+    return torch.ceil(extent / pooling.size).clamp(min=0)
+
+
+def bin_weights(rois: Tensor, size: tuple[int, int], pooling: RoIPooling) -> BinWeights:
+    """Where every bin of every RoI takes its value from.
+
+    Args:
+        rois: [R, 5] of (image index, x1, y1, x2, y2), absolute pixels of the input image, float32 or float64. RoIs
+            of similar size go well together: the largest decides how much memory each takes.
+        size: of the feature map, (rows, columns) in cells.
+        pooling: what kind of RoIAlign.
+    """
+    start, extent = _start_and_extent(rois, pooling)
+    grid = grid_sizes(rois, pooling)
+    rows, columns = (_axis(start[:, a], extent[:, a], grid[:, a], size[a], pooling.size) for a in (0, 1))
+    return BinWeights(rois[:, 0].long(), rows, columns, size)
+
+
+def _start_and_extent(rois: Tensor, pooling: RoIPooling) -> tuple[Tensor, Tensor]:
+    """First edge and length of RoIs, [R, 2] each in the order (y, x), in cells."""
+    corners = rois[:, 1:] * (1.0 / pooling.stride) - (0.5 if pooling.aligned else 0.0)
+    start = corners[:, [1, 0]]
+    extent = corners[:, [3, 2]] - start
+    return start, extent if pooling.aligned else extent.clamp(min=1.0)
+
+
+def _axis(start: Tensor, extent: Tensor, grid: Tensor, cells: int, bins: int) -> AxisWeights:
+    """The factors along one axis of `cells` cells. start, extent, grid: [R]."""
+    dtype, device = start.dtype, start.device
+    most = max(int(grid.max()), 1)
+    step = (extent / bins)[:, None, None]
+    count = grid.clamp(min=1)[:, None, None]
+    bin_index = torch.arange(bins, dtype=dtype, device=device)[:, None]
+    sample = torch.arange(most, dtype=dtype, device=device)
+    at = start[:, None, None] + bin_index * step + (sample + 0.5) * step / count  # [R, S, most]
+    # A sample more than a cell outside of the map counts as zero; one nearer takes the border's value.
+    counted = (sample < grid[:, None, None]) & (at >= -1.0) & (at <= cells)
+    at = at.clamp(0, cells - 1)
+    first = torch.where(counted, at, cells - 1).amin(dim=2).floor()  # [R, S]
+    last = torch.where(counted, at, 0).amax(dim=2).ceil()
+    length = max(int((last - first).max()) + 1, 1)
+    cell = first[..., None] + torch.arange(length, dtype=dtype, device=device)  # [R, S, L]
+    # Bilinear interpolation: a cell's share falls from 1 to 0 over the distance of one cell.
+    share = (1.0 - (at[..., None, :] - cell[..., None]).abs()).clamp(min=0)  # [R, S, L, most]
+    weight = (share * counted[..., None, :]).sum(dim=3) / count
+    return AxisWeights(cell.clamp(max=cells - 1).long(), weight)
+
+
+def align(maps: Tensor, bins: BinWeights, step: int = 1) -> Tensor:
+    """Pool RoIs.
+
+    Args:
+        maps: [N, C, H', W'] channels-last, float32 or float64.
+        bins: of R RoIs.
+        step: only bins 0, step, 2·step, … along each axis.
+
+    Returns:
+        [R, C, S, S] channels-last.
+    """
+    rows, columns = bins.rows.every(step), bins.columns.every(step)
+    height, width = bins.size
+    # [R, S, 1, L, 1] and [R, 1, S, 1, L'] -> one row of L·L' cells for each of R·S·S bins
+    row_start = (bins.image[:, None, None] * height + rows.index) * width
+    cell = row_start[:, :, None, :, None] + columns.index[:, None, :, None, :]
+    weight = rows.weight[:, :, None, :, None] * columns.weight[:, None, :, None, :]
+    r, s = cell.shape[:2]
+    weight = weight.reshape(r * s * s, -1)
+    used = weight != 0
+    table = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    offsets = F.pad(used.sum(dim=1).cumsum(dim=0), (1, 0))
+    pooled = F.embedding_bag(
+        cell.reshape(r * s * s, -1)[used],
+        table,
+        offsets,
+        mode="sum",
+        per_sample_weights=weight[used],
+        include_last_offset=True,
+    )
+    return pooled.view(r, s, s, -1).permute(0, 3, 1, 2)
+
+
+def order_by_size(rois: Tensor, pooling: RoIPooling) -> Tensor:
+    """Indices [R] that put RoIs [R, 5] with equally many samples per bin beside each other."""
+    rows, columns = grid_sizes(rois, pooling).unbind(dim=1)
+    return (rows * 4096 + columns).argsort()
+
+
+def pool_aligned(maps: Sequence[Tensor], rois: Tensor, pooling: RoIPooling, steps: Sequence[int]) -> list[Tensor]:
+    """RoIAlign of the same RoIs on several maps, each at every `step`-th bin along both axes.
+
+    Args:
+        maps: [N, C_i, H', W'] each, float32 or float64, channels-last on the CPU.
+        rois: [R, 5].
+        pooling: what kind of RoIAlign.
+        steps: one for each map.
+
+    Returns:
+        [R, C_i, S_i, S_i] each.
+    """
+    if rois.device.type == "cpu":
+        bins = bin_weights(rois, (maps[0].shape[2], maps[0].shape[3]), pooling)
+        return [align(m, bins, step) for m, step in zip(maps, steps, strict=True)]
+    scale = 1.0 / pooling.stride
+    pooled = [roi_align(m, rois, pooling.size, scale, pooling.sampling_ratio, pooling.aligned) for m in maps]
+    return [p[:, :, ::step, ::step] for p, step in zip(pooled, steps, strict=True)]
