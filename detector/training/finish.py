@@ -9,7 +9,7 @@ import detector
 from detector.datasets.loader import evaluation_loader, validation_loader
 from detector.errors import UserError
 from detector.evaluation.explain import explain_low_ap
-from detector.evaluation.ground_truth import read_ground_truth
+from detector.evaluation.ground_truth import ground_truth_of
 from detector.evaluation.table import metrics_table
 from detector.training import distributed
 from detector.training.joint import build_joint
@@ -72,7 +72,7 @@ def finish_run(run: Run, evaluation: Evaluation | None) -> None:
     """
     if evaluation is not None and distributed.is_main():
         run.log.info("COCO metrics on the val split:\n" + metrics_table(evaluation.metrics))
-        truth = read_ground_truth(run.val_data.to_coco()) if run.val_data else None
+        truth = ground_truth_of(run.val_data) if run.val_data else None
         if truth is not None:
             for line in explain_low_ap(evaluation.metrics, truth, evaluation.detections):
                 run.log.info(line)

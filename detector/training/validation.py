@@ -15,6 +15,7 @@ from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
 from detector.evaluation.evaluate import detect_dataset, gather_results
+from detector.evaluation.ground_truth import ground_truth_of
 from detector.structures import ImageBatch
 from detector.training import distributed
 from detector.training.checkpoint import Progress
@@ -58,7 +59,7 @@ def score(
     """
     local = detect_dataset(model, loader, device, dataset.categories, progress=False)
     detections = gather_results(local)
-    metrics = distributed.on_main(lambda: evaluate_coco(dataset.to_coco(), detections, evaluator="hotcoco"))
+    metrics = distributed.on_main(lambda: evaluate_coco(ground_truth_of(dataset), detections, evaluator="hotcoco"))
     return metrics, detections
 
 
