@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
+from defusedxml.ElementTree import fromstring
 
 from detector.categories import CategoryMap
 from detector.datasets.dataset import Annotations, DetectionDataset, make_dataset
@@ -103,7 +103,7 @@ def _annotation_files(annotations: Path) -> tuple[Path, list[str]]:
 
 def _read_objects(path: Path) -> _Objects:
     try:
-        root = parse(path).getroot()
+        root = fromstring(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot read the annotations ({error.strerror}). Check the path.") from None
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
