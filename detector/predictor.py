@@ -18,6 +18,7 @@ from detector.errors import UserError
 from detector.found import Found
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.fuse import fuse
 from detector.model.postprocess import to_original_frame
 from detector.sources import Picture, as_rgb
 from detector.structures import Detections, Size
@@ -25,7 +26,11 @@ from detector.weights.resolve import resolve_weights
 
 
 def load(
-    weights: str | Path, config: str | Path | None = None, device: str = "auto", overrides: Sequence[str] = ()
+    weights: str | Path,
+    config: str | Path | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    fast: bool = True,
 ) -> "Predictor":
     """Load a trained detector, ready to predict.
 
@@ -35,6 +40,7 @@ def load(
         config: the config that belongs to another framework's checkpoint; our own files carry theirs.
         device: auto (the best there is), cpu, cuda, cuda:N or mps.
         overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600".
+        fast: use the fast execution of the network (`detector.model.fuse`); the detections are the same.
 
     Raises:
         UserError: one sentence saying what is missing or does not fit, and the remedy.
@@ -47,7 +53,7 @@ def load(
     settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
     model = build_model(settings)
     _load_state(model, loaded.state_dict, str(weights))
-    return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance)
+    return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance, fast)
 
 
 class Predictor:
@@ -62,6 +68,8 @@ class Predictor:
         config: how the model was made, and how pictures are prepared for it.
         categories: what labels 1..K mean.
         provenance: what trained the weights.
+        fast: predict with the fast execution of the model, made from it here and now; later changes of the model's
+            parameters do not reach it. False predicts with the model itself.
     """
 
     def __init__(
@@ -70,8 +78,10 @@ class Predictor:
         config: Config,
         categories: CategoryMap,
         provenance: Mapping[str, Any] | None = None,
+        fast: bool = True,
     ) -> None:
         self.model = model.eval()
+        self.network: nn.Module = fuse(model) if fast else model
         self.config = config
         self.categories = categories
         self.provenance = dict(provenance or {})
@@ -143,7 +153,7 @@ class Predictor:
         try:
             # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
             with torch.inference_mode():
-                detections = self.model(batch.to(self.device))
+                detections = self.network(batch.to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} has not enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the batch "

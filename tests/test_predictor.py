@@ -141,7 +141,7 @@ def test_boxes_are_in_the_frame_of_the_original(predictor: Predictor, config: Co
     assert size == (48, 160)
     batch = ImageBatch(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], [size], [(61, 203)], [0])
     with torch.inference_mode():
-        expected = to_original_frame(predictor.model(batch)[0], size, (61, 203))
+        expected = to_original_frame(predictor.network(batch)[0], size, (61, 203))
     assert len(found) > 3
     assert torch.equal(found.boxes, expected.boxes)
     assert found.image_size == (61, 203)
@@ -179,13 +179,13 @@ def test_a_list_gives_what_its_pictures_give(predictor: Predictor) -> None:
 
 def test_only_equal_sizes_share_a_pass(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[list[Size]] = []
-    forward: Callable[[ImageBatch], Any] = predictor.model.forward
+    forward: Callable[[ImageBatch], Any] = predictor.network.forward
 
     def record(batch: ImageBatch) -> Any:
         passes.append(batch.sizes)
         return forward(batch)
 
-    monkeypatch.setattr(predictor.model, "forward", record)
+    monkeypatch.setattr(predictor.network, "forward", record)
     sizes = [(96, 128), (96, 128), (96, 128), (96, 96), (96, 128)]
     predictor.predict([picture(*size) for size in sizes], batch_size=2)
     assert passes == [[(96, 128)] * 2, [(96, 128)], [(96, 96)], [(96, 128)]]
@@ -292,3 +292,15 @@ def test_public_names() -> None:
     assert set(detector.__all__) <= set(dir(detector))
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         _ = detector.lod
+
+
+def test_the_fast_execution_changes_nothing(predictor: Predictor) -> None:
+    plain = Predictor(predictor.model, predictor.config, predictor.categories, fast=False)
+    assert plain.network is predictor.model
+    assert predictor.network is not predictor.model
+    image = picture(90, 130)
+    fast, slow = (one.predict(image, score_threshold=LOW) for one in (predictor, plain))
+    assert len(fast) == len(slow) > 3
+    assert torch.equal(fast.labels, slow.labels)
+    assert torch.allclose(fast.boxes, slow.boxes, rtol=0, atol=1e-3)
+    assert torch.allclose(fast.scores, slow.scores, rtol=0, atol=1e-5)

@@ -62,6 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="hotcoco gives the same numbers sooner (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
     parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: the weights' config's)")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
@@ -104,7 +105,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     settings = list(args.settings)
     if args.num_workers is not None:
         settings.append(f"data.num_workers={args.num_workers}")
-    predictor = load(args.weights, args.config, str(device), settings)
+    predictor = load(args.weights, args.config, str(device), settings, fast=not args.plain)
     annotations, images, data_format = choose_data(args, predictor.config)
     dataset = open_dataset(data_format, annotations, images)
     categories = match_categories(predictor.categories, dataset.categories)
@@ -122,7 +123,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-    found = detect_dataset(predictor.model, loader, device, categories, progress=distributed.is_main())
+    found = detect_dataset(predictor.network, loader, device, categories, progress=distributed.is_main())
     return ground_truth_of(dataset), gather_results(found)
 
 

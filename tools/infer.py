@@ -78,6 +78,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--score-threshold", type=fraction, default=0.5, help="leave out what scores less (%(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
     parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
     return parser.parse_intermixed_args(arguments)  # words may stand before and after options
 
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_folder(args.output)
     weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
     print(f"weights    {weights}{why}", flush=True)
-    predictor = load(weights, args.config, args.device, settings)
+    predictor = load(weights, args.config, args.device, settings, fast=not args.plain)
     batch_size = args.batch_size or predictor.default_batch_size
     print(f"model      {describe(predictor)}")
     print(f"device     {predictor.device}, {batch_size} at a time")
