@@ -1,0 +1,189 @@
+import gc
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.categories import CategoryMap
+from detector.datasets.dataset import Annotations, DetectionDataset, check_same_categories, make_dataset
+from detector.errors import UserError
+
+NAMES = ["a.jpg", "b/ünï.jpg", "c.jpg"]
+
+
+def dataset(
+    boxes: list[list[float]] | None = None,
+    owners: list[int] | None = None,
+    drop: bool = True,
+    crowd: tuple[int, ...] = (),
+    categories: tuple[str, ...] = ("cat", "dog"),
+    source: str = "set.json",
+) -> DetectionDataset:
+    """Three pictures of 100×50 pixels, the last of unknown size. By default the first has a box and the last two."""
+    given = np.array([[1, 2, 3, 5], [0, 0, 9, 9], [5, 5, 7.5, 8]] if boxes is None else boxes, np.float64)
+    count = len(given)
+    columns = Annotations(
+        image_ids=[30, 10, 20],
+        names=NAMES,
+        sizes=[(50, 100), (100, 50), None],
+        owners=np.array([2, 0, 2][:count] if owners is None else owners, np.int64),
+        boxes=given.reshape(-1, 4),
+        labels=np.arange(count) % 2 + 1,
+        iscrowd=np.isin(np.arange(count), crowd),
+        areas=np.arange(count) + 0.5,
+        box_names=[100 + number for number in range(count)],
+    )
+    return make_dataset(columns, CategoryMap.from_names(list(categories)), source, "pictures", drop)
+
+
+def test_samples_have_their_own_boxes() -> None:
+    data = dataset()
+    assert len(data) == 3
+    first, second, third = (data[index] for index in range(3))
+    assert (first.image_id, first.size) == (30, (50, 100))
+    assert first.path == str(Path("pictures", "a.jpg"))
+    assert first.boxes.tolist() == [[0, 0, 9, 9]]
+    assert (second.image_id, second.size, second.boxes.shape, second.labels.shape) == (10, (100, 50), (0, 4), (0,))
+    assert Path(second.path) == Path("pictures", "b", "ünï.jpg")
+    assert third.size is None
+    assert third.boxes.tolist() == [[1, 2, 3, 5], [5, 5, 7.5, 8]]
+    assert third.labels.tolist() == [1, 1]
+    assert third.boxes.dtype == np.float64
+    assert [data.file_name(index) for index in range(3)] == NAMES
+    for index in (-1, 3):
+        with pytest.raises(IndexError):
+            data[index]
+
+
+def test_counts_and_shapes() -> None:
+    data = dataset(crowd=(0,))
+    assert data.object_counts().tolist() == [1, 0, 1]
+    assert data.is_wide().tolist() == [True, False, False]
+    assert dataset([]).object_counts().tolist() == [0, 0, 0]
+
+
+def test_it_can_be_pickled() -> None:
+    data = dataset()
+    again = pickle.loads(pickle.dumps(data))
+    assert [again[index].path for index in range(3)] == [data[index].path for index in range(3)]
+    assert again[2].boxes.tolist() == data[2].boxes.tolist()
+    assert again.categories == data.categories
+
+
+def test_to_coco() -> None:
+    content = dataset(crowd=(2,)).to_coco()
+    assert content["images"] == [
+        {"id": 30, "file_name": "a.jpg", "height": 50, "width": 100},
+        {"id": 10, "file_name": "b/ünï.jpg", "height": 100, "width": 50},
+        {"id": 20, "file_name": "c.jpg"},
+    ]
+    assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    first, _, last = content["annotations"]
+    assert first == {"id": 1, "image_id": 30, "category_id": 2, "bbox": [0, 0, 9, 9], "area": 1.5, "iscrowd": 0}
+    assert last == {"id": 3, "image_id": 20, "category_id": 1, "bbox": [5, 5, 2.5, 3], "area": 2.5, "iscrowd": 1}
+
+
+DEGENERATE = {
+    "has width 0 and height 4": [3, 3, 3, 7],
+    "has width 4 and height 0": [3, 3, 7, 3],
+    "has width -2 and height 4": [5, 3, 3, 7],
+    "lies outside it": [100, 3, 120, 7],  # the picture is 100 wide
+    "lies outside it ": [-9, 3, 0, 7],
+}
+
+
+@pytest.mark.parametrize("fault", DEGENERATE)
+def test_boxes_without_area_are_counted_or_refused(fault: str) -> None:
+    boxes, owners = [[1, 1, 2, 2], DEGENERATE[fault], [-3, 40, 8, 60]], [0, 0, 0]
+    data = dataset(boxes, owners)
+    assert data.dropped == 1
+    assert data[0].boxes.tolist() == [boxes[0], boxes[2]]  # the last reaches over the border and stays as it is
+    assert data[0].labels.tolist() == [1, 1]
+    message = rf"^set.json: annotation 101 of image a.jpg {fault.strip()}\. .*drop_degenerate_boxes=true\.$"
+    with pytest.raises(UserError, match=message):
+        dataset(boxes, owners, drop=False)
+
+
+def test_pictures_of_unknown_size_have_no_outside_on_the_right() -> None:
+    assert dataset([[1000, 1000, 1001, 1001]], [2]).dropped == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("drop", [True, False])
+def test_boxes_that_are_not_finite_are_refused(value: float, drop: bool) -> None:
+    with pytest.raises(UserError, match=r"annotation 100 of image a\.jpg has a coordinate that is not a finite number"):
+        dataset([[1, 1, value, 2]], [0], drop=drop)
+
+
+def test_duplicate_ids_and_empty_sets_are_refused() -> None:
+    none = np.zeros(0)
+    empty = Annotations([], [], [], none.astype(int), none.reshape(0, 4), none, none.astype(bool), none)
+    with pytest.raises(UserError, match=r"x\.json: lists no images"):
+        make_dataset(empty, CategoryMap.from_names(["a"]), "x.json", ".")
+    twice = Annotations([4, 4], ["a", "b"], [None, None], *(getattr(empty, name) for name in COLUMNS))
+    with pytest.raises(UserError, match=r"x\.json: image id 4 comes 2 times"):
+        make_dataset(twice, CategoryMap.from_names(["a"]), "x.json", ".")
+
+
+COLUMNS = ("owners", "boxes", "labels", "iscrowd", "areas")
+
+
+def test_splits_with_other_categories_are_refused() -> None:
+    check_same_categories(dataset(), dataset())
+    with pytest.raises(UserError) as caught:
+        check_same_categories(dataset(source="t.json"), dataset(categories=("cat", "cow", "pig"), source="v.json"))
+    assert str(caught.value) == (
+        "t.json and v.json have different categories: only t.json has 2 dog; only v.json has 2 cow, 3 pig. "
+        "Give both the same list."
+    )
+    with pytest.raises(UserError, match=re.escape("only t.json has 1 cat, 2 dog; only v.json has 1 dog, 2 cat")):
+        check_same_categories(dataset(source="t.json"), dataset(categories=("dog", "cat"), source="v.json"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_memory_of_forked_readers_does_not_grow() -> None:
+    """Reading 200,000 annotations copies less than a fifth of what is shared with the parent."""
+    images, boxes = 5_000, 200_000
+    columns = Annotations(
+        image_ids=range(images),
+        names=[f"folder/{number:012d}.jpg" for number in range(images)],
+        sizes=[(480, 640)] * images,
+        owners=np.arange(boxes) % images,
+        boxes=np.tile(np.array([[1.0, 2.0, 30.0, 40.0]]), (boxes, 1)),
+        labels=np.ones(boxes, np.int64),
+        iscrowd=np.zeros(boxes, bool),
+        areas=np.ones(boxes),
+    )
+    data = make_dataset(columns, CategoryMap.from_names(["a"]), "x", ".")
+    held = sum(value.nbytes for value in vars(data).values() if isinstance(value, np.ndarray))
+    assert _growth_in_child(data) < held / 5
+    # The same measure notices the list of dicts that an annotation file is parsed into.
+    assert _growth_in_child([{"bbox": row} for row in data.boxes.tolist()]) > held / 2
+
+
+def _growth_in_child(data: Any) -> int:
+    """Private memory that a forked process gains by reading everything, in bytes."""
+    reader, writer = os.pipe()
+    gc.collect()
+    gc.freeze()  # else collections in the child would write to everything the parent has ever imported
+    child = os.fork()
+    if child == 0:
+        before = _private_bytes()
+        for index in range(len(data)):
+            data[index]
+        os.write(writer, str(_private_bytes() - before).encode())
+        os._exit(0)
+    gc.unfreeze()
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader, "rb") as stream:
+        return int(stream.read())
+
+
+def _private_bytes() -> int:
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return 1024 * sum(int(kilobytes) for kilobytes in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.M))
