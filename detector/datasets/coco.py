@@ -15,6 +15,7 @@ from detector.errors import UserError
 from detector.structures import Size
 
 Row = dict[str, Any]
+TABLES = ("images", "annotations", "categories")
 
 
 def read_coco(annotations: str | Path, images: str | Path, drop_degenerate_boxes: bool = True) -> DetectionDataset:
@@ -32,10 +33,8 @@ def read_coco(annotations: str | Path, images: str | Path, drop_degenerate_boxes
         UserError: the file is missing or not COCO JSON, or an entry in it is wrong; the message names the entry.
     """
     source = str(annotations)
-    content = _read_json(source)
-    image_rows, box_rows, category_rows = (
-        _rows(content, table, source) for table in ("images", "annotations", "categories")
-    )
+    content = read_content(source)
+    image_rows, box_rows, category_rows = (content[table] for table in TABLES)
     categories = _categories(category_rows, source)
     category_ids = np.array([category.id for category in categories.categories], np.int64)
     image_ids = _own_ids(image_rows, "images", source)
@@ -54,10 +53,21 @@ def read_coco(annotations: str | Path, images: str | Path, drop_degenerate_boxes
     return make_dataset(found, categories, source, images, drop_degenerate_boxes)
 
 
-def _read_json(source: str) -> dict[str, Any]:
+def read_content(source: str, keep_masks: bool = False) -> dict[str, Any]:
+    """Parse a COCO file whose entries are yet to be checked.
+
+    Args:
+        keep_masks: keep `segmentation`, which takes most of the memory.
+
+    Returns:
+        The file's contents; its images, annotations and categories are lists of objects.
+
+    Raises:
+        UserError: the file is missing or not JSON, or lacks one of the three lists.
+    """
     try:
         with _without_garbage_collection():
-            content = json.loads(Path(source).read_bytes(), object_hook=_without_mask)
+            content = json.loads(Path(source).read_bytes(), object_hook=None if keep_masks else _without_mask)
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError):
             raise UserError(f"{source}: cannot read the annotations ({error.strerror}). Check the path.") from None
@@ -65,6 +75,10 @@ def _read_json(source: str) -> dict[str, Any]:
         raise UserError(f"{source}: not a JSON file ({reason}). Is it complete, and the right one?") from None
     if not isinstance(content, dict):
         raise UserError(f"{source}: not a COCO file, which is an object with images, annotations and categories.")
+    for table in TABLES:
+        rows = content.get(table)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{source}: has no list of objects named {table}; a COCO file has {', '.join(TABLES)}.")
     return content
 
 
@@ -84,15 +98,6 @@ def _without_mask(entry: Row) -> Row:
     # Polygons take most of the memory of a parsed file, and only boxes are wanted.
     entry.pop("segmentation", None)
     return entry
-
-
-def _rows(content: dict[str, Any], table: str, source: str) -> list[Row]:
-    rows = content.get(table)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(
-            f"{source}: has no list of objects named {table}; a COCO file has images, annotations and categories."
-        )
-    return rows
 
 
 def _column(rows: list[Row], key: str, table: str, source: str) -> list[Any]:

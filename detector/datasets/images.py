@@ -93,6 +93,16 @@ def image_size(source: str | Path | bytes) -> Size:
         return (width, height) if _orientation(image, late) in _SIDEWAYS else (height, width)
 
 
+def stored_size(source: str | Path | bytes) -> Size:
+    """(height, width) of the picture as stored, before its EXIF orientation; else like `image_size`."""
+    name = _name(source)
+    with _stream(source) as stream, _opened(stream, name, max_pixels=None) as image:
+        width, height = image.size
+        # Pillow exchanges the sides of a TIFF itself on opening.
+        turned = image.format == "TIFF" and _orientation(image, has_late_metadata=False) in _SIDEWAYS
+        return (width, height) if turned else (height, width)
+
+
 def _name(source: str | Path | bytes) -> str:
     return "the given bytes" if isinstance(source, bytes) else str(source)
 

@@ -54,7 +54,7 @@ def read_voc(
         UserError: a file is missing or not understood, or names a class that `categories` lacks.
     """
     source = str(annotations)
-    folder, stems = _annotation_files(Path(annotations))
+    folder, stems = annotation_files(Path(annotations))
     pictures = by_stem(list_files(images, IMAGE_SUFFIXES))
     found = {stem: _read_objects(folder / f"{stem}.xml") for stem in stems}
     if categories is None:
@@ -62,7 +62,7 @@ def read_voc(
         if not names:
             raise UserError(f"{source}: found no annotated objects; check that it is the right folder or list.")
         categories = CategoryMap.from_names(names)
-    file_names = [_picture(stem, objects.file_name, pictures, folder, images) for stem, objects in found.items()]
+    file_names = [find_picture(stem, objects.file_name, pictures, folder, images) for stem, objects in found.items()]
     sizes = [
         objects.size or image_size(Path(images, name)) for name, objects in zip(file_names, found.values(), strict=True)
     ]
@@ -82,8 +82,15 @@ def read_voc(
     return make_dataset(columns, categories, source, images, drop_degenerate_boxes)
 
 
-def _annotation_files(annotations: Path) -> tuple[Path, list[str]]:
-    """The folder of XML files, and their names without `.xml`."""
+def annotation_files(annotations: Path) -> tuple[Path, list[str]]:
+    """The folder of XML files, and their names without `.xml`.
+
+    Args:
+        annotations: as in `read_voc`.
+
+    Raises:
+        UserError: there is no such folder or list, or the list has a name twice.
+    """
     if annotations.suffix != ".txt":
         return annotations, [name.removesuffix(".xml") for name in list_files(annotations, (".xml",))]
     try:
@@ -101,19 +108,33 @@ def _annotation_files(annotations: Path) -> tuple[Path, list[str]]:
     return annotations.parent, stems
 
 
-def _read_objects(path: Path) -> _Objects:
+def read_xml(path: Path) -> Element:
+    """The root of an XML file, read without trusting it. Raises UserError where it is missing or no XML."""
     try:
-        root = fromstring(path.read_bytes())
+        return fromstring(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: cannot read the annotations ({error.strerror}). Check the path.") from None
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not an XML file of annotations ({reason}). Replace or remove it.") from None
-    objects = root.findall("object")
-    names = [_text(entry, "name", path) for entry in objects]
-    boxes = [tuple(_number(entry, f"bndbox/{corner}", path) for corner in _CORNERS) for entry in objects]
+
+
+def read_object(entry: Element, path: Path) -> tuple[str, tuple[float, ...]]:
+    """Class name, and (xmin, ymin, xmax, ymax) as they are. Raises UserError where one is missing or no number."""
+    return _text(entry, "name", path), tuple(_number(entry, f"bndbox/{corner}", path) for corner in _CORNERS)
+
+
+def stated_size(root: Element) -> Size | None:
+    """(height, width) of an annotation file; None where they are missing or nonsense."""
     height, width = (_whole_number(root, f"size/{edge}") for edge in ("height", "width"))
-    return _Objects(root.findtext("filename") or "", (height, width) if height and width else None, names, boxes)
+    return (height, width) if height and width else None
+
+
+def _read_objects(path: Path) -> _Objects:
+    root = read_xml(path)
+    objects = [read_object(entry, path) for entry in root.findall("object")]
+    names, boxes = [name for name, _ in objects], [box for _, box in objects]
+    return _Objects(root.findtext("filename") or "", stated_size(root), names, boxes)
 
 
 def _text(entry: Element, tag: str, path: Path) -> str:
@@ -137,7 +158,17 @@ def _whole_number(root: Element, tag: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
-def _picture(stem: str, file_name: str, pictures: dict[str, str], folder: Path, images: str | Path) -> str:
+def find_picture(stem: str, file_name: str, pictures: dict[str, str], folder: Path, images: str | Path) -> str:
+    """The picture of an annotation file: the one of its name, or else the one it names.
+
+    Args:
+        stem: the annotation file's name below `folder` without `.xml`.
+        file_name: what it says under `filename`.
+        pictures: `by_stem` of the files in `images`.
+
+    Raises:
+        UserError: there is none.
+    """
     named = PurePosixPath(file_name.replace("\\", "/")).name
     for candidate in (stem, str(PurePosixPath(stem).parent / PurePosixPath(named).stem)):
         if candidate in pictures:

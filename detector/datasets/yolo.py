@@ -39,13 +39,13 @@ def read_yolo(annotations: str | Path, images: str | Path, drop_degenerate_boxes
         UserError: a file is missing or not understood, or no picture has a text file.
     """
     source = Path(annotations)
-    classes = _find_categories(source)
-    labels_folder = source if source.is_dir() else _labels_folder(source, Path(images))
+    classes = find_categories(source)
+    folder = labels_folder(source, Path(images))
     names = list_files(images, IMAGE_SUFFIXES)
     by_stem(names)  # refuses two pictures that would share a text file
-    paths = [labels_folder / PurePosixPath(name).with_suffix(".txt") for name in names]
+    paths = [folder / PurePosixPath(name).with_suffix(".txt") for name in names]
     if names and not any(path.is_file() for path in paths):
-        raise UserError(f"{labels_folder}: none of the {len(names)} pictures in {images} has a text file here.")
+        raise UserError(f"{folder}: none of the {len(names)} pictures in {images} has a text file here.")
 
     sizes = [image_size(Path(images, name)) for name in names]
     objects = [_read_objects(path, size, len(classes)) for path, size in zip(paths, sizes, strict=True)]
@@ -66,8 +66,12 @@ def read_yolo(annotations: str | Path, images: str | Path, drop_degenerate_boxes
     return make_dataset(columns, classes, str(source), images, drop_degenerate_boxes)
 
 
-def _find_categories(source: Path) -> CategoryMap:
-    """The class names in a file, or in the nearest known file of a folder and the three above it."""
+def find_categories(source: Path) -> CategoryMap:
+    """The class names in a file, or in the nearest known file of a folder and the three above it.
+
+    Raises:
+        UserError: there is no such file or folder, or no class names.
+    """
     if source.is_file():
         return _read_names(source)
     if not source.is_dir():
@@ -80,7 +84,7 @@ def _find_categories(source: Path) -> CategoryMap:
 
 
 def _read_names(path: Path) -> CategoryMap:
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix not in (".yaml", ".yml"):
         names: list[Any] = [line.strip() for line in text.splitlines() if line.strip()]
     else:
@@ -97,14 +101,17 @@ def _read_names(path: Path) -> CategoryMap:
     return CategoryMap.from_names([str(name) for name in names])
 
 
-def _labels_folder(names_file: Path, images: Path) -> Path:
+def labels_folder(source: Path, images: Path) -> Path:
+    """Where the text files lie, for the two paths that `read_yolo` takes."""
+    if source.is_dir():
+        return source
     parts = images.parts
     if "images" in parts:
         last = len(parts) - 1 - parts[::-1].index("images")
         parallel = Path(*parts[:last], "labels", *parts[last + 1 :])
         if parallel.is_dir():
             return parallel
-    beside = names_file.parent / "labels"
+    beside = source.parent / "labels"
     return beside if beside.is_dir() else images
 
 
@@ -112,14 +119,22 @@ def _read_objects(path: Path, size: Size, num_classes: int) -> np.ndarray:
     """[G, 5] float64: class from 0, x1, y1, x2, y2 in pixels of the picture; G is 0 where there is no file."""
     if not path.is_file():
         return np.empty((0, 5))
-    lines = enumerate(_read_text(path).splitlines(), start=1)
-    rows = [_read_line(line.split(), f"{path} line {number}", num_classes) for number, line in lines if line.strip()]
+    lines = enumerate(read_text(path).splitlines(), start=1)
+    rows = [read_line(line.split(), f"{path} line {number}", num_classes) for number, line in lines if line.strip()]
     height, width = size
     return np.array(rows, np.float64).reshape(-1, 5) * (1, width, height, width, height)
 
 
-def _read_line(words: list[str], where: str, num_classes: int) -> tuple[float, ...]:
-    """Class from 0, x1, y1, x2, y2 as fractions."""
+def read_line(words: list[str], where: str, num_classes: int) -> tuple[float, ...]:
+    """Class from 0, x1, y1, x2, y2 as fractions.
+
+    Args:
+        words: of the line.
+        where: file and line, for messages.
+
+    Raises:
+        UserError: they are not numbers, too few or too many, no class, or no fractions.
+    """
     try:
         label, *values = (float(word) for word in words)
     except ValueError:
@@ -141,7 +156,8 @@ def _read_line(words: list[str], where: str, num_classes: int) -> tuple[float, .
     return label, min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file's contents. Raises UserError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
