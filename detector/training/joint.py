@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from detector.config import ModelConfig
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.fused.roi_align import pool_aligned
 from detector.model.proposals import ProposalSettings, select_proposals
+from detector.model.roi_pooling import RoIPooling, indexed_rois
 from detector.structures import ImageBatch, Target
 from detector.training.distributed import mean_over_processes
 from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
@@ -91,7 +93,9 @@ class JointTraining(nn.Module):
             roi_targets(boxes, target, self.roi_settings, _stream(seed, ROI_STREAM))
             for boxes, target, seed in zip(proposals, targets, seeds, strict=True)
         ]
-        class_logits, deltas = self.model.roi_head(self.model.roi_pooling(features, [f.boxes for f in found]))
+        class_logits, deltas = self.model.roi_head(
+            pool_rois(self.model.roi_pooling, features, [f.boxes for f in found])
+        )
         labels = torch.cat([f.labels for f in found])
         foreground = labels > 0
         sampled = labels.new_tensor(labels.shape[0], dtype=torch.float32)
@@ -103,6 +107,19 @@ class JointTraining(nn.Module):
             "roi_class": class_loss(class_logits, labels, normalizer),
             "roi_box": box_loss(chosen, torch.cat([f.deltas for f in found]), self.roi_beta, normalizer),
         }
+
+
+def pool_rois(pooling: RoIPooling, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    """`pooling(features, boxes)`, executed so that its gradient is quick on a CPU.
+
+    torchvision's gradient of RoIAlign adds one value at a time there, a third of a small network's whole step. RoIAlign
+    is linear: as a sparse matrix it gives the same to float rounding, forwards and backwards, ten times sooner.
+    """
+    rois = indexed_rois(boxes)
+    if pooling.kind != "align" or features.device.type != "cpu" or rois.shape[0] == 0:
+        return pooling(features, boxes)
+    precise = features if features.dtype == torch.float64 else features.float()
+    return pool_aligned([precise], rois.to(precise.dtype), pooling, [1])[0]
 
 
 def _stream(seed: int, stream: int) -> int:

@@ -15,13 +15,13 @@ from detector.datasets.shapes.draws import Draws
 from detector.errors import UserError
 
 SMALL = {"train": 4, "val": 2, "test": 1}
-# Of version 1. They change only together with difficulty.VERSION.
-PIXELS_SHA256 = "a06aa202f375df6e5d0e5228fe1c78e243260afa2d5a50936197861b4c23640f"
-SMALL_JSON_SHA256 = "acfa6a5e4d77dc024cc3e295cdea703d1cc5c870daa6322fec0d82427c6ccb62"
+# They change only together with difficulty.VERSION.
+PIXELS_SHA256 = "e0119191c2a737ac929c8248017f8e85cf3ba3322312bd6bfd62914384a0bcb1"
+SMALL_JSON_SHA256 = "04400523aaa22138bc8a169cc94b593bb03aef236abea229635c5709161ffb4c"
 WHOLE_JSON_SHA256 = {
-    "train": "d76e895a3e3a586a37d5a01aa15c4e0a2b2cc043541c512b4530c4a4b1a48718",
-    "val": "55f74c30cc06692f44bbdca3909a54f68f124aca59187dfe932dafbdef4431c9",
-    "test": "418b7fd76cb7c9b31f04dfa69ab367789d0b7c8f1c36bea1ca014bf1d4694bd1",
+    "train": "c5cc30c5589a38f3518436880099b1ec19eb08ddaca940c994ec76081b4f58ba",
+    "val": "ffaf3ea1031ed1068f538da08d38d51b83621c9f500c36431e618f9fa8c87dac",
+    "test": "ba91f35300dc36d821ac75b1292848098903256873f19cc7892e92a752ec8243",
 }
 
 
