@@ -1,5 +1,6 @@
 """Scoring a run's model, keeping the best, and writing the last."""
 
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -17,8 +18,8 @@ from detector.training.output import BEST_MODEL, EVALUATION, FINAL_MODEL, SAMPLE
 from detector.training.run import Run
 from detector.training.samples import write_samples
 from detector.training.validation import (
+    Announced,
     Evaluation,
-    announced,
     score,
     update_best,
     validation_losses,
@@ -45,16 +46,18 @@ def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     def announce() -> None:
         watchdog.phase(f"a batch of the evaluation at iteration {iteration}", BATCH_LIMIT)
 
+    # A bar for people who look on; in a file it would be a thousand lines.
+    progress = distributed.is_main() and sys.stderr.isatty()
     share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
     images = evaluation_loader(run.val_data, run.config, device=run.device, **share)
     autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
-    with closing(announced(images, announce)) as image_batches, autocast:
-        metrics, detections = score(run.result, run.val_data, image_batches, run.device)
+    with closing(Announced(images, announce)) as image_batches, autocast:
+        metrics, detections = score(run.result, run.val_data, image_batches, run.device, progress)
     losses: dict[str, float] = {}
     if run.config.train.validation_loss:
         joint = build_joint(run.result, run.config.model)
         pairs = validation_loader(run.val_data, run.config, device=run.device, **share)
-        with closing(announced(pairs, announce)) as batches:
+        with closing(Announced(pairs, announce)) as batches:
             losses = validation_losses(joint, batches, run.device, run.precision)
     watchdog.phase(f"writing the evaluation of iteration {iteration}", BATCH_LIMIT)
     evaluation = Evaluation(metrics, detections, losses)

@@ -30,20 +30,22 @@ class RunningStatistics:
 
     def __init__(self, model: nn.Module) -> None:
         norms = [m for m in model.modules() if isinstance(m, (nn.BatchNorm2d, nn.SyncBatchNorm))]
-        self._live = [buffer for norm in norms for buffer in norm.buffers()]
-        self._copies = [buffer.clone() for buffer in self._live]
+        buffers = [buffer for norm in norms for buffer in norm.buffers()]
+        # By type, so that each is one operation on a GPU.
+        by_type = [[b for b in buffers if b.dtype == dtype] for dtype in {b.dtype for b in buffers}]
+        self._live_and_copies = [(live, [b.clone() for b in live]) for live in by_type]
 
     @torch.no_grad()
     def remember(self) -> None:
         """Copy them as they are now."""
-        for copy, live in zip(self._copies, self._live, strict=True):
-            copy.copy_(live)
+        for live, copies in self._live_and_copies:
+            torch._foreach_copy_(copies, live)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put the copies back."""
-        for copy, live in zip(self._copies, self._live, strict=True):
-            live.copy_(copy)
+        for live, copies in self._live_and_copies:
+            torch._foreach_copy_(live, copies)
 
 
 def describe_step(

@@ -73,16 +73,17 @@ def describe_parameters(model: nn.Module) -> str:
 
 
 def describe_data(dataset: DetectionDataset) -> str:
-    """How many pictures and boxes are trained on, and how the classes are balanced. Crowds are left out."""
+    """How many pictures and boxes are trained on, what is left out, and how the classes are balanced."""
     counts = dataset.object_counts()
-    per_class = np.zeros(len(dataset.categories), dtype=np.int64)
-    for index in range(len(dataset)):
-        sample = dataset[index]
-        per_class += np.bincount(sample.labels[~sample.iscrowd] - 1, minlength=len(per_class))
-    return (
-        f"{dataset.annotation_path}: {len(dataset):,} images, {int((counts == 0).sum()):,} of them without objects; "
-        f"{int(counts.sum()):,} boxes\n{describe_classes(dataset.categories.names, per_class.tolist())}"
-    )
+    text = f"{dataset.annotation_path}: {len(dataset):,} images, {int((counts == 0).sum()):,} of them without objects; "
+    text += f"{int(counts.sum()):,} boxes"
+    if dataset.iscrowd.any():
+        text += f" and {int(dataset.iscrowd.sum()):,} crowds, which are not trained on"
+    if dataset.dropped:
+        text += f"; {dataset.dropped:,} boxes without area inside their picture are left out"
+    labels = dataset.labels[~dataset.iscrowd]
+    per_class = np.bincount(labels, minlength=len(dataset.categories) + 1)[1:]
+    return f"{text}\n{describe_classes(dataset.categories.names, per_class.tolist())}"
 
 
 def describe_classes(names: list[str], counts: list[int]) -> str:

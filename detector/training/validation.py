@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from detector.training.logs import RunLog
 from detector.weights.files import write_atomically
 
 T = TypeVar("T")
+Covariant = TypeVar("Covariant", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ def score(
     dataset: DetectionDataset,
     loader: Iterable[ImageBatch],
     device: torch.device,
+    progress: bool,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """COCO metrics of a model, in every process, and its detections in the main one. All processes must call this.
 
     Args:
         loader: this process's share of the dataset.
+        progress: show a bar with the remaining time.
     """
-    local = detect_dataset(model, loader, device, dataset.categories, progress=False)
+    local = detect_dataset(model, loader, device, dataset.categories, progress)
     detections = gather_results(local)
     metrics = distributed.on_main(lambda: evaluate_coco(ground_truth_of(dataset), detections, evaluator="hotcoco"))
     return metrics, detections
@@ -103,9 +106,35 @@ def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: 
         log.warning(str(error))
 
 
-def announced(batches: Iterable[T], announce: Callable[[], None]) -> Generator[T, None, None]:
-    """Hand the batches on, calling `announce` before every one. Closing it ends the processes that prepare them."""
-    announce()
-    for batch in batches:
-        yield batch
-        announce()
+class SizedBatches(Protocol[Covariant]):
+    """What a loader is: it can be run through, and says how many batches that gives."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Covariant]: ...
+
+
+class Announced(Generic[T]):
+    """Batches, with `announce` called before every one. Closing it ends the processes that prepare them."""
+
+    def __init__(self, batches: SizedBatches[T], announce: Callable[[], None]) -> None:
+        self._batches = batches
+        self._announce = announce
+        self._stream: Generator[T, None, None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[T]:
+        self._stream = self._announced()
+        return self._stream
+
+    def _announced(self) -> Generator[T, None, None]:
+        self._announce()
+        for batch in self._batches:
+            yield batch
+            self._announce()
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()

@@ -3,7 +3,8 @@
 As a script, for a longer trial or another config:
 
     python tests/reliability/test_kill.py --kills 50
-    python tests/reliability/test_kill.py --kills 50 --config configs/quickstart.yaml train.iterations=200
+    python tests/reliability/test_kill.py --kills 50 --processes 2
+    python tests/reliability/test_kill.py --kills 50 --longest 20 --config configs/quickstart.yaml train.save_every=20
 """
 
 import argparse
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import pytest
-from processes import KILL, TERMINATE, Sabotage, finish, screen, start
+from processes import KILL, TERMINATE, Sabotage, finish, screen, start, start_group
 from tiny_run import SETTINGS, assert_same_bits, losses, write_dataset
 
 from detector.training.checkpoint import find_damage, list_checkpoints
@@ -33,13 +34,20 @@ CALLS = ("fsync", "rename", "replace", "mkdir")
 
 
 def kill_until(
-    settings: Sequence[str], output: Path, kills: int, seed: int, longest: float, config: Path | None = None
+    settings: Sequence[str],
+    output: Path,
+    kills: int,
+    seed: int,
+    longest: float,
+    config: Path | None = None,
+    world_size: int = 1,
 ) -> Counter[str]:
     """Start a run again and again, killing it at random moments, then let it end.
 
     Args:
         kills: how many at most; fewer where the run comes to its end before.
         longest: seconds after which a start is killed at the latest.
+        world_size: processes of the run. One of them is killed, and the others must find that out and end.
 
     Returns:
         How often a kill came at a random time, at a step, or before which call of the system.
@@ -48,21 +56,22 @@ def kill_until(
     moments: Counter[str] = Counter()
     while moments.total() < kills:
         kind = rng.choice(["time", "step", *CALLS])
+        victim = rng.randrange(world_size)
+        # Only the main process writes.
+        victim = victim if kind in ("time", "step") else 0
+        sabotage = {} if kind == "time" else {victim: Sabotage(kind, rng.randrange(6), signal=KILL)}
+        processes = start_group(settings, output, world_size, sabotage, config)
         if kind == "time":
-            process = start(settings, output, config=config)
-            process.join(rng.uniform(0.1, longest))
-            process.kill()
-            process.join()
-        else:
-            process = start(settings, output, Sabotage(kind, rng.randrange(6), signal=KILL), config)
-            process.join(600)
-        assert process.exitcode in (-signal.SIGKILL, 0), screen(output)
-        if process.exitcode == 0:
+            processes[victim].join(rng.uniform(0.1, longest))
+            processes[victim].kill()
+        codes = finish(processes, 600)
+        assert codes[victim] in (-signal.SIGKILL, 0), screen(output, victim)
+        if codes[victim] == 0:
             break  # it came to its end before its time
         moments[kind] += 1
         for checkpoint in list_checkpoints(output / "checkpoints"):
             assert find_damage(checkpoint) is None
-    assert finish([start(settings, output, config=config)]) == [0], screen(output)
+    assert set(finish(start_group(settings, output, world_size, config=config), 3600)) == {0}, screen(output)
     return moments
 
 
@@ -158,15 +167,23 @@ def main() -> None:
     )
     parser.add_argument("--config", type=Path, help="a config; without one, a tiny network on rendered rectangles")
     parser.add_argument("settings", nargs="*", metavar="key=value")
-    arguments = parser.parse_args()
+    parser.add_argument("--processes", type=int, default=1, help="of the run, over gloo; one of them is killed")
+    arguments = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         settings = list(arguments.settings)
         if arguments.config is None:
             settings = [*SETTINGS, *write_dataset(output / "data"), *OFTEN, "train.iterations=100", *settings]
-        assert finish([start(settings, output / "straight", config=arguments.config)], 3600) == [0]
+        whole = start_group(settings, output / "straight", arguments.processes, config=arguments.config)
+        assert set(finish(whole, 3600)) == {0}, screen(output / "straight")
         moments = kill_until(
-            settings, output / "killed", arguments.kills, arguments.seed, arguments.longest, arguments.config
+            settings,
+            output / "killed",
+            arguments.kills,
+            arguments.seed,
+            arguments.longest,
+            arguments.config,
+            arguments.processes,
         )
         compare(output / "straight", output / "killed")
         print(f"{moments.total()} kills ({dict(moments)}): every tensor and every loss is the same to the bit")

@@ -10,7 +10,9 @@ import pytest
 import torch
 from processes import KILL, TERMINATE, Sabotage, finish, screen, start, start_group
 from safetensors.torch import load_file
-from tiny_run import SETTINGS, assert_same_bits, losses, run, torchrun_command, write_dataset
+from tiny_run import SETTINGS, assert_same_bits, losses, run, tiny_config, torchrun_command, write_dataset
+
+from detector.config import save_config
 
 # Pictures of one size, so that no share of a batch is padded otherwise than the whole. And nothing that turns rounding
 # into something larger at once: every anchor becomes a proposal and every proposal a RoI, whatever the order of their
@@ -45,7 +47,7 @@ def test_two_workers_train_what_one_does(tmp_path: Path, steps: int) -> None:
             assert two[iteration][name] == pytest.approx(one[iteration][name], rel=1e-4, abs=1e-6), (iteration, name)
     a, b = (load_file(tmp_path / name / "model_final.safetensors") for name in ("one", "two"))
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4)
     assert sum(one[steps].values()) < sum(one[1].values())
 
 
@@ -110,8 +112,10 @@ def test_a_spoilt_loss_on_one_worker_makes_all_leave_the_step_out(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(3))
 def test_torchrun_restarts_the_group_after_a_kill(tmp_path: Path, attempt: int) -> None:
-    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "train.save_every=1", "train.iterations=60"]
-    straight = run(torchrun_command(2, tmp_path / "straight", *settings))
+    config = tiny_config(write_dataset(tmp_path / "data"), "train.save_every=1", "train.iterations=60")
+    save_config(config, tmp_path / "tiny.yaml")
+    words = ["--config", str(tmp_path / "tiny.yaml")]
+    straight = run(torchrun_command(2, tmp_path / "straight", *words))
     assert straight.returncode == 0, straight.stderr
 
     victim = random.Random(attempt).randrange(1, 20)
@@ -130,7 +134,7 @@ def test_torchrun_restarts_the_group_after_a_kill(tmp_path: Path, attempt: int) 
         "    engine.forward_backward = step\n"
     )
     killed = run(
-        torchrun_command(2, tmp_path / "killed", *settings, restarts=1),
+        torchrun_command(2, tmp_path / "killed", *words, restarts=1),
         timeout=300,
         TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1",
         PYTHONPATH=f"{killer}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",

@@ -57,15 +57,16 @@ def start(
 
 
 def start_group(
-    settings: Sequence[str], output: Path, world_size: int, sabotage: dict[int, Sabotage] | None = None
+    settings: Sequence[str],
+    output: Path,
+    world_size: int,
+    sabotage: dict[int, Sabotage] | None = None,
+    config: Path | None = None,
 ) -> list[BaseProcess]:
     """Start a run of several processes as torchrun would, without its supervision."""
     port = free_port()
     saboteurs = sabotage or {}
-    return [
-        start(settings, output, saboteurs.get(rank), rank=rank, world_size=world_size, port=port)
-        for rank in range(world_size)
-    ]
+    return [start(settings, output, saboteurs.get(rank), config, rank, world_size, port) for rank in range(world_size)]
 
 
 def finish(processes: Sequence[BaseProcess], timeout: float = 120) -> list[int]:

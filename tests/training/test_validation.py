@@ -12,8 +12,8 @@ from detector.structures import ImageBatch, Target
 from detector.training.checkpoint import Progress
 from detector.training.logs import RunLog
 from detector.training.validation import (
+    Announced,
     Evaluation,
-    announced,
     update_best,
     validation_losses,
     write_evaluation,
@@ -78,15 +78,21 @@ def test_an_empty_split_has_no_losses() -> None:
 def test_every_batch_is_announced_and_closing_ends_the_stream() -> None:
     closed: list[bool] = []
 
-    def stream() -> Iterator[int]:
-        try:
-            yield from range(5)
-        finally:
-            closed.append(True)
+    class Loader:
+        def __len__(self) -> int:
+            return 5
+
+        def __iter__(self) -> Iterator[int]:
+            try:
+                yield from range(5)
+            finally:
+                closed.append(True)
 
     told: list[int] = []
-    batches = announced(stream(), lambda: told.append(1))
-    assert [next(batches), next(batches)] == [0, 1]
+    batches = Announced(Loader(), lambda: told.append(1))
+    assert len(batches) == 5
+    stream = iter(batches)
+    assert [next(stream), next(stream)] == [0, 1]
     assert len(told) == 2
     batches.close()
     assert closed == [True]
