@@ -76,11 +76,12 @@ def test_each_part_earns_its_average_precision(quickstart: Path) -> None:
     assert whole.AP50 >= 0.75
     # Proposals that stay anchors are coarse: the second stage mends most, not all, of it.
     assert without_anchor_deltas.AP < whole.AP - 0.02
-    # Boxes as loose as proposals still count at IoU 0.5, and hardly at 0.75.
+    # Boxes as loose as proposals mostly still count at IoU 0.5, and often no longer at 0.75.
     assert without_box_regression.AP < whole.AP - 0.10
-    assert without_box_regression.AP75 < 0.6 * whole.AP75
-    # Proposals that know nothing of objects miss nearly all.
-    assert without_objectness.AP < 0.25 * whole.AP
+    assert without_box_regression.AP75 < whole.AP75 - 0.20
+    assert whole.AP50 - without_box_regression.AP50 < whole.AP75 - without_box_regression.AP75
+    # Proposals that know nothing of objects miss most of them.
+    assert without_objectness.AP < 0.5 * whole.AP
 
 
 def test_shuffled_labels_teach_no_classes(project_root: Path, tmp_path: Path) -> None:
