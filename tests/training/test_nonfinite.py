@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from detector.datasets.loader import TrainingBatch
 from torch import nn
 
+from detector.datasets.loader import TrainingBatch
 from detector.structures import ImageBatch, Target
 from detector.training.checkpoint import Progress
 from detector.training.logs import RunLog

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from detector.datasets.loader import TrainingBatch
 from torch import Tensor, nn
 
 from detector.config import TrainConfig
+from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 from detector.structures import ImageBatch, Target
 from detector.training.step import (
