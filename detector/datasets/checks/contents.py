@@ -1,0 +1,66 @@
+"""Annotations of any format in the form of a COCO file's contents, unchecked: what checking and converting start from.
+
+Unlike the readers that training uses, these go on after a fault and keep it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from detector.datasets.checks.faults import Fault
+from detector.datasets.coco import read_content
+from detector.errors import UserError
+
+Row = dict[str, Any]
+Format = Literal["coco", "voc", "yolo"]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of a COCO file, as they stand.
+
+    source: for messages. content: the whole file; its images, annotations and categories are lists of objects. faults:
+    what could not be brought into this form. annotation_names: words for each annotation in messages where the format
+    has no ids, else None.
+    """
+
+    source: str
+    content: dict[str, Any]
+    faults: list[Fault] = field(default_factory=list)
+    annotation_names: list[str] | None = None
+
+    @property
+    def images(self) -> list[Row]:
+        """The entries of the images, which are not copies."""
+        return self.content["images"]
+
+    @property
+    def annotations(self) -> list[Row]:
+        """The entries of the annotations, which are not copies."""
+        return self.content["annotations"]
+
+    @property
+    def categories(self) -> list[Row]:
+        """The entries of the categories, which are not copies."""
+        return self.content["categories"]
+
+
+def coco_contents(annotations: str | Path, keep_masks: bool = False) -> Contents:
+    """A COCO file as it is.
+
+    Args:
+        keep_masks: keep `segmentation`, for those who will write the file again.
+
+    Raises:
+        UserError: it is missing, not JSON, or lacks one of its three lists.
+    """
+    return Contents(str(annotations), read_content(str(annotations), keep_masks))
+
+
+def required_folder(images: str | Path | None, why: str) -> Path:
+    """The folder of pictures. Raises UserError where it is not given, or is none."""
+    if images is None:
+        raise UserError(f"give the folder of the pictures with --images: {why}.")
+    if not Path(images).is_dir():
+        raise UserError(f"{images}: no such folder of pictures. Check the path.")
+    return Path(images)

@@ -1,0 +1,100 @@
+"""All checks in order, on files of any format; and the short form of them with which a training run begins."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.datasets.checks.annotations import check_annotations
+from detector.datasets.checks.columns import Columns, columns_of_dataset
+from detector.datasets.checks.contents import Contents, Format, coco_contents, required_folder
+from detector.datasets.checks.faults import UNUSED_CATEGORY, Fault, summarise
+from detector.datasets.checks.parsing import parse
+from detector.datasets.checks.pictures import Picture, check_pictures, open_pictures, sizes_of
+from detector.datasets.checks.splits import check_leaks
+from detector.datasets.checks.voc_contents import voc_contents
+from detector.datasets.checks.yolo_contents import yolo_contents
+from detector.datasets.dataset import DetectionDataset
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A set of annotations with its faults. pictures: one for each image of `columns`, None where they stay closed."""
+
+    contents: Contents
+    columns: Columns
+    pictures: list[Picture] | None
+    faults: list[Fault]
+
+
+def read_contents(
+    data_format: Format, annotations: str | Path, images: str | Path | None, keep_masks: bool = False
+) -> Contents:
+    """Annotations of any format in the form of a COCO file's contents, unchecked.
+
+    Raises:
+        UserError: there are no such annotations, or the format needs the pictures and `images` is not given.
+    """
+    if data_format == "coco":
+        return coco_contents(annotations, keep_masks)
+    if data_format == "voc":
+        return voc_contents(annotations, images)
+    return yolo_contents(annotations, required_folder(images, "YOLO's boxes are fractions of their sizes"))
+
+
+def examine(
+    data_format: Format,
+    annotations: str | Path,
+    images: str | Path | None,
+    progress: Callable[[Iterable[Picture], int], Iterable[Picture]],
+    open_files: bool = True,
+    workers: int = 1,
+    keep_masks: bool = False,
+) -> Examined:
+    """Find every fault of a set of annotations.
+
+    Args:
+        data_format, annotations: as `detector.datasets.open.open_dataset` takes them.
+        images: folder of the pictures; None will do where they stay closed, except for YOLO.
+        progress, workers: see `open_pictures`.
+        open_files: decode the pictures. Without, only what the annotations say is checked.
+        keep_masks: keep `segmentation`, for those who will write the annotations again.
+
+    Raises:
+        UserError: the annotations cannot be read at all.
+    """
+    folder = required_folder(images, "the pictures are opened (or --no-images)") if open_files else None
+    contents = read_contents(data_format, annotations, images, keep_masks)
+    columns, faults = parse(contents)
+    pictures = None
+    if folder is not None:
+        pictures = open_pictures(columns, folder, workers, progress)
+        columns = columns.with_missing_sizes(sizes_of(pictures))
+        known = {(fault.kind, fault.place) for fault in faults}
+        faults += [f for f in check_pictures(columns, pictures) if (f.kind, f.place) not in known]
+    return Examined(contents, columns, pictures, [*faults, *check_annotations(columns)])
+
+
+def check_before_training(train: DetectionDataset, val: DetectionDataset | None) -> list[str]:
+    """What is worth a warning in data that was read for training; COCO's takes a second or two, no file is opened.
+
+    Returns:
+        One line for each kind of fault: how many, the first, and what to do. None for sound data. Boxes that the reader
+        left out are counted.
+    """
+    lines: list[str] = []
+    splits: Sequence[DetectionDataset] = (train,) if val is None else (train, val)
+    columns = [columns_of_dataset(split) for split in splits]
+    for split, found in zip(splits, columns, strict=True):
+        faults = check_annotations(found)
+        if split is not train:  # a class may be rare
+            faults = [fault for fault in faults if fault.kind is not UNUSED_CATEGORY]
+        if split.dropped:
+            lines.append(
+                f"{split.annotation_path}: {split.dropped} boxes without area inside their picture are left out; "
+                "tools/check_data.py lists them."
+            )
+        lines += [f"{split.annotation_path}: {line}" for line in summarise(faults)]
+    if val is not None:
+        leaks = check_leaks(columns[0], Path(train.image_root), columns[1], Path(val.image_root))
+        lines += [f"{train.annotation_path}: {line}" for line in summarise(leaks)]
+    return lines

@@ -1,0 +1,193 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from annotated_sets import sound_content, write_json, write_pictures
+
+from detector.datasets.checks.annotations import check_annotations
+from detector.datasets.checks.columns import columns_of_dataset
+from detector.datasets.checks.contents import Contents
+from detector.datasets.checks.examine import check_before_training
+from detector.datasets.checks.faults import Fault, by_kind, summarise
+from detector.datasets.checks.parsing import parse, whole_numbers
+from detector.datasets.coco import read_coco
+
+
+def check(content: dict[str, Any]) -> list[Fault]:
+    columns, faults = parse(Contents("set.json", content))
+    return faults + check_annotations(columns)
+
+
+def names(faults: list[Fault]) -> list[str]:
+    return [fault.kind.name for fault in faults]
+
+
+def changed(table: str, place: int, **entries: Any) -> dict[str, Any]:
+    """The sound content with one entry changed; ... removes a key."""
+    content = sound_content()
+    row = content[table][place]
+    content[table][place] = {key: value for key, value in (row | entries).items() if value is not ...}
+    return content
+
+
+def added(table: str, **entries: Any) -> dict[str, Any]:
+    content = sound_content()
+    content[table].append(entries)
+    return content
+
+
+def test_a_sound_set_has_no_faults() -> None:
+    assert check(sound_content()) == []
+
+
+# Annotation 4 lies at [0.5, 0, 10, 20] in a picture of 30x40.
+BOXES: list[tuple[Any, list[str], str]] = [
+    ([0.5, 0, 0, 20], ["zero-size-box"], "bbox [0.5, 0, 0, 20] in a picture of 30x40"),
+    ([0, 0, 0, 0], ["zero-size-box"], "bbox [0, 0, 0, 0]"),
+    ([10, 20, -5, 3], ["swapped-corners"], "bbox [10, 20, -5, 3]"),
+    ([10, 20, 5, -3], ["swapped-corners"], "bbox [10, 20, 5, -3]"),
+    ([4, 20, -9, -3], ["swapped-corners", "box-partly-outside"], "bbox [4, 20, -9, -3]"),
+    ([-4, 20, -9, -3], ["swapped-corners", "box-outside"], "bbox [-4, 20, -9, -3]"),
+    ([30, 0, 5, 5], ["box-outside"], "bbox [30, 0, 5, 5]"),
+    ([0, 41, 5, 5], ["box-outside"], ""),
+    ([-9, 0, 9, 5], ["box-outside"], ""),
+    ([0, -9, 5, 8.5], ["box-outside"], ""),
+    ([20, 0, 11, 5], ["box-partly-outside"], ""),
+    ([20, 36, 5, 5], ["box-partly-outside"], ""),
+    ([-1, 0, 5, 5], ["box-partly-outside"], ""),
+    ([0, -1, 5, 5], ["box-partly-outside"], ""),
+    ([-0.5, -0.5, 31, 41], [], ""),  # rounding
+    ([29, 39, 1, 1], [], ""),
+    ([math.nan, 0, 5, 5], ["non-finite-box"], "bbox [nan, 0, 5, 5]"),
+    ([0, 0, math.inf, 5], ["non-finite-box"], "bbox [0, 0, inf, 5]"),
+    ([0, 0, 5], ["malformed-box"], "bbox [0, 0, 5]"),
+    (None, ["malformed-box"], "bbox None"),
+    ({}, ["malformed-box"], "bbox {}"),
+    ([0, 0, "5", 5], ["malformed-box"], "bbox [0, 0, '5', 5]"),
+    ([0, 0, True, 5], ["malformed-box"], ""),
+    ([0, 0, 10**400, 5], ["malformed-box"], "…"),
+]
+
+
+@pytest.mark.parametrize(("box", "expected", "detail"), BOXES)
+def test_boxes(box: Any, expected: list[str], detail: str) -> None:
+    faults = check(changed("annotations", 1, bbox=box))
+    assert names(faults) == expected
+    for fault in faults:
+        assert (fault.image_id, fault.image, fault.annotation, fault.place) == (5, "y/z.png", 4, 1)
+        assert detail in fault.detail
+        assert str(fault).startswith("annotation 4 of image 5 (y/z.png): bbox ")
+
+
+def test_boxes_in_a_picture_of_unknown_size_are_judged_at_its_upper_left_edges() -> None:
+    for box, expected in (([1000, 0, 5, 5], []), ([-9, 0, 5, 5], ["box-outside"]), ([-1, 0, 5, 5], 1)):
+        content = changed("annotations", 1, bbox=box)
+        del content["images"][1]["height"]
+        assert names(check(content)) == (["box-partly-outside"] if expected == 1 else expected)
+
+
+OTHERS: list[tuple[dict[str, Any], list[str], str]] = [
+    (changed("annotations", 2, id=11), ["duplicate-annotation-id"], "annotation 11 of image 900 (z.png)"),
+    (changed("annotations", 1, image_id=7), ["unknown-image"], "annotation 4: image_id 7"),
+    (changed("annotations", 1, category_id=8), ["unknown-category", "unused-category"], "y/z.png): category_id 8"),
+    (changed("annotations", 1, category_id="3"), ["unknown-category", "unused-category"], "category_id '3'"),
+    (changed("annotations", 1, category_id=True), ["unknown-category", "unused-category"], "category_id True"),
+    (changed("annotations", 1, category_id=...), ["unknown-category", "unused-category"], "category_id None"),
+    (changed("annotations", 1, area=-1), ["bad-area"], "area -1"),
+    (changed("annotations", 1, area=math.nan), ["bad-area"], "area nan"),
+    (changed("annotations", 1, area="x" * 999), ["bad-area"], "…"),
+    (changed("annotations", 1, area=None), [], ""),
+    (
+        added("annotations", id=12, image_id=5, category_id=3, bbox=[0.5, 0, 10, 20]),
+        ["repeated-box"],
+        "annotation 12 of image 5",
+    ),
+    (added("annotations", id=12, image_id=5, category_id=7, bbox=[0.5, 0, 10, 20]), [], ""),
+    (added("annotations", id=12, image_id=5, category_id=3, bbox=[0.5, 0, 10, 21]), [], ""),
+    (added("annotations", id=12, image_id=5, category_id=3, bbox=[0.5, 0, 10, 20], iscrowd=1), [], ""),
+    (added("categories", id=1, name="one"), ["unused-category"], "category 1 (one)"),
+    (added("categories", id=7, name="one"), ["duplicate-category-id"], "category 7 (one) is seven before"),
+    (added("categories", id=1, name="three"), ["repeated-category-name"], "three is category 3 and 1"),
+    (added("categories", id=None, name="one"), ["bad-category-entry"], "categories[3] has id None and name 'one'"),
+    (added("categories", id=1), ["bad-category-entry", "unused-category"], "categories[3] has id 1 and name None"),
+    (added("images", id=5, file_name="b.png"), ["duplicate-image-id"], "image 5 (b.png): it is y/z.png before"),
+    (added("images", id=7, file_name="y/../z.png"), ["listed-twice"], "it is image 900 before"),
+    (added("images", id=7), ["bad-image-entry"], "images[3] has id 7 and file_name None"),
+    (added("images", id=1.5, file_name="b.png"), ["bad-image-entry"], "images[3] has id 1.5 and file_name 'b.png'"),
+    (added("images", id=7.0, file_name="b.png"), [], ""),
+    (changed("images", 0, height=-1), ["bad-size"], "image 900 (z.png): height -1, width 30"),
+    (changed("images", 0, width="30"), ["bad-size"], "height 20, width '30'"),
+    (changed("images", 0, width=None), [], ""),
+]
+
+
+@pytest.mark.parametrize(("content", "expected", "text"), OTHERS)
+def test_entries_and_references(content: dict[str, Any], expected: list[str], text: str) -> None:
+    faults = check(content)
+    assert names(faults) == expected
+    assert text in " / ".join(map(str, faults))
+
+
+def test_nothing_at_all() -> None:
+    faults = check({"images": [], "annotations": [], "categories": []})
+    assert names(faults) == ["empty-table"] * 3
+
+
+def test_two_faults_of_many_annotations_are_each_named() -> None:
+    content = sound_content()
+    content["annotations"] += [
+        {"id": 100 + i, "image_id": 900, "category_id": 7, "bbox": [i, 0, 0 if i in (3, 7) else 1, 1]} for i in range(9)
+    ]
+    faults = check(content)
+    assert [(fault.kind.name, fault.annotation) for fault in faults] == [("zero-size-box", 103), ("zero-size-box", 107)]
+    assert list(by_kind(faults).values()) == [faults]
+    (line,) = summarise(faults)
+    assert line.startswith("2 × zero-size-box: ")
+    assert "(first: annotation 103 of image 900 (z.png)" in line
+
+
+def test_the_order_of_annotation_rows_does_not_matter() -> None:
+    content = sound_content()
+    content["annotations"].append({"id": 12, "image_id": 5, "category_id": 3, "bbox": [0.5, 0, 10, 20]})
+    content["annotations"].reverse()
+    assert [(fault.kind.name, fault.annotation) for fault in check(content)] == [("repeated-box", 4)]
+
+
+def test_whole_numbers() -> None:
+    values = [1, 2.0, 2.5, True, "3", None, 2**70, -5, math.nan, math.inf]
+    numbers, good = whole_numbers(values)
+    assert good.tolist() == [True, True, False, False, False, False, False, True, False, False]
+    assert numbers[good].tolist() == [1, 2, -5]
+    assert whole_numbers([])[0].dtype == np.int64
+    assert whole_numbers([2**63 - 1])[0].tolist() == [2**63 - 1]
+
+
+def test_what_training_read_is_checked_without_opening_a_file(tmp_path: Path) -> None:
+    content = sound_content()
+    content["annotations"] += [
+        {"id": 20, "image_id": 900, "category_id": 7, "bbox": [20, 0, 20, 5]},
+        {"id": 21, "image_id": 900, "category_id": 7, "bbox": [20, 0, 0, 5]},
+    ]
+    content["categories"].append({"id": 1, "name": "one"})
+    train = read_coco(write_json(tmp_path / "train.json", content), tmp_path)
+    assert names(check_annotations(columns_of_dataset(train))) == ["unused-category", "box-partly-outside"]
+    content["images"] = content["images"][1:2]
+    content["annotations"] = content["annotations"][:1]
+    val = read_coco(write_json(tmp_path / "val.json", content), tmp_path)
+    lines = check_before_training(train, val)
+    assert [line.replace(str(tmp_path), "").split(":")[:2] for line in lines] == [
+        ["/train.json", " 1 boxes without area inside their picture are left out; tools/check_data.py lists them."],
+        ["/train.json", " 1 × unused-category"],
+        ["/train.json", " 1 × box-partly-outside"],
+        ["/train.json", " 1 × in-both-splits"],
+    ]
+    assert "image 900 (z.png): bbox [20, 0, 20, 5] in a picture of 30x20" in lines[2]
+    assert "image 5 (y/z.png): also image 5 (y/z.png) of " in lines[3]
+
+
+def test_sound_data_need_no_warning(tmp_path: Path) -> None:
+    write_pictures(tmp_path, sound_content())
+    train = read_coco(write_json(tmp_path / "train.json", sound_content()), tmp_path)
+    assert check_before_training(train, None) == []

@@ -1,0 +1,166 @@
+"""The converting tool: every pair of formats, what it says, and its refusals."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from annotated_sets import sound_content, write_json, write_pictures
+from tool_loading import load_tool
+
+from detector.datasets.open import open_dataset
+from detector.errors import UserError
+
+FORMATS = ("coco", "voc", "yolo")
+
+
+@pytest.fixture
+def tool() -> ModuleType:
+    return load_tool("convert_data")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_json(tmp_path / "set.json", sound_content())
+    write_pictures(tmp_path / "images", sound_content())
+    return tmp_path
+
+
+def run(tool: ModuleType, *words: object) -> None:
+    assert tool.main([str(word) for word in words]) == 0
+
+
+def annotations(folder: Path, data_format: str) -> Path:
+    return {"coco": folder / "new.json", "voc": folder / "voc/Annotations", "yolo": folder / "yolo/labels"}[data_format]
+
+
+def output(folder: Path, data_format: str) -> Path:
+    return folder / "new.json" if data_format == "coco" else folder / data_format
+
+
+def boxes(folder: Path, data_format: str) -> dict[str, list[tuple[str, list[float]]]]:
+    """Class names and boxes by picture, as training reads them."""
+    data = open_dataset(data_format, annotations(folder, data_format), folder.parent / "images")
+    found = {}
+    for index in range(len(data)):
+        sample = data[index]
+        names = [data.categories.name_of(label) for label in sample.labels.tolist()]
+        found[data.file_name(index)] = list(zip(names, sample.boxes.round(9).tolist(), strict=True))
+    return found
+
+
+def test_every_pair_of_formats(tool: ModuleType, folder: Path) -> None:
+    content = sound_content()
+    content["annotations"][0]["iscrowd"] = 0
+    write_json(folder / "set.json", content)
+    expected = {
+        "z.png": [("seven", [0.1, 2.3, 0.3, 10])],
+        "y/z.png": [("ninety", [1, 2, 4, 6]), ("three", [0.5, 0, 10.5, 20])],
+        "empty.png": [],
+    }
+    for first in FORMATS:
+        (folder / first).mkdir()
+        run(tool, folder / "set.json", output(folder / first, first), "--from", "coco", "--to", first)
+        assert boxes(folder / first, first) == expected
+        for second in FORMATS:
+            target = folder / first / second
+            words = (annotations(folder / first, first), output(target, second), "--from", first, "--to", second)
+            target.mkdir(parents=True, exist_ok=True)
+            if first == second:
+                target = folder / first / "again"
+                target.mkdir()
+                words = (words[0], output(target, second), *words[2:])
+            run(tool, *words, "--images", folder / "images")
+            found = open_dataset(second, annotations(target, second), folder / "images")
+            assert len(found.boxes) == 3
+    assert json.loads((folder / "coco/again/new.json").read_text()) == content
+
+
+def test_it_says_what_was_done_and_what_is_lost(
+    tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tool, folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
+    assert capsys.readouterr().out.splitlines() == [
+        f"annotations {folder / 'set.json'} (coco)",
+        f"output      {folder / 'yolo'} (yolo)",
+        f"wrote {folder / 'yolo'}: 3 images, 3 annotations, 3 categories",
+        "  yolo cannot hold 1 crowd regions, which are left out",
+        "  yolo cannot hold image ids: read again, images are numbered from 1",
+        "  yolo cannot hold annotation ids: read again, annotations are numbered from 1",
+        "  yolo cannot hold category ids: read again, classes are numbered from 1 in the same order",
+    ]
+
+
+def test_sizes_come_from_the_pictures_where_they_are_not_stated(tool: ModuleType, folder: Path) -> None:
+    content = sound_content()
+    for image in content["images"]:
+        del image["height"]
+    write_json(folder / "set.json", content)
+    words = (folder / "set.json", folder / "voc", "--from", "coco", "--to", "voc")
+    with pytest.raises(UserError, match=r"set\.json: does not state the size of z\.png; give --images\."):
+        run(tool, *words)
+    run(tool, *words, "--images", folder / "images")
+    assert "<height>40</height>" in (folder / "voc/Annotations/y/z.xml").read_text()
+
+
+def test_real_data(tool: ModuleType, shared: Path, tmp_path: Path) -> None:
+    source, images = shared / "data/bccd/annotations/instances_val.json", shared / "data/bccd/images"
+    run(tool, source, tmp_path / "voc", "--from", "coco", "--to", "voc")
+    run(tool, tmp_path / "voc/ImageSets/Main/instances_val.txt", tmp_path / "new.json", "--from", "voc", "--to", "coco")
+    old, new = json.loads(source.read_text()), json.loads((tmp_path / "new.json").read_text())
+    assert [row["file_name"] for row in new["images"]] == [row["file_name"] for row in old["images"]]
+    assert len(new["annotations"]) == len(old["annotations"]) == 1138
+    places = {row["id"]: place for place, row in enumerate(old["images"], start=1)}
+    by_image = sorted(old["annotations"], key=lambda row: places[row["image_id"]])
+    assert [row["bbox"] for row in new["annotations"]] == [row["bbox"] for row in by_image]
+    assert len(open_dataset("voc", tmp_path / "voc/Annotations", images).boxes) == 1137
+
+
+def with_faults(**entries: Any) -> dict[str, Any]:
+    content = sound_content()
+    content["annotations"][1] |= entries
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (with_faults(bbox=[1, 2, 3]), r"set\.json: bbox is not a list of four numbers .* \(annotation 4 of image 5"),
+        (with_faults(bbox=[1, 2, 3, float("inf")]), "a coordinate is infinite or not a number"),
+        (
+            with_faults(image_id=3),
+            r"the annotation's image is not in the list .*; there are 1 such faults, which tools/",
+        ),
+        (sound_content() | {"images": sound_content()["images"] * 2}, "two images have the same id"),
+    ],
+)
+def test_what_could_be_meant_in_two_ways_is_refused(
+    tool: ModuleType, folder: Path, content: dict[str, Any], message: str
+) -> None:
+    write_json(folder / "set.json", content)
+    with pytest.raises(UserError, match=message) as caught:
+        run(tool, folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
+    assert "\n" not in str(caught.value)
+    assert not (folder / "yolo").exists()
+
+
+def test_refusals(tool: ModuleType, folder: Path) -> None:
+    source = folder / "set.json"
+    cases: list[tuple[list[object], str]] = [
+        ([source, folder / "new", "--from", "coco", "--to", "coco"], r"whose name ends with \.json"),
+        ([source, source, "--from", "coco", "--to", "coco"], "would overwrite the input"),
+        ([source, folder / "images", "--from", "coco", "--to", "voc"], "images: is there already and not empty"),
+        ([folder, folder / "new.json", "--from", "yolo", "--to", "coco"], "with --images: YOLO's boxes are fractions"),
+        ([source, folder / "new", "--from", "coco", "--to", "voc", "--images", "none"], "none: no such folder"),
+    ]
+    for words, message in cases:
+        with pytest.raises(UserError, match=message):
+            run(tool, *words)
+
+
+def test_help_has_examples(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        tool.main(["--help"])
+    assert caught.value.code == 0
+    assert "python tools/convert_data.py train/labels train.json --from yolo --to coco" in capsys.readouterr().out
