@@ -16,6 +16,8 @@ from detector.datasets.images import image_size
 from detector.errors import UserError
 from detector.structures import Size
 
+# What the format says of an object beyond class and box.
+FLAGS = ("pose", "truncated", "occluded", "difficult")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
