@@ -1,6 +1,7 @@
 """Run a model over a dataset, and bring the detections of several processes together."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,9 +38,7 @@ def detect_dataset(
     """
     results: list[dict[str, Any]] = []
     done: set[int] = set()
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluation_mode(model):
         total = len(loader) if isinstance(loader, Sized) else None
         for batch in tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress):
             with torch.inference_mode():
@@ -51,10 +50,19 @@ def detect_dataset(
                 size, original_size = batch.sizes[image], batch.original_sizes[image]
                 moved = to_original_frame(detections.to(torch.device("cpu")), size, original_size)
                 results += Found.from_detections(moved, original_size, categories).to_coco(batch.image_ids[image])
+    return results
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """`model.eval()` for a while; afterwards every module of it is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
     finally:
         for module, training in modes:
             module.training = training
-    return results
 
 
 def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap:

@@ -14,7 +14,7 @@ from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
-from detector.evaluation.evaluate import detect_dataset, gather_results
+from detector.evaluation.evaluate import detect_dataset, evaluation_mode, gather_results
 from detector.evaluation.ground_truth import ground_truth_of
 from detector.structures import ImageBatch
 from detector.training import distributed
@@ -76,17 +76,12 @@ def validation_losses(
         batches: this process's share, one image each.
     """
     found: dict[str, list[float]] = {}
-    modes = [(module, module.training) for module in joint.modules()]
-    joint.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
-            for batch in batches:
-                targets = [target.to(device) for target in batch.targets]
-                for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():
-                    found.setdefault(name, []).append(float(loss))
-    finally:
-        for module, training in modes:
-            module.training = training
+    autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+    with evaluation_mode(joint), torch.inference_mode(), autocast:
+        for batch in batches:
+            targets = [target.to(device) for target in batch.targets]
+            for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():
+                found.setdefault(name, []).append(float(loss))
     parts = distributed.gather(found)
     # fsum rounds once, at the end: the mean is the same in whatever order, from however many processes, they come.
     names = sorted({name for part in parts for name in part})
