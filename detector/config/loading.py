@@ -99,15 +99,16 @@ def project_root(config_path: Path) -> Path:
 
 def differences(first: Config, second: Config) -> list[str]:
     """One line for every setting that differs: `key: first value → second value`."""
-    a, b = _flatten(config_to_dict(first)), _flatten(config_to_dict(second))
+    a, b = flatten(config_to_dict(first)), flatten(config_to_dict(second))
     return [f"{key}: {a[key]} → {b[key]}" for key in a if a[key] != b[key]]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level, under dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat

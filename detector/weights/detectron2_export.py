@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.categories import CategoryMap
-from detector.config import Config, config_to_dict
+from detector.config import Config, config_to_dict, flatten
 from detector.errors import UserError
 from detector.weights.detectron2 import RENAMES
 from detector.weights.detectron2_config import (
@@ -81,7 +81,7 @@ def settings_from_config(config: Config) -> dict[str, Any]:
     Raises:
         UserError: one message naming every setting that would change detections and has no counterpart there.
     """
-    values = _flat(config_to_dict(config))
+    values = flatten(config_to_dict(config))
     problems = [f"{key}={values[key]}" for key, only in DETECTION_ONLY.items() if values[key] != only]
     if values["model.backbone.depth"] not in BOTTLENECK_DEPTHS:
         problems.append(f"model.backbone.depth={values['model.backbone.depth']}")
@@ -122,7 +122,7 @@ def settings_from_config(config: Config) -> dict[str, Any]:
 
 def lost_in_training(config: Config) -> list[str]:
     """Settings of training, as `key=value`, that a detectron2 config cannot say; detections do not depend on them."""
-    values = _flat(config_to_dict(config))
+    values = flatten(config_to_dict(config))
     lost = [f"{key}={values[key]}" for key, only in TRAINING_ONLY.items() if values[key] != only]
     flips = {key: values[key] for key in ("data.augment.horizontal_flip", "data.augment.vertical_flip")}
     if tuple(flips.values()) not in FLIPS.values():
@@ -163,13 +163,3 @@ def _checkpoint(state: Mapping[str, Tensor], categories: CategoryMap, kind: Lite
 
 def _key_of(choices: Mapping[str, Any], value: Any, otherwise: str) -> str:
     return next((key for key, choice in choices.items() if choice == value), otherwise)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
