@@ -1,5 +1,6 @@
 """How the command-line tools end: exit codes, and one sentence instead of a traceback for what a user must mend."""
 
+import argparse
 import io
 import os
 import sys
@@ -10,6 +11,14 @@ from detector.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+
+def positive(text: str) -> int:
+    """The `type` of an argparse argument that counts something: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("choose 1 or more")
+    return number
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

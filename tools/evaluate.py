@@ -38,13 +38,6 @@ metrics.json has the keys AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl, f
 per_class. The exit code is 0, or 2 where something given could not be used."""
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("choose 1 or more")
-    return number
-
-
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -63,7 +56,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
-    parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
+    parser.add_argument(
+        "--batch-size", type=command.positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)"
+    )
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: the weights' config's)")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
     return parser.parse_intermixed_args(arguments)

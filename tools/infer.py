@@ -41,13 +41,6 @@ EXAMPLES = """examples:
 A folder stands for the pictures in it and below it. The exit code is 0, or 2 where an input could not be used."""
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("choose 1 or more")
-    return number
-
-
 def fraction(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
@@ -79,7 +72,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
     parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
-    parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
+    parser.add_argument(
+        "--batch-size", type=command.positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)"
+    )
     return parser.parse_intermixed_args(arguments)  # words may stand before and after options
 
 
