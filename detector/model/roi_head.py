@@ -1,6 +1,9 @@
 """The per-region head: conv5_x, average pooling, and two sibling layers (ResNet paper, appendix A; Fast R-CNN §2)."""
 
+import torch
 from torch import Tensor, nn
+
+from detector.model.precision import at_least_float32
 
 
 class RoIHead(nn.Module):
@@ -30,12 +33,13 @@ class RoIHead(nn.Module):
             pooled: [R, C, 14, 14].
 
         Returns:
-            Class logits [R, K+1], column 0 the background, and deltas [R, K, 4], row l−1 for label l; both float32.
+            Class logits [R, K+1], column 0 the background, and deltas [R, K, 4], row l−1 for label l; both float32 or
+            better.
         """
         return self.predict(self.conv5_x(pooled).mean(dim=(2, 3)))
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
-        logits = self.cls_score(vectors).float()
-        deltas = self.bbox_pred(vectors).float()
-        return logits, deltas.unflatten(1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
+        logits = at_least_float32(self.cls_score(vectors))
+        deltas = at_least_float32(self.bbox_pred(vectors))
+        return logits, torch.unflatten(deltas, 1, (-1, 4))  # unlike view(), this knows K when there are no RoIs

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
+from detector.model.precision import at_least_float32
+
 PoolingKind = Literal["align", "pool"]
 
 
@@ -42,8 +44,8 @@ class RoIPooling(nn.Module):
             [R, C, size, size] of the features' type, the RoIs of the first image first.
         """
         # bfloat16 has 8 bits for a coordinate: of a RoI at pixel 1000 it would lose up to 4. Pool in float32 or better.
-        precision = torch.promote_types(features.dtype, torch.float32)
-        maps, rois = features.to(precision), indexed_rois(boxes).to(precision)
+        maps = at_least_float32(features)
+        rois = indexed_rois(boxes).to(maps.dtype)
         scale = 1.0 / self.stride
         if self.kind == "pool":
             pooled = roi_pool(maps, rois, self.size, scale)

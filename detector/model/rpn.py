@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.model.precision import at_least_float32
+
 
 class RPNHead(nn.Module):
     """A 3×3 convolution and two sibling 1×1 convolutions slid over the feature map.
@@ -32,7 +34,8 @@ class RPNHead(nn.Module):
             features: [N, C, H', W'].
 
         Returns:
-            Objectness logits [N, H'·W'·A] and deltas [N, H'·W'·A, 4], float32, in the order of `AnchorGenerator`.
+            Objectness logits [N, H'·W'·A] and deltas [N, H'·W'·A, 4], float32 or better, in the order of
+            `AnchorGenerator`.
         """
         hidden = F.relu(self.conv(features))
         return flatten_head(self.objectness(hidden), self.anchor_deltas(hidden))
@@ -41,6 +44,6 @@ class RPNHead(nn.Module):
 def flatten_head(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
     """Head maps to one row per anchor: [N, A, H', W'] and [N, A·4, H', W'] -> [N, H'·W'·A] and [N, H'·W'·A, 4]."""
     n, a, height, width = objectness.shape
-    logits = objectness.permute(0, 2, 3, 1).reshape(n, -1)
-    deltas = deltas.view(n, a, 4, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, 4)
-    return logits.float(), deltas.float()
+    logits = objectness.permute(0, 2, 3, 1).flatten(1)
+    deltas = deltas.view(n, a, 4, height, width).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    return at_least_float32(logits), at_least_float32(deltas)

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from detector.config import ModelConfig
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.fused.roi_align import pool_aligned
 from detector.model.proposals import ProposalSettings, select_proposals
-from detector.model.roi_pooling import RoIPooling, indexed_rois
 from detector.structures import ImageBatch, Target
 from detector.training.distributed import mean_over_processes
+from detector.training.forward import FastForward, Forward, ReadableForward, RPNOutputs
 from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
 from detector.training.targets import AnchorTargetSettings, RoITargetSettings, anchor_targets, roi_targets
 
@@ -28,6 +27,7 @@ class JointTraining(nn.Module):
         proposals: how many proposals a training image gives.
         anchors, rois: how anchors and RoIs are labelled and sampled.
         rpn_beta, roi_beta: smooth L1's β of the two box losses.
+        fast: run the network fast rather than as it is defined: the same to float rounding.
     """
 
     def __init__(
@@ -38,9 +38,11 @@ class JointTraining(nn.Module):
         rois: RoITargetSettings,
         rpn_beta: float,
         roi_beta: float,
+        fast: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self.network: Forward = FastForward(model) if fast else ReadableForward(model)
         self.proposal_settings = proposals
         self.anchor_settings = anchors
         self.roi_settings = rois
@@ -59,31 +61,30 @@ class JointTraining(nn.Module):
             `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`: float32 scalars whose sum is to be minimised. Every
             trained parameter takes part in them whatever the batch holds, so no worker of many waits for a gradient.
         """
-        features = self.model.backbone(self.model.normalize(images))
-        logits, deltas = self.model.rpn(features)
+        features = self.network.features(images)
+        outputs = self.network.rpn(features)
         anchors = self.model.anchors(features.shape[2], features.shape[3])
-        losses = self._rpn_losses(logits, deltas, anchors, targets, seeds)
+        losses = self._rpn_losses(outputs, anchors, targets, seeds)
         proposals = [
             select_proposals(image_logits, image_deltas, anchors, size, self.proposal_settings).boxes
-            for image_logits, image_deltas, size in zip(logits.detach(), deltas.detach(), images.sizes, strict=True)
+            for image_logits, image_deltas, size in zip(outputs.logits, outputs.deltas, images.sizes, strict=True)
         ]
         return losses | self._roi_losses(features, proposals, targets, seeds)
 
     def _rpn_losses(
-        self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Sequence[Target], seeds: Sequence[int]
+        self, outputs: RPNOutputs, anchors: Tensor, targets: Sequence[Target], seeds: Sequence[int]
     ) -> dict[str, Tensor]:
-        chosen_logits, chosen_labels, chosen_deltas, delta_targets = [], [], [], []
-        for image, (target, seed) in enumerate(zip(targets, seeds, strict=True)):
-            found = anchor_targets(anchors, target, self.anchor_settings, _stream(seed, RPN_STREAM))
-            chosen_logits.append(logits[image, torch.cat((found.positives, found.negatives))])
-            chosen_labels.append(torch.cat((torch.ones_like(found.positives), torch.zeros_like(found.negatives))))
-            chosen_deltas.append(deltas[image, found.positives])
-            delta_targets.append(found.deltas)
+        found = [
+            anchor_targets(anchors, target, self.anchor_settings, _stream(seed, RPN_STREAM))
+            for target, seed in zip(targets, seeds, strict=True)
+        ]
+        logits, deltas = outputs.at([torch.cat((f.positives, f.negatives)) for f in found])
+        labels = torch.cat([torch.cat((torch.ones_like(f.positives), torch.zeros_like(f.negatives))) for f in found])
         # Both divide by the configured number of anchors, not by how many were found: the lineage's choice.
         normalizer = float(self.anchor_settings.batch_size_per_image * len(targets))
         return {
-            "rpn_objectness": objectness_loss(torch.cat(chosen_logits), torch.cat(chosen_labels), normalizer),
-            "rpn_box": box_loss(torch.cat(chosen_deltas), torch.cat(delta_targets), self.rpn_beta, normalizer),
+            "rpn_objectness": objectness_loss(logits, labels, normalizer),
+            "rpn_box": box_loss(deltas[labels == 1], torch.cat([f.deltas for f in found]), self.rpn_beta, normalizer),
         }
 
     def _roi_losses(
@@ -93,9 +94,7 @@ class JointTraining(nn.Module):
             roi_targets(boxes, target, self.roi_settings, _stream(seed, ROI_STREAM))
             for boxes, target, seed in zip(proposals, targets, seeds, strict=True)
         ]
-        class_logits, deltas = self.model.roi_head(
-            pool_rois(self.model.roi_pooling, features, [f.boxes for f in found])
-        )
+        class_logits, deltas = self.network.roi_head(features, [f.boxes for f in found])
         labels = torch.cat([f.labels for f in found])
         foreground = labels > 0
         sampled = labels.new_tensor(labels.shape[0], dtype=torch.float32)
@@ -109,24 +108,11 @@ class JointTraining(nn.Module):
         }
 
 
-def pool_rois(pooling: RoIPooling, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """`pooling(features, boxes)`, executed so that its gradient is quick on a CPU.
-
-    torchvision's gradient of RoIAlign adds one value at a time there, a third of a small network's whole step. RoIAlign
-    is linear: as a sparse matrix it gives the same to float rounding, forwards and backwards, ten times sooner.
-    """
-    rois = indexed_rois(boxes)
-    if pooling.kind != "align" or features.device.type != "cpu" or rois.shape[0] == 0:
-        return pooling(features, boxes)
-    precise = features if features.dtype == torch.float64 else features.float()
-    return pool_aligned([precise], rois.to(precise.dtype), pooling, [1])[0]
-
-
 def _stream(seed: int, stream: int) -> int:
     return (2 * seed + stream) % 2**63
 
 
-def build_joint(model: FasterRCNN, config: ModelConfig) -> JointTraining:
+def build_joint(model: FasterRCNN, config: ModelConfig, fast: bool = True) -> JointTraining:
     """Wrap a network for training with the numbers of its config."""
     rpn, roi = config.rpn, config.roi
     return JointTraining(
@@ -147,4 +133,5 @@ def build_joint(model: FasterRCNN, config: ModelConfig) -> JointTraining:
         ),
         rpn_beta=rpn.smooth_l1_beta,
         roi_beta=roi.smooth_l1_beta,
+        fast=fast,
     )

@@ -47,15 +47,15 @@ def test_equals_torchvisions(dtype: torch.dtype, aligned: bool, sampling_ratio: 
     expected = roi_align(maps, rois, bins, 1 / 16, sampling_ratio, aligned)
     weights = bin_weights(rois, SIZE, pooling)
     tolerance = 1e-14 if dtype == torch.float64 else 2e-6
-    torch.testing.assert_close(align(maps, weights), expected, rtol=0, atol=tolerance)
-    torch.testing.assert_close(align(maps, weights, step=2), expected[:, :, ::2, ::2], rtol=0, atol=tolerance)
+    torch.testing.assert_close(align(maps, [weights]), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(align(maps, [weights], step=2), expected[:, :, ::2, ::2], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 def test_corners_may_be_swapped(sampling_ratio: int) -> None:
     rois = torch.tensor([[0.0, 200, 150, 100, 60]])
     weights = bin_weights(rois, SIZE, RoIPooling("align", 7, 16, sampling_ratio, aligned=True))
-    found = align(random_maps(3, torch.float32), weights)
+    found = align(random_maps(3, torch.float32), [weights])
     if sampling_ratio == 0:  # no samples; torchvision asks for more memory than there is
         assert torch.equal(found, torch.zeros(1, 3, 7, 7))
     else:
@@ -65,11 +65,11 @@ def test_corners_may_be_swapped(sampling_ratio: int) -> None:
 
 def test_result_is_channels_last() -> None:
     weights = bin_weights(random_rois(3), SIZE, RoIPooling("align", 14, 16))
-    assert align(random_maps(8, torch.float32), weights).is_contiguous(memory_format=torch.channels_last)
+    assert align(random_maps(8, torch.float32), [weights]).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_several_maps_at_their_own_steps() -> None:
-    pooling, rois = RoIPooling("align", 14, 16), random_rois(10)
+    pooling, rois = RoIPooling("align", 14, 16), random_rois(150)  # more than are taken together
     maps = [random_maps(3, torch.float32), random_maps(6, torch.float32)]
     first, second = pool_aligned(maps, rois, pooling, [1, 2])
     torch.testing.assert_close(first, roi_align(maps[0], rois, 14, 1 / 16, 0, True), rtol=0, atol=2e-6)
@@ -81,7 +81,7 @@ def test_gradients_equal_torchvisions() -> None:
     pooling, rois = RoIPooling("align", 14, 16), random_rois(30).double()
     maps = random_maps(4, torch.float64).requires_grad_()
     upstream = torch.randn(rois.shape[0], 4, 14, 14, dtype=torch.float64)
-    (found,) = torch.autograd.grad(align(maps, bin_weights(rois, SIZE, pooling)), maps, upstream)
+    (found,) = torch.autograd.grad(align(maps, [bin_weights(rois, SIZE, pooling)]), maps, upstream)
     (expected,) = torch.autograd.grad(roi_align(maps, rois, 14, 1 / 16, 0, True), maps, upstream)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from detector.model.resnet import NORM_EPS, FrozenBatchNorm2d
 
+BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -168,8 +170,21 @@ def remaining_part(conv: nn.Conv2d, norm: nn.Module, relu: bool, execution: Exec
 
 
 def is_foldable(norm: nn.Module) -> bool:
-    """Whether a norm is an affine map per channel, with its statistics fixed."""
-    return isinstance(norm, FrozenBatchNorm2d | nn.BatchNorm2d)
+    """Whether a norm is an affine map per channel, with its stored statistics."""
+    return isinstance(norm, BATCH_NORMS)
+
+
+def fixed_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Scale and offset [O] of a norm that maps y = x · scale + offset, with gradient to what it trains.
+
+    None for those that look at their input: group norm, and batch norm while it trains.
+    """
+    if not isinstance(norm, BATCH_NORMS) or (norm.training and not isinstance(norm, FrozenBatchNorm2d)):
+        return None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + NORM_EPS)
+    return scale, norm.bias - norm.running_mean * scale
 
 
 def fold_norm(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
@@ -179,13 +194,12 @@ def fold_norm(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor |
     """
     weight = conv.weight.detach().double()
     bias = None if conv.bias is None else conv.bias.detach().double()
-    if not isinstance(norm, FrozenBatchNorm2d | nn.BatchNorm2d):
+    if norm is None or not is_foldable(norm):
         return weight, bias
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + NORM_EPS)
-    offset = -norm.running_mean.double() if bias is None else bias - norm.running_mean.double()
-    return weight * scale.view(-1, 1, 1, 1), norm.bias.detach().double() + offset * scale
+    affine = fixed_affine(copy.deepcopy(norm).double().eval())
+    assert affine is not None
+    scale, offset = affine[0].detach(), affine[1].detach()
+    return weight * scale.view(-1, 1, 1, 1), offset if bias is None else offset + bias * scale
 
 
 def onednn_fault(dtype: torch.dtype) -> str | None:

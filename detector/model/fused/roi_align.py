@@ -15,6 +15,9 @@ from torchvision.ops import roi_align
 
 from detector.model.roi_pooling import RoIPooling
 
+# RoIs whose weights are computed together: the largest of them decides how much memory each takes.
+PART = 64
+
 
 @dataclass(frozen=True)
 class AxisWeights:
@@ -54,7 +57,7 @@ def bin_weights(rois: Tensor, size: tuple[int, int], pooling: RoIPooling) -> Bin
 
     Args:
         rois: [R, 5] of (image index, x1, y1, x2, y2), absolute pixels of the input image, float32 or float64. RoIs
-            of similar size go well together: the largest decides how much memory each takes.
+            of similar size go well together.
         size: of the feature map, (rows, columns) in cells.
         pooling: what kind of RoIAlign.
     """
@@ -94,37 +97,56 @@ def _axis(start: Tensor, extent: Tensor, grid: Tensor, cells: int, bins: int) ->
     return AxisWeights(cell.clamp(max=cells - 1).long(), weight)
 
 
-def align(maps: Tensor, bins: BinWeights, step: int = 1) -> Tensor:
+@dataclass(frozen=True)
+class SparseRows:
+    """A sparse matrix that turns a table of map cells into one of bins, row by row.
+
+    cell, weight: [E] the entries, int64 row of the table and factor. count: [B] int64, entries of each bin.
+    """
+
+    cell: Tensor
+    weight: Tensor
+    count: Tensor
+
+    def times(self, table: Tensor) -> Tensor:
+        """[cells, C] to [B, C]. Its gradient is a sparse product as well."""
+        offsets = F.pad(self.count.cumsum(dim=0), (1, 0))
+        return F.embedding_bag(
+            self.cell, table, offsets, mode="sum", per_sample_weights=self.weight, include_last_offset=True
+        )
+
+
+def sparse_rows(bins: BinWeights, step: int) -> SparseRows:
+    """The matrix for bins 0, step, 2·step, … along each axis; RoI slowest, then row, then column."""
+    rows, columns = bins.rows.every(step), bins.columns.every(step)
+    height, width = bins.size
+    # [R, S, 1, L, 1] and [R, 1, S, 1, L'] -> L·L' cells for each of R·S·S bins
+    row_start = (bins.image[:, None, None] * height + rows.index) * width
+    cell = row_start[:, :, None, :, None] + columns.index[:, None, :, None, :]
+    weight = rows.weight[:, :, None, :, None] * columns.weight[:, None, :, None, :]
+    used = weight != 0
+    return SparseRows(cell[used], weight[used], used.sum(dim=(3, 4)).flatten())
+
+
+def align(maps: Tensor, bins: Sequence[BinWeights], step: int = 1) -> Tensor:
     """Pool RoIs.
 
     Args:
         maps: [N, C, H', W'] channels-last, float32 or float64.
-        bins: of R RoIs.
+        bins: of the RoIs, in one or more parts.
         step: only bins 0, step, 2·step, … along each axis.
 
     Returns:
         [R, C, S, S] channels-last.
     """
-    rows, columns = bins.rows.every(step), bins.columns.every(step)
-    height, width = bins.size
-    # [R, S, 1, L, 1] and [R, 1, S, 1, L'] -> one row of L·L' cells for each of R·S·S bins
-    row_start = (bins.image[:, None, None] * height + rows.index) * width
-    cell = row_start[:, :, None, :, None] + columns.index[:, None, :, None, :]
-    weight = rows.weight[:, :, None, :, None] * columns.weight[:, None, :, None, :]
-    r, s = cell.shape[:2]
-    weight = weight.reshape(r * s * s, -1)
-    used = weight != 0
-    table = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
-    offsets = F.pad(used.sum(dim=1).cumsum(dim=0), (1, 0))
-    pooled = F.embedding_bag(
-        cell.reshape(r * s * s, -1)[used],
-        table,
-        offsets,
-        mode="sum",
-        per_sample_weights=weight[used],
-        include_last_offset=True,
-    )
-    return pooled.view(r, s, s, -1).permute(0, 3, 1, 2)
+    parts = [sparse_rows(part, step) for part in bins]
+    rows = parts[0]
+    if len(parts) > 1:
+        columns = zip(*((part.cell, part.weight, part.count) for part in parts), strict=True)
+        rows = SparseRows(*(torch.cat(column) for column in columns))
+    size = bins[0].rows.every(step).index.shape[1]
+    pooled = rows.times(maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1]))
+    return pooled.view(-1, size, size, maps.shape[1]).permute(0, 3, 1, 2)
 
 
 def order_by_size(rois: Tensor, pooling: RoIPooling) -> Tensor:
@@ -138,7 +160,7 @@ def pool_aligned(maps: Sequence[Tensor], rois: Tensor, pooling: RoIPooling, step
 
     Args:
         maps: [N, C_i, H', W'] each, float32 or float64, channels-last on the CPU.
-        rois: [R, 5].
+        rois: [R, 5], at least one; in the order of `order_by_size`, if they are many.
         pooling: what kind of RoIAlign.
         steps: one for each map.
 
@@ -146,7 +168,8 @@ def pool_aligned(maps: Sequence[Tensor], rois: Tensor, pooling: RoIPooling, step
         [R, C_i, S_i, S_i] each.
     """
     if rois.device.type == "cpu":
-        bins = bin_weights(rois, (maps[0].shape[2], maps[0].shape[3]), pooling)
+        size = (maps[0].shape[2], maps[0].shape[3])
+        bins = [bin_weights(part, size, pooling) for part in torch.split(rois, PART)]
         return [align(m, bins, step) for m, step in zip(maps, steps, strict=True)]
     scale = 1.0 / pooling.stride
     pooled = [roi_align(m, rois, pooling.size, scale, pooling.sampling_ratio, pooling.aligned) for m in maps]

@@ -27,7 +27,7 @@ class FusedRPN(nn.Module):
         self, rpn: RPNHead, anchors: AnchorGenerator, settings: ProposalSettings, execution: Execution
     ) -> None:
         super().__init__()
-        self.anchors = copy.deepcopy(anchors)
+        self.anchors = copy.deepcopy(anchors).float()
         self.settings = settings
         self.conv = fuse_conv(rpn.conv, None, True, execution)
         layers = (rpn.objectness, rpn.anchor_deltas)
