@@ -21,6 +21,22 @@ def positive(text: str) -> int:
     return number
 
 
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and how a tool runs a trained network."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16 is about twice as fast, its detections nearly the same (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="use torch.compile too: slow first pictures; for thousands on a GPU"
+    )
+    parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a tool's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from detector.sources import Picture, as_rgb
 from detector.structures import Detections, Size
 from detector.weights.resolve import resolve_weights
 
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 def load(
     weights: str | Path,
@@ -31,6 +34,8 @@ def load(
     device: str = "auto",
     overrides: Sequence[str] = (),
     fast: bool = True,
+    precision: Precision = "float32",
+    compiled: bool = False,
 ) -> "Predictor":
     """Load a trained detector, ready to predict.
 
@@ -41,6 +46,8 @@ def load(
         device: auto (the best there is), cpu, cuda, cuda:N or mps.
         overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600".
         fast: use the fast execution of the network (`detector.model.fuse`); the detections are the same.
+        precision: bfloat16 is about twice as fast and gives nearly the same detections; only with `fast`.
+        compiled: use `torch.compile` as well, which takes a minute at the first pictures; only with `fast`.
 
     Raises:
         UserError: one sentence saying what is missing or does not fit, and the remedy.
@@ -53,7 +60,7 @@ def load(
     settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
     model = build_model(settings)
     _load_state(model, loaded.state_dict, str(weights))
-    return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance, fast)
+    return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance, fast, precision, compiled)
 
 
 class Predictor:
@@ -70,6 +77,10 @@ class Predictor:
         provenance: what trained the weights.
         fast: predict with the fast execution of the model, made from it here and now; later changes of the model's
             parameters do not reach it. False predicts with the model itself.
+        precision, compiled: of the fast execution.
+
+    Raises:
+        UserError: precision or compiled without `fast`.
     """
 
     def __init__(
@@ -79,9 +90,13 @@ class Predictor:
         categories: CategoryMap,
         provenance: Mapping[str, Any] | None = None,
         fast: bool = True,
+        precision: Precision = "float32",
+        compiled: bool = False,
     ) -> None:
+        if not fast and (precision != "float32" or compiled):
+            raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
         self.model = model.eval()
-        self.network: nn.Module = fuse(model) if fast else model
+        self.network: nn.Module = fuse(model, PRECISIONS[precision], compiled) if fast else model
         self.config = config
         self.categories = categories
         self.provenance = dict(provenance or {})

@@ -304,3 +304,19 @@ def test_the_fast_execution_changes_nothing(predictor: Predictor) -> None:
     assert torch.equal(fast.labels, slow.labels)
     assert torch.allclose(fast.boxes, slow.boxes, rtol=0, atol=1e-3)
     assert torch.allclose(fast.scores, slow.scores, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_finds_nearly_the_same(predictor: Predictor, weights: Path) -> None:
+    near = detector.load(weights, device="cpu", precision="bfloat16")
+    image = picture(90, 130)
+    found, expected = (one.predict(image, score_threshold=LOW) for one in (near, predictor))
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert not torch.equal(found.scores, expected.scores)
+    assert torch.allclose(found.scores[:3], expected.scores[:3], rtol=0, atol=0.05)
+
+
+def test_the_plain_network_has_no_other_precision(weights: Path) -> None:
+    with pytest.raises(UserError, match="belong to the fast execution"):
+        detector.load(weights, device="cpu", fast=False, precision="bfloat16")
+    with pytest.raises(UserError, match="belong to the fast execution"):
+        detector.load(weights, device="cpu", fast=False, compiled=True)

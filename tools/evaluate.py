@@ -54,11 +54,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="pycocotools",
         help="hotcoco gives the same numbers sooner (default: %(default)s)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
-    parser.add_argument(
-        "--batch-size", type=command.positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)"
-    )
+    command.add_network_arguments(parser)
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: the weights' config's)")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
     return parser.parse_intermixed_args(arguments)
@@ -100,7 +96,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     settings = list(args.settings)
     if args.num_workers is not None:
         settings.append(f"data.num_workers={args.num_workers}")
-    predictor = load(args.weights, args.config, str(device), settings, fast=not args.plain)
+    predictor = load(args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile)
     annotations, images, data_format = choose_data(args, predictor.config)
     dataset = open_dataset(data_format, annotations, images)
     categories = match_categories(predictor.categories, dataset.categories)
@@ -108,7 +104,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     if distributed.is_main():
         print(f"weights     {args.weights}")
         processes = f" in each of {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
-        print(f"device      {device}, {batch_size} at a time{processes}")
+        print(f"device      {device}, {args.precision}, {batch_size} at a time{processes}")
         print(f"annotations {annotations}, {len(dataset)} images in {images}")
         print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
     loader = evaluation_loader(

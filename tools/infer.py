@@ -70,11 +70,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--score-threshold", type=fraction, default=0.5, help="leave out what scores less (%(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
-    parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
-    parser.add_argument(
-        "--batch-size", type=command.positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)"
-    )
+    command.add_network_arguments(parser)
     return parser.parse_intermixed_args(arguments)  # words may stand before and after options
 
 
@@ -87,10 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_folder(args.output)
     weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
     print(f"weights    {weights}{why}", flush=True)
-    predictor = load(weights, args.config, args.device, settings, fast=not args.plain)
+    predictor = load(weights, args.config, args.device, settings, not args.plain, args.precision, args.compile)
     batch_size = args.batch_size or predictor.default_batch_size
     print(f"model      {describe(predictor)}")
-    print(f"device     {predictor.device}, {batch_size} at a time")
+    print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
     own_threshold = predictor.config.model.detection.score_threshold
     if args.score_threshold < own_threshold:
@@ -111,8 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 image, found = outcome
                 progress.write(table(one.name, found), file=sys.stdout)
+                results += describe_results(found, image_id, one.name)  # first: no picture without its detections
                 save_picture(output, found.draw(image))
-                results += describe_results(found, image_id, one.name)
                 done += 1
             progress.update()
     finally:  # when interrupted too: what was found so far is kept, as a whole file

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detector.errors import UserError
 from detector.model.faster_rcnn import FasterRCNN, normalize
+from detector.model.fused.compiled import Compiled
 from detector.model.fused.convolution import Execution, onednn_fault
 from detector.model.fused.resnet import FusedBackbone
 from detector.model.fused.roi_head import FusedRoIHead
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 CPU_CHUNK, DEVICE_CHUNK = 64, 1024
 
 
-def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32) -> "FusedFasterRCNN":
+def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool = False) -> "FusedFasterRCNN":
     """Make the fast execution of a network on the device where it is.
 
     It copies the parameters: when the network's change afterwards, or the network moves to another device, fuse again.
@@ -37,6 +38,7 @@ def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32) -> "FusedFasterR
         dtype: float32 gives the network's detections to float rounding. bfloat16 is about twice as fast where the
             processor has it and near to them: weights are folded in float64 before they are rounded, and RoIAlign,
             scores and boxes stay float32. float64 is for tests.
+        compiled: compile backbone and conv5_x with `torch.compile` when they first run, which takes a minute.
 
     Raises:
         UserError: another type.
@@ -44,11 +46,16 @@ def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32) -> "FusedFasterR
     if dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise UserError(f"dtype={dtype}: choose torch.float32 or torch.bfloat16.")
     on_cpu = model.device.type == "cpu"
-    onednn = on_cpu and dtype != torch.float64
+    onednn = on_cpu and dtype != torch.float64 and not compiled  # the compiler has kernels of its own
     if onednn and (fault := onednn_fault(dtype)) is not None:
         log.warning("Fused oneDNN convolutions are not used (%s): detection is slower, and as exact.", fault)
         onednn = False
-    return FusedFasterRCNN(model, Execution(dtype, onednn), CPU_CHUNK if on_cpu else DEVICE_CHUNK)
+    network = FusedFasterRCNN(model, Execution(dtype, onednn), CPU_CHUNK if on_cpu else DEVICE_CHUNK)
+    if compiled:
+        stage = network.roi_head.stage
+        network.backbone = Compiled(network.backbone, "the backbone")
+        stage.layers = Compiled(stage.layers, "conv5_x")
+    return network
 
 
 class FusedFasterRCNN(nn.Module):
@@ -68,7 +75,7 @@ class FusedFasterRCNN(nn.Module):
         self.execution = execution
         self.register_buffer("pixel_mean", model.pixel_mean.to(execution.precision, copy=True))
         self.register_buffer("pixel_std", model.pixel_std.to(execution.precision, copy=True))
-        self.backbone = FusedBackbone(model.backbone, execution)
+        self.backbone: nn.Module = FusedBackbone(model.backbone, execution)
         self.rpn = FusedRPN(model.rpn, model.anchors, model.proposal_settings, execution)
         self.roi_head = FusedRoIHead(model.roi_pooling, model.roi_head, chunk, execution)
         self.detection_settings = model.detection_settings

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -153,6 +154,43 @@ def test_without_fused_convolutions_it_says_so_and_finds_the_same(
     assert "no torch.float32 today" in caplog.text
     assert not fused.execution.onednn
     assert_same(fused(images), readable(model, images))
+
+
+@pytest.mark.slow
+def test_compiled_gives_the_same_detections(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_model(tiny_config(**KINDS[2]))
+    fused = fuse(model, compiled=True)
+    with caplog.at_level(logging.WARNING):
+        for size in ((96, 128), (96, 128), (64, 96)):
+            images = random_batch([size])
+            assert_same(fused(images), readable(model, images))
+    assert "failed" not in caplog.text
+
+
+def test_where_compiling_fails_it_says_so_and_finds_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails = Mock(side_effect=RuntimeError("no compiler here\nand a long explanation"))
+    monkeypatch.setattr(torch, "compile", Mock(return_value=fails))
+    model = tiny_model(tiny_config(**KINDS[2]))
+    fused = fuse(model, compiled=True)
+    images = random_batch([(96, 128)])
+    with caplog.at_level(logging.WARNING):
+        assert_same(fused(images), readable(model, images))
+        assert_same(fused(images), readable(model, images))
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "Compiling the backbone failed",
+        "Compiling conv5_x failed",
+    ]
+    assert "(no compiler here)" in caplog.text
+
+
+def test_out_of_memory_is_no_failed_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    fails = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(torch, "compile", Mock(return_value=fails))
+    fused = fuse(tiny_model(tiny_config()), compiled=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused(random_batch([(96, 128)]))
 
 
 def test_it_copies() -> None:

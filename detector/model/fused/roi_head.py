@@ -90,7 +90,7 @@ class PooledStage(nn.Module):
         super().__init__()
         self.pooling = pooling
         self.execution = execution
-        self.blocks = fuse_stage(conv5_x, execution)
+        self.layers: nn.Module = fuse_stage(conv5_x, execution)
 
     def prepare(self, features: Tensor) -> Tensor:
         """The map that is pooled."""
@@ -102,7 +102,7 @@ class PooledStage(nn.Module):
             pooled = roi_pool(features, rois, self.pooling.size, 1.0 / self.pooling.stride)
         else:
             (pooled,) = pool_aligned([features], rois, self.pooling, [1])
-        return self.blocks(self.execution.channels_last(pooled))
+        return self.layers(self.execution.channels_last(pooled))
 
 
 class HoistedStage(nn.Module):
@@ -118,23 +118,12 @@ class HoistedStage(nn.Module):
         first = conv5_x[0]
         assert isinstance(first, Bottleneck)
         assert isinstance(first.shortcut, Projection)
-        shortcut = first.shortcut
         self.pooling = pooling
         self.execution = execution
-        self.steps = [first.conv1.stride[0], shortcut.conv.stride[0]]
+        self.steps = [first.conv1.stride[0], first.shortcut.conv.stride[0]]
         self.reduce = linear_part(first.conv1, first.norm1, execution)
-        self.project = linear_part(shortcut.conv, shortcut.norm, execution)
-        self.after_reduce = remaining_part(first.conv1, first.norm1, True, execution)
-        self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution)
-        bias = None
-        self.after_project: nn.Module = nn.Identity()
-        if is_foldable(shortcut.norm):
-            # The shortcut's bias may as well be added with that of the convolution that it joins.
-            _, bias = fold_norm(shortcut.conv, shortcut.norm)
-        else:
-            self.after_project = remaining_part(shortcut.conv, shortcut.norm, False, execution)
-        self.conv3 = fuse_conv(first.conv3, first.norm3, True, execution, bias)
-        self.blocks = fuse_stage(conv5_x[1:], execution)
+        self.project = linear_part(first.shortcut.conv, first.shortcut.norm, execution)
+        self.layers: nn.Module = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], execution)
 
     def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The two maps that are pooled: reduced features and shortcut."""
@@ -147,6 +136,35 @@ class HoistedStage(nn.Module):
     def forward(self, maps: tuple[Tensor, Tensor], rois: Tensor) -> Tensor:
         """As `PooledStage.forward`."""
         reduced, shortcut = pool_aligned(maps, rois, self.pooling, self.steps)
+        return self.layers(reduced, shortcut)
+
+
+class LayersAfterHoisting(nn.Module):
+    """What remains of conv5_x.
+
+    Args:
+        first, shortcut: the block that opens the stage, and its projection.
+        others: the blocks after it.
+        execution: type and kernels.
+    """
+
+    def __init__(self, first: Bottleneck, shortcut: Projection, others: nn.Sequential, execution: Execution) -> None:
+        super().__init__()
+        self.execution = execution
+        self.after_reduce = remaining_part(first.conv1, first.norm1, True, execution)
+        self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution)
+        bias = None
+        self.after_project: nn.Module = nn.Identity()
+        if is_foldable(shortcut.norm):
+            # The shortcut's bias may as well be added with that of the convolution that it joins.
+            _, bias = fold_norm(shortcut.conv, shortcut.norm)
+        else:
+            self.after_project = remaining_part(shortcut.conv, shortcut.norm, False, execution)
+        self.conv3 = fuse_conv(first.conv3, first.norm3, True, execution, bias)
+        self.blocks = fuse_stage(others, execution)
+
+    def forward(self, reduced: Tensor, shortcut: Tensor) -> Tensor:
+        """The two pooled maps, [r, C, S, S] and [r, C', S', S'], which may be overwritten, to [r, C', S', S']."""
         out = self.conv2(self.execution.channels_last(self.after_reduce(reduced)))
         return self.blocks(self.conv3(out, self.execution.channels_last(self.after_project(shortcut))))
 

@@ -1,0 +1,37 @@
+"""Parts of the network through `torch.compile`, which may fail: then they run as they are, and it is said."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+class Compiled(nn.Module):
+    """A part that is compiled at its first call, and once more when it meets another input size.
+
+    Args:
+        part: takes tensors, gives one.
+        name: of the part, for the log.
+    """
+
+    def __init__(self, part: nn.Module, name: str) -> None:
+        super().__init__()
+        self.part = part
+        self.name = name
+        self.compiled: Any = torch.compile(part, fullgraph=True)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """As `part`. Raises what `part` itself raises."""
+        if self.compiled is not None:
+            try:
+                return self.compiled(*inputs)  # compiles before it runs: where it fails, the inputs are still whole
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[0]
+                log.warning("Compiling %s failed (%s): it runs uncompiled, slower and as exact.", self.name, reason)
+                self.compiled = None
+        return self.part(*inputs)
