@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from detector.errors import UserError
-from detector.weights.unpickle import one_line
+from detector.errors import UserError, one_line
 
 ZIP_MAGIC = b"PK\x03\x04"
 # The first pickle of a torch.save file older than PyTorch 1.6: the number 0x1950a86a20f9469cfc6c.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from detector.errors import UserError
+from detector.errors import UserError, one_line
 
 # Of numeric arrays only. Objects ("O") would hold pickled calls, and no weights are strings, records or complex.
 NUMERIC_TYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"})
@@ -49,12 +49,6 @@ def read_pickle(data: bytes, source: str) -> Any:
             f"{source}: not a complete pickle of numpy arrays ({reason}), the file is damaged or cut short; "
             "copy or download it again."
         ) from None
-
-
-def one_line(text: object, limit: int = 200) -> str:
-    """What a hostile file gets to say in a message: one line, without control characters, of bounded length."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
-    return line if len(line) <= limit else line[:limit] + "…"
 
 
 def is_html(data: bytes) -> bool:

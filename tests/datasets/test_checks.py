@@ -38,6 +38,12 @@ def added(table: str, **entries: Any) -> dict[str, Any]:
     return content
 
 
+def test_a_fault_is_one_line_of_bounded_length() -> None:
+    (fault,) = check(changed("images", 0, file_name="a\nb.png" * 1000, height=-1))
+    assert str(fault).startswith("image 900 (a b.pnga b.png")
+    assert len(str(fault)) < 500
+
+
 def test_a_sound_set_has_no_faults() -> None:
     assert check(sound_content()) == []
 
@@ -67,7 +73,7 @@ BOXES: list[tuple[Any, list[str], str]] = [
     ({}, ["malformed-box"], "bbox {}"),
     ([0, 0, "5", 5], ["malformed-box"], "bbox [0, 0, '5', 5]"),
     ([0, 0, True, 5], ["malformed-box"], ""),
-    ([0, 0, 10**400, 5], ["malformed-box"], "…"),
+    ([0, 0, 10**400, 5], ["malformed-box"], "..."),
 ]
 
 
@@ -97,7 +103,7 @@ OTHERS: list[tuple[dict[str, Any], list[str], str]] = [
     (changed("annotations", 1, category_id=...), ["unknown-category", "unused-category"], "category_id None"),
     (changed("annotations", 1, area=-1), ["bad-area"], "area -1"),
     (changed("annotations", 1, area=math.nan), ["bad-area"], "area nan"),
-    (changed("annotations", 1, area="x" * 999), ["bad-area"], "…"),
+    (changed("annotations", 1, area="x" * 999), ["bad-area"], "..."),
     (changed("annotations", 1, area=None), [], ""),
     (
         added("annotations", id=12, image_id=5, category_id=3, bbox=[0.5, 0, 10, 20]),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detector.errors import one_line
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -39,14 +41,13 @@ class Fault:
         """`annotation 17 of image 5 (a.jpg)`, as far as it is known."""
         image = "" if self.image_id is None else f"image {self.image_id}"
         if self.image:
-            name = self.image if self.image.isprintable() else ascii(self.image)
-            image = f"{image} ({name})" if image else name
+            image = f"{image} ({self.image})" if image else self.image
         if self.annotation is None:
             return image
         return f"annotation {self.annotation}" + (f" of {image}" if image else "")
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where(), self.detail) if part)
+        return one_line(": ".join(part for part in (self.where(), self.detail) if part), limit=400)
 
 
 _DROP = "the annotation is removed"

@@ -11,8 +11,7 @@ from detector.datasets.checks import faults as kinds
 from detector.datasets.checks.columns import Columns
 from detector.datasets.checks.contents import Contents, Row
 from detector.datasets.checks.faults import Fault
-
-SHOWN_CHARACTERS = 80  # of a wrong value, in a message
+from detector.errors import shown
 
 
 def parse(contents: Contents) -> tuple[Columns, list[Fault]]:
@@ -60,12 +59,6 @@ def whole_numbers(values: list[Any]) -> tuple[np.ndarray, np.ndarray]:
             pass
     numbers = np.array([int(value) if _is_whole(value) else 0 for value in values], np.int64)
     return numbers, np.array([_is_whole(value) for value in values], bool)
-
-
-def shown(value: Any) -> str:
-    """A value of a file as it appears in a message: bounded, on one line."""
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def _is_whole(value: Any) -> bool:
