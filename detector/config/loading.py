@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import difflib
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Literal, Union
 import yaml
 
 from detector.config.settings import Config, ConfigError
+from detector.errors import one_line, shown
 
 PATH_KEYS = (
     "data.train_annotations",
@@ -42,7 +44,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     if path is not None:
         path = Path(path)
         values = _read_with_base(path)
-        _resolve_paths(values, project_root(path))
+        _resolve_paths(values, project_root(path), str(path))
     config = _build(Config, values, prefix="", source=str(path))
     return _override(config, values, overrides)
 
@@ -58,10 +60,10 @@ def _override(config: Config, values: dict[str, Any], overrides: Sequence[str]) 
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{word!r} (command line): overrides are written key.path=value.")
+            raise ConfigError(f"{shown(word)} (command line): overrides are written key.path=value.")
         nested: dict[str, Any] = {}
         _set(nested, key, _read_word(key, text))
-        _resolve_paths(nested, Path.cwd())
+        _resolve_paths(nested, Path.cwd(), "command line")
         _merge(flat_overrides, nested)
     if not flat_overrides:
         return config
@@ -148,7 +150,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _resolve_paths(values: dict[str, Any], root: Path) -> None:
+def _resolve_paths(values: dict[str, Any], root: Path, source: str) -> None:
     for key in (*PATH_KEYS, *WEIGHT_KEYS):
         holder: Any = values
         *parents, last = key.split(".")
@@ -159,7 +161,16 @@ def _resolve_paths(values: dict[str, Any], root: Path) -> None:
         text = holder[last]
         if key in WEIGHT_KEYS and not _looks_like_path(text):
             continue
+        if not _can_be_path(text):
+            raise ConfigError(f"{key}={_brief(text)} ({source}): holds a character that no path can have.")
         holder[last] = str((root / Path(text).expanduser()).resolve())
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half a character, which YAML can spell
+        return False
 
 
 def _looks_like_path(text: str) -> bool:
@@ -170,7 +181,7 @@ def _read_word(key: str, text: str) -> Any:
     """The value of an override: YAML, but a bare `no` or `2017` stays text where the setting wants text."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: what looks like a date and is none
         return text
     hint: Any = Config
     for part in key.split("."):
@@ -209,9 +220,9 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
+            near = difflib.get_close_matches(_brief(key), names, n=1)
             hint = f" Did you mean {prefix}{near[0]}?" if near else f" There are: {', '.join(names)}."
-            raise ConfigError(f"{source}: unknown setting {prefix}{key}.{hint}")
+            raise ConfigError(f"{source}: unknown setting {prefix}{_brief(key)}.{hint}")
         if dataclasses.is_dataclass(hints[key]):
             checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
         else:
@@ -232,7 +243,9 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
     """Convert a YAML value to a field's type: bool, int, float, str, Literal, tuple or an optional of these."""
 
     def refuse(expected: str) -> ConfigError:
-        return ConfigError(f"{key}={value} ({source}): expected {expected}{'' if expected.endswith('?') else '.'}")
+        return ConfigError(
+            f"{key}={_brief(value)} ({source}): expected {expected}{'' if expected.endswith('?') else '.'}"
+        )
 
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
@@ -244,7 +257,7 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
         # YAML reads bare `no` and `off` as False; no choice is spelled so, and the text is compared as written.
         if value in args:
             return value
-        near = difflib.get_close_matches(str(value), args, n=1)
+        near = difflib.get_close_matches(_brief(value), args, n=1)
         raise refuse("one of " + ", ".join(args) + (f"; did you mean {near[0]}?" if near else ""))
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -260,7 +273,7 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
     if hint is int:
         refusal = refuse("a whole number")
         number = value if isinstance(value, int) else _to_float(value, refusal)  # through a float: 9e4 is whole too
-        if isinstance(value, bool) or number != int(number):
+        if isinstance(value, bool) or number != int(number) or abs(number) >= 2**63:
             raise refusal
         return int(number)
     if hint is float:
@@ -283,6 +296,11 @@ def _to_float(value: Any, refusal: ConfigError) -> float:
     if number != number or number in (float("inf"), float("-inf")):
         raise refusal
     return number
+
+
+def _brief(value: Any) -> str:
+    """A key or value in a message: text as it is, cut where it is long, everything else bounded."""
+    return one_line(value, limit=80) if isinstance(value, str) else shown(value)
 
 
 def _plain(value: Any) -> Any:

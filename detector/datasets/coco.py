@@ -11,7 +11,7 @@ import numpy as np
 
 from detector.categories import CategoryMap
 from detector.datasets.dataset import Annotations, DetectionDataset, make_dataset
-from detector.errors import UserError
+from detector.errors import UserError, shown
 from detector.structures import Size
 
 Row = dict[str, Any]
@@ -110,7 +110,7 @@ def _column(rows: list[Row], key: str, table: str, source: str) -> list[Any]:
 
 def _describe(rows: list[Row], place: int, table: str) -> str:
     """`annotations[12] (id 4711)`."""
-    name = f" (id {rows[place]['id']!r})" if "id" in rows[place] else ""
+    name = f" (id {shown(rows[place]['id'])})" if "id" in rows[place] else ""
     return f"{table}[{place}]{name}"
 
 
@@ -121,7 +121,8 @@ def _whole_numbers(rows: list[Row], key: str, table: str, source: str) -> np.nda
         is_whole = type(value) is int or (type(value) is float and value.is_integer())
         if not is_whole or abs(value) >= 2**63:
             raise UserError(
-                f"{source}: {_describe(rows, place, table)} has {key} {value!r}, which is not a whole number. Mend it."
+                f"{source}: {_describe(rows, place, table)} has {key} {shown(value)}, which is not a whole number. "
+                "Mend it."
             )
     return np.array(values, np.int64)
 
@@ -147,9 +148,14 @@ def _categories(rows: list[Row], source: str) -> CategoryMap:
 def _file_names(rows: list[Row], source: str) -> list[str]:
     names = _column(rows, "file_name", "images", source)
     for place, name in enumerate(names):
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{source}: {_describe(rows, place, 'images')} has file_name {name!r}. Mend it.")
+        if not isinstance(name, str) or not name or _has_half_characters(name):
+            raise UserError(f"{source}: {_describe(rows, place, 'images')} has file_name {shown(name)}. Mend it.")
     return names
+
+
+def _has_half_characters(name: str) -> bool:
+    r"""JSON can write the halves of a character alone (\ud800), which no file name has."""
+    return not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _sizes(rows: list[Row], source: str) -> list[Size | None]:
@@ -162,8 +168,8 @@ def _sizes(rows: list[Row], source: str) -> list[Size | None]:
         for edge in (height, width):
             if not isinstance(edge, (int, float)) or not 0 < edge < 2**31 or edge != int(edge):
                 raise UserError(
-                    f"{source}: {_describe(rows, place, 'images')} has height {height!r} and width {width!r}; "
-                    "give whole pixels, or neither."
+                    f"{source}: {_describe(rows, place, 'images')} has height {shown(height)} and width "
+                    f"{shown(width)}; give whole pixels, or neither."
                 )
         sizes.append((int(height), int(width)))
     return sizes
@@ -193,7 +199,7 @@ def _boxes(rows: list[Row], source: str) -> np.ndarray:
     for place, value in enumerate(values):
         if not isinstance(value, list) or len(value) != 4 or not all(_is_number(number) for number in value):
             raise UserError(
-                f"{source}: {_describe(rows, place, 'annotations')} has bbox {value!r}, which is not four numbers "
+                f"{source}: {_describe(rows, place, 'annotations')} has bbox {shown(value)}, which is not four numbers "
                 "[x, y, width, height]. Mend or remove it."
             )
     boxes = np.array(values, np.float64).reshape(-1, 4)

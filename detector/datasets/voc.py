@@ -104,6 +104,9 @@ def annotation_files(annotations: Path) -> tuple[Path, list[str]]:
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
     if repeated:
         raise UserError(f"{annotations}: lists {repeated[0]} more than once. Remove the repetition.")
+    outside = [stem for stem in stems if stem.startswith("/") or ".." in PurePosixPath(stem).parts]
+    if outside:
+        raise UserError(f"{annotations}: lists {outside[0]}, which lies outside the tree. Correct the name.")
     for parent in (annotations.parent, *annotations.parents[1:3]):
         if (parent / "Annotations").is_dir():
             return parent / "Annotations", stems

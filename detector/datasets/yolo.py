@@ -11,7 +11,7 @@ from detector.categories import CategoryMap
 from detector.datasets.dataset import Annotations, DetectionDataset, make_dataset
 from detector.datasets.folders import IMAGE_SUFFIXES, by_stem, list_files
 from detector.datasets.images import image_size
-from detector.errors import UserError
+from detector.errors import UserError, shown
 from detector.structures import Size
 
 _NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
@@ -98,6 +98,9 @@ def _read_names(path: Path) -> CategoryMap:
         names = entry if isinstance(entry, list) else []
     if not names:
         raise UserError(f"{path}: has no class names; list them as names: [first, second, …], numbered from 0.")
+    wrong = [name for name in names if not isinstance(name, str | int | float)]
+    if wrong:
+        raise UserError(f"{path}: the class name {shown(wrong[0])} is not text; put it in quotes.")
     return CategoryMap.from_names([str(name) for name in names])
 
 

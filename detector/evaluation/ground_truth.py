@@ -11,9 +11,12 @@ import numpy as np
 
 from detector.categories import CategoryMap
 from detector.datasets.dataset import DetectionDataset
-from detector.errors import UserError
+from detector.errors import UserError, shown
 
 Kind = Literal["id", "number", "box"]
+
+MAX_ID = 2**62  # safely inside int64, also where it was rounded to a float
+MAX_WHOLE = 2**63
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ def column(entries: Sequence[Mapping[str, Any]], key: str, source: str, kind: Ki
     except (KeyError, TypeError, ValueError, OverflowError):
         _name_bad_entry(entries, key, source, kind)
     good = values.shape == shape and values.dtype.kind in "iuf" and bool(np.isfinite(values).all())
-    if not good or (kind == "id" and not np.array_equal(values, np.floor(values))):
+    if kind == "id":  # beyond int64, a cast would give any number
+        good = good and bool((np.abs(values.astype(np.float64)) < MAX_ID).all())
+        good = good and np.array_equal(values, np.floor(values))
+    if not good:
         _name_bad_entry(entries, key, source, kind)
     return values.astype(dtype)
 
@@ -120,18 +126,20 @@ def _name_bad_entry(entries: Sequence[Mapping[str, Any]], key: str, source: str,
             raise UserError(f"{source}: entry {position} has no {key}; add it or remove the entry.")
         value = entry[key]
         if not _is_good(value, kind):
-            raise UserError(f"{source}: entry {position} has {key} {value!r}; expected {expected}.")
+            raise UserError(f"{source}: entry {position} has {key} {shown(value)}; expected {expected}.")
     raise AssertionError(f"no entry of {source} is to blame for {key}")
 
 
 def _is_good(value: Any, kind: Kind) -> bool:
     if kind == "box":
         return isinstance(value, (list, tuple, np.ndarray)) and len(value) == 4 and all(map(_is_finite, value))
-    return _is_finite(value) and (kind == "number" or value == int(value))
+    return _is_finite(value) and (kind == "number" or (value == int(value) and abs(value) < MAX_ID))
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):  # which Python allows to be larger than any array holds
+        return not isinstance(value, bool) and abs(value) < MAX_WHOLE
+    return isinstance(value, (float, np.number)) and math.isfinite(value)
 
 
 def check_ids(ids: np.ndarray, known: np.ndarray, source: str, what: str, remedy: str) -> None:
@@ -158,9 +166,11 @@ def _to_columns(coco: Mapping[str, Any], source: str) -> GroundTruth:
     image_ids = column(coco["images"], "id", f"{source}: images", "id")
     if len(np.unique(image_ids)) < len(image_ids):
         raise UserError(f"{source}: image ids are not unique; give every image its own id.")
-    column(coco["categories"], "id", f"{source}: categories", "id")
+    category_ids = column(coco["categories"], "id", f"{source}: categories", "id")
     if any("name" not in category for category in coco["categories"]):
         raise UserError(f"{source}: a category has no name; add one to each.")
+    if len(np.unique(category_ids)) < len(category_ids):
+        raise UserError(f"{source}: category ids are not unique; give every category its own id.")
     categories = CategoryMap.from_coco(coco["categories"])
 
     where = f"{source}: annotations"

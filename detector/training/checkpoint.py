@@ -5,7 +5,8 @@ A checkpoint is a folder `iteration_0000500` of safetensors and JSON, so reading
     model.safetensors      the weights, with config and categories: `detector.load` takes it too
     averaged.safetensors   the moving average of the weights, where there is one
     momentum.safetensors   the optimizer's buffers by parameter name
-    progress.json          where the run stands, and the states of the random generators
+    progress.json          where the run stands, the losses since the last line of the log, and the states of the
+                           random generators
     manifest.json          SHA-256 of every other file, written last
 
 It is written under another name, forced onto the disk and renamed. The position in the data order and the learning rate
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config
-from detector.errors import UserError
+from detector.errors import UserError, one_line, shown
 from detector.weights.files import read_weights, save_weights, sync_folder
 
 FORMAT_VERSION = 1
@@ -68,6 +69,7 @@ class TrainingState:
     averaged: dict[str, Tensor] | None = None
     momentum: dict[str, Tensor] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
+    unreported: list[dict[str, Any]] = field(default_factory=list)  # what `Meter.state` returned
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> Path:
@@ -113,7 +115,7 @@ def load_checkpoint(path: Path) -> TrainingState:
         stored = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         if stored["format"] != FORMAT_VERSION:
             raise UserError(
-                f"{path}: format {stored['format']} of our checkpoints is unknown here (this version reads "
+                f"{path}: format {shown(stored['format'])} of our checkpoints is unknown here (this version reads "
                 f"{FORMAT_VERSION}); use the version that wrote it."
             )
         return TrainingState(
@@ -125,9 +127,12 @@ def load_checkpoint(path: Path) -> TrainingState:
             averaged=read_weights(path / AVERAGED).state_dict if (path / AVERAGED).is_file() else None,
             momentum=load((path / MOMENTUM).read_bytes()),
             random=dict(stored["random"]),
+            unreported=list(stored.get("unreported", ())),  # absent where an earlier version wrote it
         )
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error!r}).") from None
+    except UserError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({one_line(repr(error))}).") from None
 
 
 def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
@@ -210,6 +215,7 @@ def _write_files(partial: Path, state: TrainingState) -> None:
         "world_size": state.world_size,
         "progress": asdict(state.progress),
         "random": state.random,
+        "unreported": state.unreported,
     }
     _write(partial / PROGRESS, json.dumps(progress, allow_nan=False).encode())
     sums = {p.name: _sha256(p) for p in sorted(partial.iterdir())}

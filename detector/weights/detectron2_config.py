@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detector.config import Config, config_from_dict
-from detector.errors import UserError
+from detector.errors import UserError, shown
 from detector.weights.detectron2_settings import DEFAULTS, Settings, nested
 
 # One meaning, one unit, one type: detectron2's key → ours.
@@ -161,12 +161,12 @@ def config_from_detectron2(settings: Settings, source: str) -> Config:
     """
     given = dict(DEFAULTS) | dict(settings)
     problems = [
-        f"{key}={given[key]!r} (here only {' or '.join(repr(v) for v in allowed)})"
+        f"{key}={shown(given[key])} (here only {' or '.join(repr(v) for v in allowed)})"
         for key, allowed in ONLY.items()
         if key in given and given[key] not in allowed
     ]
     problems += [
-        f"{key}={value!r} (unknown)"
+        f"{key}={shown(value)} (unknown)"
         for key, value in given.items()
         if key not in DEFAULTS and key not in ONLY and not key.startswith(IGNORED)
     ]
@@ -278,6 +278,6 @@ class _Translator:
         return choices[value]
 
     def _refuse(self, key: str, why: str) -> None:
-        problem = f"{key}={self._given[key]!r} ({why})"
+        problem = f"{key}={shown(self._given[key])} ({why})"
         if problem not in self._problems:
             self._problems.append(problem)

@@ -7,13 +7,14 @@ from typing import Any
 
 import yaml
 
-from detector.errors import UserError
+from detector.errors import UserError, shown
 
 Settings = Mapping[str, Any]
 
 MAX_FILE_BYTES = 2**20
 MAX_SETTINGS = 5000
 MAX_BASES = 5
+MAX_DEPTH = 20  # of settings within settings
 
 # The settings that have a counterpart here, with detectron2's own defaults (its config/defaults.py, v0.6).
 DEFAULTS: Settings = {
@@ -124,7 +125,9 @@ def _read(path: Path, bases_left: int) -> dict[str, Any]:
     base = content.pop("_BASE_", None)
     settings: dict[str, Any] = {}
     if base is not None:
-        settings = _read_base(path, str(base), bases_left)
+        if not isinstance(base, str):
+            raise UserError(f"{path}: its _BASE_ is {shown(base)}; expected the name of a file.")
+        settings = _read_base(path, base, bases_left)
     _flatten(content, "", settings, path)
     return settings
 
@@ -142,21 +145,24 @@ def _read_base(path: Path, base: str, bases_left: int) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{path}: too large for a config; --config wants detectron2's config.yaml.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        too_large = path.stat().st_size > MAX_FILE_BYTES
+        content = None if too_large else yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot read the config ({error.strerror or error}).") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; --config wants detectron2's config.yaml.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    if too_large:
+        raise UserError(f"{path}: too large for a config; --config wants detectron2's config.yaml.")
     if not isinstance(content, dict):
         raise UserError(f"{path}: a config is a mapping of settings, not a {type(content).__name__}.")
     return content
 
 
 def _flatten(content: Mapping[Any, Any], prefix: str, into: dict[str, Any], path: Path) -> None:
+    if prefix.count(".") > MAX_DEPTH:
+        raise UserError(f"{path}: settings are nested more than {MAX_DEPTH} deep; this is no config of detectron2.")
     for key, value in content.items():
         if isinstance(value, Mapping) and value:
             _flatten(value, f"{prefix}{key}.", into, path)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
-from detector.errors import UserError
+from detector.errors import UserError, one_line, shown
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
@@ -92,7 +92,8 @@ def read_weights(path: str | Path) -> WeightsFile:
             tensors = {} if text is None else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(
-            f"{path}: not a complete safetensors file ({error}); copy or download it again, or use another checkpoint."
+            f"{path}: not a complete safetensors file ({one_line(error)}); copy or download it again, or use another "
+            "checkpoint."
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
@@ -104,7 +105,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     metadata = _parse(text, path)
     if metadata.get("format") != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format {metadata.get('format')} of our weights files is unknown here (this version reads "
+            f"{path}: format {shown(metadata.get('format'))} of our weights files is unknown here (this version reads "
             f"{FORMAT_VERSION}); upgrade this project."
         )
     if metadata.get("sha256") != _digest(tensors):
@@ -190,8 +191,10 @@ def _read_metadata(metadata: Mapping[str, Any], path: Path) -> tuple[Config, Cat
     try:
         config, provenance = metadata["config"], metadata["provenance"]
         categories = CategoryMap.from_coco(metadata["categories"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its config, categories or provenance cannot be read ({error!r}).") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{path}: its config, categories or provenance cannot be read ({one_line(repr(error))})."
+        ) from None
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: its provenance is not a mapping.")
     return config_from_dict(config, str(path)), categories, provenance

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from detector.categories import CategoryMap
-from detector.errors import UserError
+from detector.errors import UserError, one_line
 from detector.weights.files import as_float32
 from detector.weights.torch_file import is_torch_file, read_torch_file
-from detector.weights.unpickle import is_html, one_line, read_pickle
+from detector.weights.unpickle import is_html, read_pickle
 
 # The largest C4 detector (ResNet-152, with optimizer state) is a tenth of this.
 MAX_BYTES = 8 * 2**30
@@ -75,7 +75,7 @@ def _categories(value: Any, source: str) -> CategoryMap | None:
         return None
     try:
         return CategoryMap.from_coco(value)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         raise UserError(f"{source}: its {CATEGORIES_KEY} are not a list of ids and names.") from None
 
 

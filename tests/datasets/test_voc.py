@@ -122,6 +122,10 @@ def test_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("b")
     with pytest.raises(UserError, match=r"b\.xml: cannot read the annotations"):
         read_voc(tmp_path / "list.txt", images)
+    for outside in ("../a", "/a"):
+        (tmp_path / "list.txt").write_text(outside)
+        with pytest.raises(UserError, match=rf"list\.txt: lists {outside}, which lies outside the tree"):
+            read_voc(tmp_path / "list.txt", images)
     (images / "a.jpg").write_bytes((images / "a.png").read_bytes())
     with pytest.raises(UserError, match=r"a\.jpg and a\.png differ in their suffix only"):
         read_voc(annotations, images)

@@ -192,3 +192,9 @@ def test_what_does_not_matter_is_ignored() -> None:
 def test_values_of_the_wrong_type_name_the_setting() -> None:
     with pytest.raises(UserError, match=r"model\.rpn\.nms_threshold=high .*expected a number"):
         config_from_detectron2({"MODEL.RPN.NMS_THRESH": "high"}, "x")
+
+
+def test_huge_values_are_named_shortly() -> None:
+    with pytest.raises(UserError) as caught:
+        config_from_detectron2({"MODEL.META_ARCHITECTURE": "x" * 10_000, "MY_PROJECT": list(range(10_000))}, "x")
+    assert len(str(caught.value)) < 800

@@ -63,9 +63,10 @@ def test_categories_that_we_wrote_come_back(tmp_path: Path) -> None:
     found = read_foreign(path).categories
     assert found is not None
     assert found.names == ["cat", "dog"]
-    write(path, torch_file({"model": TENSORS, "categories": [1, 2]}))
-    with pytest.raises(UserError, match="not a list of ids and names"):
-        read_foreign(path)
+    for wrong in ([1, 2], [{"id": float("inf"), "name": "cat"}]):
+        write(path, torch_file({"model": TENSORS, "categories": wrong}))
+        with pytest.raises(UserError, match="not a list of ids and names"):
+            read_foreign(path)
 
 
 BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
