@@ -1,0 +1,163 @@
+"""Broken weights and checkpoints: read, or refused in one sentence that names the file; nothing in them is executed."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fuzzing import mutate_bytes, mutate_tree, seeds, survive, to_json
+from hostile import torch_file
+from safetensors.torch import save
+from tiny_models import tiny_config
+
+from detector.categories import CategoryMap
+from detector.model.build import build_model
+from detector.training.checkpoint import (
+    MANIFEST,
+    Progress,
+    TrainingState,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
+from detector.weights.files import METADATA_KEY, read_weights, save_weights
+from detector.weights.foreign import read_foreign
+from detector.weights.resolve import resolve_weights
+
+CATEGORIES = CategoryMap.from_names(["a", "b", "c"])
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A weights file of a network as small as there is."""
+    config = tiny_config(backbone={"stem_channels": 2, "width": 1})
+    path = tmp_path_factory.mktemp("weights") / "m.safetensors"
+    save_weights(path, build_model(config).state_dict(), config, CATEGORIES, {"AP": 0.5})
+    return path.read_bytes()
+
+
+def pickled(protocol: int) -> bytes:
+    """As detectron2's model zoo has them."""
+    import pickle
+
+    arrays = {f"conv{i}.weight": np.full((2, 2, 3, 3), i, np.float32) for i in range(4)}
+    return pickle.dumps({"model": arrays, "__author__": "x", "matching_heuristics": True}, protocol=protocol)
+
+
+def tensors() -> dict[str, Any]:
+    return {"model": {f"module.conv{i}.weight": torch.full((2, 2, 3, 3), float(i)) for i in range(4)}, "iteration": 7}
+
+
+FOREIGN: dict[str, Callable[[], bytes]] = {
+    "zip.pth": lambda: torch_file(tensors()),
+    "legacy.pth": lambda: torch_file(tensors(), new_format=False),
+    "two.pkl": lambda: pickled(2),
+    "four.pkl": lambda: pickled(4),
+}
+
+
+@pytest.mark.parametrize("numbers", seeds(5, 60))
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_bytes(tmp_path: Path, name: str, numbers: range) -> None:
+    good, path = FOREIGN[name](), tmp_path / name
+    for seed in numbers:
+        path.write_bytes(mutate_bytes(good, Random(seed)))
+        survive(lambda: read_foreign(path), name, seed)
+        survive(lambda: resolve_weights(path), name, seed)
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 120))
+def test_our_bytes(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    path = tmp_path / "m.safetensors"
+    for seed in numbers:
+        path.write_bytes(mutate_bytes(ours, Random(seed)))
+        survive(lambda: read_weights(path), path.name, seed)
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 150))
+def test_our_metadata(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    """Well-formed safetensors whose config, categories or provenance say something else."""
+    path = tmp_path / "m.safetensors"
+    (length,) = struct.unpack("<Q", ours[:8])
+    header = json.loads(ours[8 : 8 + length])
+    metadata = json.loads(header["__metadata__"][METADATA_KEY])
+    for seed in numbers:
+        random = Random(seed)
+        text = to_json(mutate_tree(metadata, random)).decode()
+        changed = json.dumps(header | {"__metadata__": {METADATA_KEY: text}}).encode()
+        path.write_bytes(struct.pack("<Q", len(changed)) + changed + ours[8 + length :])
+        survive(lambda: read_weights(path), path.name, seed)
+
+
+@pytest.mark.parametrize("numbers", seeds(5, 60))
+def test_our_header(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    """Tensors that claim other types, shapes and places."""
+    path = tmp_path / "m.safetensors"
+    (length,) = struct.unpack("<Q", ours[:8])
+    header = json.loads(ours[8 : 8 + length])
+    for seed in numbers:
+        changed = to_json(mutate_tree(header, Random(seed)))
+        path.write_bytes(struct.pack("<Q", len(changed)) + changed + ours[8 + length :])
+        survive(lambda: read_weights(path), path.name, seed)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny_config(backbone={"stem_channels": 2, "width": 1})
+    state = build_model(config).state_dict()
+    folder = tmp_path_factory.mktemp("checkpoints")
+    training = TrainingState(
+        config, CATEGORIES, 1, Progress(iteration=5), state, None, {"rpn.conv.bias": torch.ones(3)}
+    )
+    return save_checkpoint(folder, training)
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 100))
+def test_checkpoints(tmp_path: Path, checkpoint: Path, numbers: range) -> None:
+    for seed in numbers:
+        random = Random(seed)
+        folder = tmp_path / str(seed)
+        path = folder / checkpoint.name
+        shutil.copytree(checkpoint, path)
+        file = random.choice(sorted(path.iterdir()))
+        file.write_bytes(mutate_bytes(file.read_bytes(), random))
+        survive(lambda path=path: load_checkpoint(path), path.name, seed)
+        survive(lambda folder=folder: load_newest(folder, lambda _: None), path.name, seed)
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 100))
+def test_checkpoints_with_right_sums(tmp_path: Path, checkpoint: Path, numbers: range) -> None:
+    """What someone made, and not what a disk lost: the checksums are right, the contents are not."""
+    import hashlib
+
+    for seed in numbers:
+        random = Random(seed)
+        path = tmp_path / str(seed) / checkpoint.name
+        shutil.copytree(checkpoint, path)
+        name = random.choice(("progress.json", "momentum.safetensors", "model.safetensors"))
+        good = (path / name).read_bytes()
+        is_json = name == "progress.json" and random.random() < 0.7
+        broken = to_json(mutate_tree(json.loads(good), random)) if is_json else mutate_bytes(good, random)
+        (path / name).write_bytes(broken)
+        manifest = json.loads((path / MANIFEST).read_text())
+        manifest["sha256"][name] = hashlib.sha256(broken).hexdigest()
+        (path / MANIFEST).write_text(json.dumps(manifest))
+        survive(lambda path=path: load_checkpoint(path), path.name, seed)
+
+
+def test_a_tensor_that_claims_a_terabyte(tmp_path: Path) -> None:
+    data = save({"a": torch.zeros(4)})
+    (length,) = struct.unpack("<Q", data[:8])
+    header = {"a": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
+    changed = json.dumps(header).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
+    assert survive(lambda: read_weights(path), path.name, 0) is not None
+    path.write_bytes(struct.pack("<Q", 2**62) + data[8:])
+    assert survive(lambda: read_weights(path), path.name, 0) is not None
