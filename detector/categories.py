@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from detector.errors import UserError
+from detector.errors import UserError, one_line
+
+LISTED = 10  # categories in a message
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,13 @@ class Category:
 
     id: int
     name: str
+
+
+def list_categories(categories: Sequence[Category]) -> str:
+    """`1 cat, 2 dog`, as messages name categories; of many only the first."""
+    listed = [f"{category.id} {one_line(category.name, limit=40)}" for category in categories[:LISTED]]
+    more = len(categories) - len(listed)
+    return ", ".join(listed) + (f" and {more} more" if more else "")
 
 
 @dataclass(frozen=True)

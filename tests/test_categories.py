@@ -1,6 +1,6 @@
 import pytest
 
-from detector.categories import Category, CategoryMap
+from detector.categories import Category, CategoryMap, list_categories
 from detector.errors import UserError
 
 # As in COCO: ids with gaps, and not in order.
@@ -51,3 +51,11 @@ def test_an_unknown_id_is_named_with_those_there_are() -> None:
 def test_an_id_given_twice_is_named() -> None:
     with pytest.raises(UserError, match=r"category ids are not unique: \[3\]"):
         CategoryMap.from_coco([{"id": 3, "name": "car"}, {"id": 3, "name": "cat"}, {"id": 4, "name": "dog"}])
+
+
+def test_messages_name_categories_and_of_many_the_first() -> None:
+    assert list_categories(CategoryMap.from_coco(COCO).categories[:2]) == "3 car, 17 cat"
+    many = CategoryMap.from_names([f"c{i}" for i in range(80)])
+    assert list_categories(many.categories).endswith(", 10 c9 and 70 more")
+    assert len(list_categories([Category(1, "long " * 1000)])) < 50
+    assert list_categories([]) == ""

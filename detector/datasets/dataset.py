@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.categories import CategoryMap
+from detector.categories import CategoryMap, list_categories
 from detector.errors import UserError
 from detector.structures import Sample, Size
 
@@ -194,12 +194,11 @@ def check_same_categories(first: DetectionDataset, second: DetectionDataset) -> 
     """
     if first.categories == second.categories:
         return
-    own, others = ({(c.id, c.name) for c in split.categories.categories} for split in (first, second))
-    differences = [
-        f"only {split.annotation_path} has {', '.join(f'{i} {name}' for i, name in sorted(only))}"
-        for split, only in ((first, own - others), (second, others - own))
-        if only
-    ]
+    differences = []
+    for split, other in ((first, second), (second, first)):
+        only = [category for category in split.categories.categories if category not in other.categories.categories]
+        if only:
+            differences.append(f"only {split.annotation_path} has {list_categories(only)}")
     raise UserError(
         f"{first.annotation_path} and {second.annotation_path} have different categories: "
         f"{'; '.join(differences) or 'the same ones in another order'}. Give both the same list."

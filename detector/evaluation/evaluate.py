@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from detector.categories import Category, CategoryMap
+from detector.categories import Category, CategoryMap, list_categories
 from detector.errors import UserError
 from detector.found import Found
 from detector.model.postprocess import to_original_frame
@@ -77,17 +77,15 @@ def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap
     unambiguous = len(data_ids) == len(of_data) and len(set(of_model.names)) == len(of_model)
     if not unambiguous or set(of_model.names) != set(data_ids):
         raise UserError(
-            f"the weights know {len(of_model)} categories ({_describe(of_model, of_data)}) and the annotations have "
-            f"{len(of_data)} ({_describe(of_data, of_model)}); evaluate on data with the same ones."
+            f"the weights know {len(of_model)} categories ({_list(of_model, of_data)}) and the annotations have "
+            f"{len(of_data)} ({_list(of_data, of_model)}); evaluate on data with the same ones."
         )
     return CategoryMap(tuple(Category(data_ids[name], name) for name in of_model.names))
 
 
-def _describe(categories: CategoryMap, other: CategoryMap) -> str:
+def _list(categories: CategoryMap, other: CategoryMap) -> str:
     """The categories, those that the other lacks first."""
-    ordered = sorted(categories.categories, key=lambda category: category.name in other.names)
-    shown = ", ".join(f"{category.id} {category.name}" for category in ordered[:12])
-    return shown + (", …" if len(ordered) > 12 else "")
+    return list_categories(sorted(categories.categories, key=lambda category: category.name in other.names))
 
 
 def gather_results(local: list[dict[str, Any]]) -> list[dict[str, Any]]:

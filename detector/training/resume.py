@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from detector.categories import CategoryMap
+from detector.categories import CategoryMap, list_categories
 from detector.config import Config, differences
 from detector.errors import UserError
 from detector.training.checkpoint import TrainingState
@@ -38,8 +38,9 @@ def check_resumable(
     """
     if state.categories != categories:
         raise UserError(
-            f"the checkpoint was trained on the classes {describe_categories(state.categories)}, and the dataset has "
-            f"{describe_categories(categories)}; start a new run from its weights with --weights."
+            f"the checkpoint was trained on {len(state.categories)} categories "
+            f"({list_categories(state.categories.categories)}), and the dataset has {len(categories)} "
+            f"({list_categories(categories.categories)}); start a new run from its weights with --weights."
         )
     changed = differences(state.config, config)
     harmless = [line for line in changed if line.startswith(WITHOUT_EFFECT)]
@@ -56,13 +57,6 @@ def check_resumable(
             f"resumed with {_processes(world_size)} instead of {state.world_size}: a step still has "
             f"{config.train.batch_size} images, the same ones, and sums round differently."
         )
-
-
-def describe_categories(categories: CategoryMap) -> str:
-    """`{1: cat, 2: dog}`, shortened where there are many."""
-    shown = [f"{c.id}: {c.name}" for c in categories.categories[:10]]
-    more = len(categories) - len(shown)
-    return "{" + ", ".join(shown) + (f", and {more} more" if more > 0 else "") + "}"
 
 
 def _processes(count: int) -> str:
