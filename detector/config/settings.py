@@ -166,10 +166,8 @@ class InputConfig:
     pad_to_multiple: int = 1  # of the batch's height and width; torchvision uses 32
 
     def __post_init__(self) -> None:
-        _check(
-            len(self.min_size_train) > 0 and min(self.min_size_train) >= 0,
-            "input.min_size_train must not be empty.",
-        )
+        _check(len(self.min_size_train) > 0, "input.min_size_train must not be empty.")
+        _check(min(self.min_size_train) >= 0, "input.min_size_train must be 0 (keep the size) or positive.")
         _check(self.min_size_test >= 0, "input.min_size_test must be 0 (keep the size) or positive.")
         _check(
             self.max_size_train > 0 and self.max_size_test > 0,
@@ -196,6 +194,9 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         for name in ("horizontal_flip", "vertical_flip", "crop", "color_jitter"):
             _check(0 <= getattr(self, name) <= 1, f"data.augment.{name} is a probability: choose 0 to 1.")
+        for name in ("brightness", "contrast", "saturation"):
+            _check(getattr(self, name) >= 0, f"data.augment.{name} must be 0 or positive.")
+        _check(0 <= self.hue <= 0.5, "data.augment.hue must lie in [0, 0.5].")
         _check(0 < self.crop_min_scale <= 1, "data.augment.crop_min_scale must lie in (0, 1].")
 
 
@@ -283,6 +284,9 @@ class TrainConfig:
         )
         _check(self.evaluate_every >= 0, "train.evaluate_every must be 0 (only at the end) or positive.")
         _check(self.warmup_iterations >= 0, "train.warmup_iterations must be 0 or positive.")
+        _check(self.max_skipped_steps >= 0, "train.max_skipped_steps must be 0 or positive.")
+        _check(self.sample_pictures >= 0, "train.sample_pictures must be 0 (none) or positive.")
+        _check(self.seed >= 0, "train.seed must be 0 or positive.")
 
 
 @dataclass(frozen=True)
