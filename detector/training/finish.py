@@ -10,7 +10,6 @@ import detector
 from detector.datasets.loader import evaluation_loader, validation_loader
 from detector.errors import UserError
 from detector.evaluation.explain import explain_low_ap
-from detector.evaluation.ground_truth import ground_truth_of
 from detector.evaluation.table import metrics_table
 from detector.training import distributed
 from detector.training.joint import build_joint
@@ -38,7 +37,7 @@ def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     done: files are replaced as wholes, and a run that goes on evaluates again.
     """
     iteration = run.progress.iteration
-    if run.val_data is None:
+    if run.val_data is None or run.val_truth is None:
         run.progress.evaluated_iteration = iteration
         return None
     distributed.copy_buffers_from_main(run.result)
@@ -52,7 +51,7 @@ def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     images = evaluation_loader(run.val_data, run.config, device=run.device, **share)
     autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
     with closing(Announced(images, announce)) as image_batches, autocast:
-        metrics, detections = score(run.result, run.val_data, image_batches, run.device, progress)
+        metrics, detections = score(run.result, run.val_data, run.val_truth, image_batches, run.device, progress)
     losses: dict[str, float] = {}
     if run.config.train.validation_loss:
         joint = build_joint(run.result, run.config.model)
@@ -75,9 +74,8 @@ def finish_run(run: Run, evaluation: Evaluation | None) -> None:
     """
     if evaluation is not None and distributed.is_main():
         run.log.info("COCO metrics on the val split:\n" + metrics_table(evaluation.metrics))
-        truth = ground_truth_of(run.val_data) if run.val_data else None
-        if truth is not None:
-            for line in explain_low_ap(evaluation.metrics, truth, evaluation.detections):
+        if run.val_truth is not None:
+            for line in explain_low_ap(evaluation.metrics, run.val_truth, evaluation.detections):
                 run.log.info(line)
     distributed.on_main(lambda: _save_model(run, FINAL_MODEL, evaluation))
     run.log.info(f"finished: {run.output / FINAL_MODEL}")

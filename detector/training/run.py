@@ -9,8 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector.categories import CategoryMap
 from detector.config import Config, save_config
+from detector.datasets.checks.examine import check_before_training
 from detector.datasets.dataset import DetectionDataset
 from detector.errors import UserError
+from detector.evaluation.ground_truth import GroundTruth, ground_truth_of
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.training import distributed
@@ -32,7 +34,11 @@ CHECKPOINT_COPIES = 2  # weights and momentum; the averaged weights are a third
 
 @dataclass
 class Run:
-    """A run's parts. `model` is trained, `joint` wraps it with its losses (and, with others, in DDP)."""
+    """A run's parts.
+
+    `model` is trained, `joint` wraps it with its losses (and, with others, in DDP). `val_truth` is what `val_data` is
+    scored against.
+    """
 
     config: Config
     output: Path
@@ -40,6 +46,7 @@ class Run:
     precision: torch.dtype
     train_data: DetectionDataset
     val_data: DetectionDataset | None
+    val_truth: GroundTruth | None
     model: FasterRCNN
     joint: nn.Module
     optimizer: torch.optim.SGD
@@ -97,6 +104,7 @@ def set_up(config: Config, output: Path, device: torch.device, resume: bool, log
     check_batch(config, distributed.world_size())
     train_data, val_data = open_data(config)
     config = with_classes(config, train_data)
+    distributed.on_main(lambda: warn_of_faults(train_data, val_data, log))
     state = find_state(output, log) if resume else None
     if state is not None:
         check_resumable(state, config, train_data.categories, distributed.world_size(), log.warning)
@@ -110,6 +118,12 @@ def set_up(config: Config, output: Path, device: torch.device, resume: bool, log
     distributed.on_main(lambda: prepare_output(run))
     log.begin_numbers(run.progress, config.train.tensorboard)
     return run
+
+
+def warn_of_faults(train_data: DetectionDataset, val_data: DetectionDataset | None, log: RunLog) -> None:
+    """Say what is wrong with the data that can nevertheless be trained on."""
+    for line in check_before_training(train_data, val_data):
+        log.warning(line)
 
 
 def assemble(
@@ -148,6 +162,7 @@ def assemble(
         precision=choose_precision(config.train, device),
         train_data=train_data,
         val_data=val_data,
+        val_truth=ground_truth_of(val_data) if val_data else None,
         model=model,
         joint=wrap(build_joint(model, config.model), device),
         optimizer=optimizer,

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+from detector.categories import list_categories
 from detector.config import Config
-from detector.datasets.dataset import DetectionDataset, check_same_categories
+from detector.datasets.dataset import DetectionDataset
 from detector.datasets.open import open_dataset
 from detector.datasets.shapes import ensure_shapes
 from detector.errors import UserError
 from detector.training import distributed
-from detector.training.resume import describe_categories
 
 
 def check_batch(config: Config, world_size: int) -> None:
@@ -46,7 +46,7 @@ def with_classes(config: Config, dataset: DetectionDataset) -> Config:
     if config.model.num_classes not in (None, count):
         raise UserError(
             f"model.num_classes={config.model.num_classes}, but {dataset.annotation_path} has {count} categories "
-            f"{describe_categories(dataset.categories)}; set it to {count} or to null."
+            f"({list_categories(dataset.categories.categories)}); set it to {count} or to null."
         )
     return replace(config, model=replace(config.model, num_classes=count))
 
@@ -68,6 +68,5 @@ def open_data(config: Config) -> tuple[DetectionDataset, DetectionDataset | None
     train = open_dataset(data.format, data.train_annotations, data.train_images, data.drop_degenerate_boxes)
     if data.val_annotations is None or data.val_images is None:
         return train, None
-    val = open_dataset(data.format, data.val_annotations, data.val_images, data.drop_degenerate_boxes)
-    check_same_categories(train, val)
+    val = open_dataset(data.format, data.val_annotations, data.val_images, data.drop_degenerate_boxes, like=train)
     return train, val

@@ -15,7 +15,7 @@ from detector.datasets.loader import TrainingBatch
 from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
 from detector.evaluation.evaluate import detect_dataset, evaluation_mode, gather_results
-from detector.evaluation.ground_truth import ground_truth_of
+from detector.evaluation.ground_truth import GroundTruth
 from detector.structures import ImageBatch
 from detector.training import distributed
 from detector.training.checkpoint import Progress
@@ -50,6 +50,7 @@ def update_best(progress: Progress, iteration: int, ap: float) -> bool:
 def score(
     model: nn.Module,
     dataset: DetectionDataset,
+    truth: GroundTruth,
     loader: Iterable[ImageBatch],
     device: torch.device,
     progress: bool,
@@ -57,12 +58,13 @@ def score(
     """COCO metrics of a model, in every process, and its detections in the main one. All processes must call this.
 
     Args:
+        truth: the dataset's.
         loader: this process's share of the dataset.
         progress: show a bar with the remaining time.
     """
     local = detect_dataset(model, loader, device, dataset.categories, progress)
     detections = gather_results(local)
-    metrics = distributed.on_main(lambda: evaluate_coco(ground_truth_of(dataset), detections, evaluator="hotcoco"))
+    metrics = distributed.on_main(lambda: evaluate_coco(truth, detections, evaluator="hotcoco"))
     return metrics, detections
 
 

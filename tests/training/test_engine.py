@@ -96,6 +96,39 @@ def test_the_losses_fall_and_a_seed_repeats_them(data: list[str], straight: dict
     assert losses(tmp_path / "other")[1] != expected[1]
 
 
+def test_what_is_wrong_with_the_data_is_said_at_the_start(tmp_path: Path) -> None:
+    words = write_dataset(tmp_path)
+    content = json.loads((tmp_path / "train.json").read_text())
+    content["annotations"] += [
+        {"id": 90, "image_id": 1, "category_id": 3, "bbox": [120, 0, 20, 20]},
+        {"id": 91, "image_id": 1, "category_id": 3, "bbox": [1, 1, 0, 20]},
+    ]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    words[3] = words[1].replace("train_", "val_")  # the pictures of both splits
+    train(tiny_config(words, "train.iterations=1", "train.milestones=[]"), tmp_path / "run", device="cpu")
+    warnings = [line for line in (tmp_path / "run/log.txt").read_text().splitlines() if "warning" in line]
+    assert len(warnings) == 3
+    assert "train.json: 1 boxes without area inside their picture are left out" in warnings[0]
+    assert "train.json: 1 × box-partly-outside" in warnings[1]
+    assert "train.json: 5 × in-both-splits" in warnings[2]
+
+
+def test_the_val_annotations_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be a large file on a slow disk, and change while the run lasts."""
+    words = write_dataset(tmp_path)
+    real = engine.report_steps
+
+    def report(run: Run, values: dict[str, Any]) -> None:
+        real(run, values)
+        (tmp_path / "val.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr(engine, "report_steps", report)
+    config = tiny_config(words, "train.iterations=2", "train.milestones=[]", "train.evaluate_every=1")
+    assert train(config, tmp_path / "run", device="cpu") == Outcome(2, 0)
+    evaluations = [line for line in (tmp_path / "run/log.txt").read_text().splitlines() if "evaluation at" in line]
+    assert len(evaluations) == 2
+
+
 def stop_at(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process SIGTERM during the given iteration."""
     real = engine.report_steps

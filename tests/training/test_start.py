@@ -4,11 +4,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from annotated_sets import sound_content, write_pictures
 from tiny_run import write_dataset
 
 from detector.categories import CategoryMap
 from detector.config import load_config
 from detector.datasets.dataset import DetectionDataset
+from detector.datasets.write import write_voc
 from detector.errors import UserError
 from detector.training.start import check_batch, check_start, open_data, with_classes
 
@@ -42,7 +44,7 @@ def test_the_batch_divides_among_processes_and_micro_batches() -> None:
 def test_classes_come_from_the_data() -> None:
     assert with_classes(load_config(None), dataset("a", "b")).model.num_classes == 2
     assert with_classes(load_config(None, ["model.num_classes=2"]), dataset("a", "b")).model.num_classes == 2
-    with pytest.raises(UserError, match=r"num_classes=3, but train\.json has 2 categories \{1: a, 2: b\}"):
+    with pytest.raises(UserError, match=r"num_classes=3, but train\.json has 2 categories \(1 a, 2 b\)"):
         with_classes(load_config(None, ["model.num_classes=3"]), dataset("a", "b"))
 
 
@@ -58,3 +60,19 @@ def test_splits_with_other_classes_are_refused(tmp_path: Path) -> None:
 def test_no_data_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to train on"):
         open_data(load_config(None))
+
+
+def test_a_val_split_without_a_rare_class_goes_with_the_training_split(tmp_path: Path) -> None:
+    """A VOC tree has no list of its classes: its labels are those of the training split, or they would be others."""
+    content = sound_content() | {"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
+    content["annotations"] = [{"id": 1, "image_id": 5, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 0}]
+    content["annotations"].append(content["annotations"][0] | {"id": 2, "category_id": 2})
+    write_pictures(tmp_path / "images", content)
+    write_voc(tmp_path / "train", content, "all")
+    write_voc(tmp_path / "val", content | {"annotations": content["annotations"][1:]}, "all")
+    words = [f"data.{split}_annotations={tmp_path}/{split}/Annotations" for split in ("train", "val")]
+    words += [f"data.{split}_images={tmp_path}/images" for split in ("train", "val")]
+    train, val = open_data(load_config(None, ["data.format=voc", *words]))
+    assert val is not None
+    assert train.categories == val.categories
+    assert [val[i].labels.tolist() for i in range(3) if len(val[i].labels)] == [[2]]
