@@ -1,0 +1,1 @@
+"""Measuring the detector beside one built from torchvision's public parts."""

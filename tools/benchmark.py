@@ -1,0 +1,125 @@
+#!/usr/bin/env python
+"""Speed and memory beside Faster R-CNN assembled from torchvision's public parts, with the same weights."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detector import command
+from detector.benchmarking import inference
+from detector.benchmarking.forms import FORMS
+from detector.benchmarking.machine import describe_machine
+from detector.benchmarking.report import Report
+from detector.benchmarking.settings import Settings, make_quick
+from detector.device import choose_device
+from detector.errors import UserError
+from detector.structures import Size
+
+PARTS: dict[str, Callable[[Settings, Report], None]] = {
+    "inference": inference.run,
+}
+
+EXAMPLES = """examples:
+  python tools/benchmark.py --quick                          does it work? (its numbers mean nothing)
+  python tools/benchmark.py --part inference --threads 1 2   ResNet-101-C4, 800×1216, 300 and 1000 proposals
+  python tools/benchmark.py --part inference --depth 50 --proposals 1000 --picture photo.jpg
+  python tools/benchmark.py --part inference --proposals 300 --batch 8 --rounds 3 --forms eager bf16-compiled
+  python tools/benchmark.py --device cuda --output output/h200     all of it on a GPU, in minutes
+
+Both networks take turns in one process (A B A B); ratios are of the medians, with the range over the rounds. Before any
+ratio both must give the same results, else the exit code is 1 and no ratio is printed. Use an idle machine: whatever
+else runs slows both, but not equally."""
+
+
+def picture_size(text: str) -> Size:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if found is None or min(height := int(found[1]), width := int(found[2])) < 64:
+        raise argparse.ArgumentTypeError("write HEIGHTxWIDTH in pixels, such as 800x1216, each 64 or more")
+    return height, width
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = Settings(choose_device("cpu"))
+    number = command.positive
+    parser.add_argument("--part", nargs="+", choices=[*PARTS, "all"], default=["all"], help="what to measure (all)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("output/benchmark"), help="folder (default: %(default)s)")
+    parser.add_argument("--picture", type=Path, help="a photograph to detect in (default: a rendered picture)")
+    parser.add_argument("--size", type=picture_size, default=defaults.size, help="that it gets (default: 800x1216)")
+    parser.add_argument(
+        "--depth", nargs="+", type=int, choices=(18, 34, 50, 101, 152), default=defaults.depths, help="(101)"
+    )
+    parser.add_argument("--proposals", nargs="+", type=number, default=defaults.proposals, help="a picture (300 1000)")
+    parser.add_argument("--batch", nargs="+", type=number, help="pictures at once (CPU: 1; GPU: 1 8)")
+    parser.add_argument("--threads", nargs="+", type=number, default=defaults.threads, help="on the CPU (1)")
+    parser.add_argument("--rounds", type=number, default=defaults.rounds, help="turns of each (%(default)s)")
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=defaults.forms, help=f"of the peer ({' '.join(defaults.forms)})"
+    )
+    parser.add_argument("--annotations", type=Path, help="COCO file for the loading part (default: made pictures)")
+    parser.add_argument("--images", type=Path, help="its folder of pictures")
+    parser.add_argument("--quick", action="store_true", help="small problems, one round: seconds, to try the tool")
+    return parser.parse_args(arguments)
+
+
+def make_settings(args: argparse.Namespace) -> Settings:
+    """Raises UserError where arguments contradict each other or the machine."""
+    device = choose_device(args.device)
+    if device.type == "mps":
+        raise UserError("--device mps: only cpu and cuda are measured; choose one of them.")
+    if (args.annotations is None) != (args.images is None):
+        raise UserError("--annotations and --images belong together; give both or none.")
+    if "eager" not in args.forms:
+        raise UserError("--forms: eager must be among them, because it is what all others are compared with.")
+    available = os.cpu_count() or 1
+    if device.type == "cpu" and max(args.threads) > available:
+        raise UserError(f"--threads {max(args.threads)}: this machine has {available}; choose at most that.")
+    settings = Settings(
+        device=device,
+        picture=args.picture,
+        size=args.size,
+        depths=tuple(args.depth),
+        proposals=tuple(args.proposals),
+        batches=tuple(args.batch or ((1,) if device.type == "cpu" else (1, 8))),
+        threads=tuple(args.threads) if device.type == "cpu" else (available,),
+        rounds=args.rounds,
+        forms=tuple(args.forms),
+        annotations=args.annotations,
+        images=args.images,
+    )
+    settings = replace(settings, forms=tuple(name for name in FORMS if name in settings.forms))
+    return make_quick(settings) if args.quick else settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_arguments(arguments)
+    settings = make_settings(args)
+    chosen = list(PARTS) if "all" in args.part else [part for part in PARTS if part in args.part]
+    print(f"parts    {', '.join(chosen)}\ndevice   {settings.device}\noutput   {args.output}\n", flush=True)
+    report = Report(args.output)
+    for line in describe_machine(settings.device):
+        report.note(line)
+    if args.quick:
+        report.note("--quick: the numbers mean nothing")
+    try:
+        for part in chosen:
+            PARTS[part](settings, report)
+    finally:  # what was measured so far is kept, also when interrupted
+        path = report.write_markdown()
+        print(f"\nwrote {path}")
+    print(path.read_text())
+    if report.refused:
+        print(f"error: no ratio for {len(report.refused)} comparisons, whose results differ", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
