@@ -11,7 +11,6 @@ from detector.training import distributed, plan
 from detector.training.feed import explain_dead_worker, no_workers_left, steps
 from detector.training.finish import evaluate_run, finish_run
 from detector.training.logs import RunLog
-from detector.training.meter import Meter
 from detector.training.nonfinite import RunningStatistics, leave_out
 from detector.training.optimizer import set_learning_rate
 from detector.training.output import claim, is_finished
@@ -76,11 +75,12 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
     """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order."""
     settings, progress = run.config.train, run.progress
     rank, processes = distributed.rank(), distributed.world_size()
-    meter = Meter(run.device, settings.iterations)
     statistics = RunningStatistics(run.model)
     evaluation: Evaluation | None = None
     stopped_by = 0
-    loader = training_loader(run.train_data, run.config, progress.iteration, rank, processes, run.device)
+    loader = training_loader(
+        run.train_data, run.config, progress.iteration, rank, processes, run.device, run.log.warning
+    )
     batches = steps(loader, settings.accumulate, progress.iteration)
     with closing(loader):
         try:
@@ -124,9 +124,9 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
                 progress.images += settings.batch_size
                 seconds = time.perf_counter() - began
                 progress.seconds += seconds
-                meter.add(losses, settings.batch_size, seconds, waited)
+                run.meter.add(losses, settings.batch_size, seconds, waited)
                 if plan.is_log_due(progress, settings):
-                    report_steps(run, meter.report(progress.iteration, rate))
+                    report_steps(run, run.meter.report(progress.iteration, rate))
                 stopped_by = distributed.maximum_over_processes([stop.received])[0]
         except StoppedError:
             stopped_by = stop.received

@@ -1,12 +1,13 @@
 """Losses and speed between two lines of the log."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from detector.training.distributed import mean_over_processes
+from detector.training.distributed import gather, mean_over_processes, rank, world_size
 from detector.training.logs import memory_in_use
 
 
@@ -63,6 +64,32 @@ class Meter:
         }
         self._begin()
         return values
+
+    def state(self) -> list[dict[str, Any]]:
+        """What was added since the last report, of every process: plain numbers. All processes must call this."""
+        mine = {
+            "sums": {name: total.item() for name, total in self._sums.items()},
+            "counted": self._counted,
+            "steps": self._steps,
+            "images": self._images,
+            "seconds": self._seconds,
+            "waited": self._waited,
+        }
+        return gather(mine)
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on from what `state` returned, so that an interruption does not show in the next report.
+
+        Where there were more or fewer processes then, each goes on from their mean: what is reported is a mean too.
+        """
+        if not states:
+            return
+        state = states[rank() if len(states) == world_size() else 0]
+        parts = [state] if len(states) == world_size() else states
+        sums = {name: sum(part["sums"][name] for part in parts) / len(parts) for name in state["sums"]}
+        self._sums = {name: torch.tensor(value, device=self._device) for name, value in sums.items()}
+        self._counted, self._steps, self._images = state["counted"], state["steps"], state["images"]
+        self._seconds, self._waited = state["seconds"], state["waited"]
 
     def _begin(self) -> None:
         self._sums: dict[str, Tensor] = {}

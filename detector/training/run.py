@@ -20,6 +20,7 @@ from detector.training.checkpoint import Progress, TrainingState, load_checkpoin
 from detector.training.ema import AveragedModel
 from detector.training.joint import build_joint
 from detector.training.logs import RunLog
+from detector.training.meter import Meter
 from detector.training.optimizer import build_optimizer, load_momentum_buffers, momentum_buffers
 from detector.training.output import CHECKPOINTS, CONFIG_FILE, check_room
 from detector.training.random_state import random_states, restore_random_states, seed_everything
@@ -52,6 +53,7 @@ class Run:
     optimizer: torch.optim.SGD
     averaged: AveragedModel[FasterRCNN] | None
     progress: Progress
+    meter: Meter
     checkpoints: CheckpointWriter
     log: RunLog
 
@@ -77,7 +79,7 @@ class Run:
             self.progress.averaged_updates = self.averaged.updates
 
     def state(self) -> TrainingState:
-        """Everything that a checkpoint holds. Tensors are the live ones."""
+        """Everything that a checkpoint holds. Tensors are the live ones. All processes must call this."""
         return TrainingState(
             config=self.config,
             categories=self.categories,
@@ -87,6 +89,7 @@ class Run:
             averaged=self.averaged.model.state_dict() if self.averaged else None,
             momentum=momentum_buffers(self.optimizer, self.model),
             random=random_states(),
+            unreported=self.meter.state(),
         )
 
 
@@ -147,8 +150,10 @@ def assemble(
     optimizer = build_optimizer(model, config.train)
     averaged = AveragedModel(model, config.train.ema_decay) if config.train.ema_decay else None
     progress = Progress()
+    meter = Meter(device, config.train.iterations)
     if state is not None:
         progress = state.progress
+        meter.restore(state.unreported)
         load_momentum_buffers(optimizer, model, state.momentum)
         if averaged and state.averaged is not None:
             load_weights_exactly(averaged.model, state.averaged)
@@ -168,6 +173,7 @@ def assemble(
         optimizer=optimizer,
         averaged=averaged,
         progress=progress,
+        meter=meter,
         checkpoints=CheckpointWriter(output / CHECKPOINTS, config.train.keep_checkpoints, progress.iteration, log),
         log=log,
     )

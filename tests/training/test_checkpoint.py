@@ -47,6 +47,7 @@ def make_state(iteration: int, size: int = 5) -> TrainingState:
         averaged={k: v + 1 for k, v in weights.items()},
         momentum={"backbone.conv1.weight": weights["backbone.conv1.weight"] * 0.1},
         random=random_states(),
+        unreported=[{"sums": {"rpn_box": 0.1}, "counted": 1}],
     )
 
 
@@ -56,6 +57,7 @@ def assert_equal(found: TrainingState, expected: TrainingState) -> None:
     assert found.world_size == expected.world_size
     assert found.progress == expected.progress
     assert found.random == expected.random
+    assert found.unreported == expected.unreported
     for name in ("model", "averaged", "momentum"):
         first, second = getattr(found, name), getattr(expected, name)
         assert first.keys() == second.keys()

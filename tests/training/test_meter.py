@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -35,6 +37,24 @@ def test_a_report_begins_anew_and_may_have_no_losses() -> None:
     assert values["loss"] is None
     assert values["losses"] == {}
     assert "loss - ()" in progress_line(values, 100)
+
+
+def test_an_interruption_does_not_show_in_the_next_report() -> None:
+    straight, before, after = (Meter(torch.device("cpu"), iterations=100) for _ in range(3))
+    for value in (0.1, 0.7, None):
+        add(straight, value)
+        add(before, value)
+    after.restore(json.loads(json.dumps(before.state())))
+    for meter in (straight, after):
+        add(meter, 1.3)
+    assert after.report(4, 0.01) | {"memory_bytes": 0} == straight.report(4, 0.01) | {"memory_bytes": 0}
+
+
+def test_other_processes_go_on_from_the_mean() -> None:
+    two = [{"sums": {"a": a}, "counted": 1, "steps": 1, "images": 8, "seconds": 1.0, "waited": 0.0} for a in (1.0, 2.0)]
+    meter = Meter(torch.device("cpu"), iterations=100)
+    meter.restore(two)
+    assert meter.report(1, 0.01)["losses"] == {"a": 1.5}
 
 
 def test_adding_leaves_the_losses_alone() -> None:
