@@ -4,7 +4,8 @@ import errno
 from pathlib import Path
 
 import pytest
-from processes import Sabotage, finish, screen, start
+from processes import finish, screen, start
+from sabotage import Sabotage
 from tiny_run import SETTINGS, assert_same_bits, write_dataset
 
 from detector.training.checkpoint import find_damage, list_checkpoints

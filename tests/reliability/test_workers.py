@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import KILL, TERMINATE, Sabotage, finish, screen, start, start_group
+from processes import finish, screen, start, start_group
+from sabotage import KILL, TERMINATE, Sabotage
 from safetensors.torch import load_file
 from tiny_run import SETTINGS, assert_same_bits, losses, run, tiny_config, torchrun_command, write_dataset
 

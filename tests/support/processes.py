@@ -1,16 +1,18 @@
-"""Training runs in processes of their own that start in milliseconds, and ways to ruin them."""
+"""Training runs in processes of their own that start in milliseconds."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+
+import torch
+from sabotage import Sabotage, sabotaged
 
 from detector import command
 from detector.config import load_config
@@ -21,23 +23,7 @@ from detector.training.signals import exit_code
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["detector.training.engine"])
 
-Step = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Sabotage:
-    """What goes wrong in a run.
-
-    function: of the module `os`, whose call number `call` (from 0) is where it happens; or `step`, for a step of this
-    process; or `loss`, for a step whose loss is then not a number. signal: to send to the process itself at that
-    moment. error: or the OSError to raise there instead, for this call and the `more` that follow.
-    """
-
-    function: str
-    call: int
-    signal: int = 0
-    error: int = 0
-    more: int = 0
+SHOW_STACKS = signal.SIGUSR2  # has a run write to its screen what its threads are doing
 
 
 def start(
@@ -70,21 +56,44 @@ def start_group(
 
 
 def finish(processes: Sequence[BaseProcess], timeout: float = 120) -> list[int]:
-    """Wait for the end of all and return their exit codes (negative: the signal). One that hangs is an error."""
+    """Wait for the end of all and return their exit codes (negative: the signal).
+
+    One that hangs is an error, and its screen has the stacks of its threads.
+    """
+    deadline = time.monotonic() + timeout
     try:
         for process in processes:
-            process.join(timeout)
-            if process.is_alive():
-                raise AssertionError(f"process {process.pid} hangs")
+            process.join(max(0, deadline - time.monotonic()))
+        hanging = [process.pid for process in processes if process.is_alive()]
+        for pid in hanging:
+            assert pid is not None
+            os.kill(pid, SHOW_STACKS)
+            time.sleep(1)
+        assert not hanging, f"processes {hanging} hang; the screens of the run have their stacks"
     finally:
         for process in processes:
             process.kill()
     return [process.exitcode if process.exitcode is not None else 0 for process in processes]
 
 
+def wait_for(text: str, process: BaseProcess, output: Path, timeout: float = 60) -> None:
+    """Wait until a run has written this to its screen. That it ends before, or never writes it, is an error."""
+    deadline = time.monotonic() + timeout
+    while text not in screen(output):
+        assert process.is_alive(), f"ended without {text!r}: {screen(output)}"
+        assert time.monotonic() < deadline, f"no {text!r} in {timeout} s: {screen(output)}"
+        time.sleep(0.02)
+
+
 def screen(output: Path, rank: int = 0) -> str:
     """What a run's processes, over all starts, have written to the screen."""
-    return _screen_path(output, rank).read_text()
+    path = _screen_path(output, rank)
+    return path.read_text() if path.exists() else ""
+
+
+def children(pid: int | None) -> list[int]:
+    """The processes that a process has started and that are still there. Linux only."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def free_port() -> int:
@@ -109,7 +118,9 @@ def _run(
     _screen_path(output, rank).parent.mkdir(parents=True, exist_ok=True)
     screen_file = open(_screen_path(output, rank), "a", buffering=1)  # noqa: SIM115 (open until the process ends)
     sys.stdout = sys.stderr = screen_file
-    os.environ["OMP_NUM_THREADS"] = "1"
+    faulthandler.register(SHOW_STACKS, file=screen_file)
+    # One unless asked for more, so that runs side by side compute the same sums on any machine.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # A child of the server would start its own workers from another server.
     multiprocessing.set_start_method("fork", force=True)
     if world_size > 1:
@@ -123,45 +134,8 @@ def _run(
         }
 
     def main() -> int:
-        with _sabotaged(sabotage):
+        with sabotaged(sabotage):
             outcome = engine.train(load_config(config, settings), output, resume=True, device="cpu")
         return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
 
     command.run(main)
-
-
-@contextmanager
-def _sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
-    if sabotage is None:
-        yield
-        return
-    of_engine = sabotage.function in ("step", "loss")
-    owner: Any = engine if of_engine else os
-    name = "forward_backward" if of_engine else sabotage.function
-    real = getattr(owner, name)
-    setattr(owner, name, _ruined(real, sabotage))
-    try:
-        yield
-    finally:
-        setattr(owner, name, real)
-
-
-def _ruined(real: Step, sabotage: Sabotage) -> Step:
-    calls = -1
-
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if sabotage.call <= calls <= sabotage.call + sabotage.more:
-            if sabotage.error:
-                raise OSError(sabotage.error, os.strerror(sabotage.error))
-            if sabotage.signal:
-                os.kill(os.getpid(), sabotage.signal)
-            if sabotage.function == "loss":
-                return [found | {"rpn_box": found["rpn_box"] * float("nan")} for found in real(*args, **kwargs)]
-        return real(*args, **kwargs)
-
-    return stand_in
-
-
-KILL, TERMINATE = signal.SIGKILL, signal.SIGTERM

@@ -1,0 +1,125 @@
+"""Ways to ruin a run from inside it: a call of the system, a step or a loss that goes wrong."""
+
+import builtins
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from detector.training import engine
+
+Function = Callable[..., Any]
+
+KILL, TERMINATE = signal.SIGKILL, signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """What goes wrong in a run.
+
+    function: of the module `os`, whose call number `call` (from 0) is where it happens; or `write`, to a file that
+    `open` has opened, of which half is then written; or `step`, for a step of this process; or `loss`, for a step whose
+    loss is then not a number. signal: to send to the process itself at that moment. seconds: or to hang there first.
+    error: or the OSError to raise there instead, for this call and the `more` that follow.
+    """
+
+    function: str
+    call: int
+    signal: int = 0
+    seconds: float = 0
+    error: int = 0
+    more: int = 0
+
+
+class _Moment:
+    """Counts calls, and lets go wrong what is to go wrong."""
+
+    def __init__(self, sabotage: Sabotage) -> None:
+        self._sabotage = sabotage
+        self._calls = -1
+
+    def has_come(self) -> bool:
+        self._calls += 1
+        return 0 <= self._calls - self._sabotage.call <= self._sabotage.more
+
+    def strike(self) -> None:
+        time.sleep(self._sabotage.seconds)
+        if self._sabotage.error:
+            raise OSError(self._sabotage.error, os.strerror(self._sabotage.error))
+        if self._sabotage.signal:
+            os.kill(os.getpid(), self._sabotage.signal)
+
+
+class _File:
+    """An open file that passes everything on, but of a write that goes wrong only the first half."""
+
+    def __init__(self, file: Any, moment: _Moment) -> None:
+        self._file, self._moment = file, moment
+
+    def write(self, data: Any) -> int:
+        if self._moment.has_come():
+            half = self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            self._moment.strike()
+            return half + int(self._file.write(data[len(data) // 2 :]))
+        return int(self._file.write(data))
+
+    def __enter__(self) -> "_File":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextmanager
+def sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
+    """Inside, in this process and those that it forks, it goes wrong."""
+    if sabotage is None:
+        yield
+        return
+    moment = _Moment(sabotage)
+    owner: Any
+    owner, name, ruined = {
+        "write": (builtins, "open", _ruined_open),
+        "step": (engine, "forward_backward", _ruined),
+        "loss": (engine, "forward_backward", _spoilt),
+    }.get(sabotage.function, (os, sabotage.function, _ruined))
+    real = getattr(owner, name)
+    setattr(owner, name, ruined(real, moment))
+    try:
+        yield
+    finally:
+        setattr(owner, name, real)
+
+
+def _ruined(real: Function, moment: _Moment) -> Function:
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        if moment.has_come():
+            moment.strike()
+        return real(*args, **kwargs)
+
+    return stand_in
+
+
+def _ruined_open(real: Function, moment: _Moment) -> Function:
+    def stand_in(path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        file = real(path, mode, *args, **kwargs)
+        return file if mode in ("r", "rb", "rt") else _File(file, moment)
+
+    return stand_in
+
+
+def _spoilt(real: Function, moment: _Moment) -> Function:
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
+        if moment.has_come():
+            return [losses | {"rpn_box": losses["rpn_box"] * float("nan")} for losses in found]
+        return found
+
+    return stand_in
