@@ -212,6 +212,7 @@ class DataConfig:
     val_images: str | None = None
     keep_empty_images: bool = True  # train on pictures without objects too; detectron2 leaves them out
     drop_degenerate_boxes: bool = True  # drop boxes without area, counted in the log; false: stop and name them
+    skip_unreadable_images: bool = True  # train on another one, named in the log; false: stop at the first
     aspect_grouping: bool = True  # batches hold only wide or only tall pictures, so padding stays small
     num_workers: int = 2
     augment: AugmentConfig = field(default_factory=AugmentConfig)

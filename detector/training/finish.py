@@ -48,14 +48,15 @@ def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     # A bar for people who look on; in a file it would be a thousand lines.
     progress = distributed.is_main() and sys.stderr.isatty()
     share = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-    images = evaluation_loader(run.val_data, run.config, device=run.device, **share)
+    images = evaluation_loader(run.val_data, run.config, device=run.device, warn=run.log.warning, **share)
     autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
     with closing(Announced(images, announce)) as image_batches, autocast:
         metrics, detections = score(run.result, run.val_data, run.val_truth, image_batches, run.device, progress)
     losses: dict[str, float] = {}
     if run.config.train.validation_loss:
         joint = build_joint(run.result, run.config.model)
-        pairs = validation_loader(run.val_data, run.config, device=run.device, **share)
+        said_already = list[str]()  # of pictures that cannot be used, by the loader above
+        pairs = validation_loader(run.val_data, run.config, device=run.device, warn=said_already.append, **share)
         with closing(Announced(pairs, announce)) as batches:
             losses = validation_losses(joint, batches, run.device, run.precision)
     watchdog.phase(f"writing the evaluation of iteration {iteration}", BATCH_LIMIT)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -189,17 +190,72 @@ def test_validation_has_the_truth_and_a_seed(dataset: DetectionDataset) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_picture_is_one_sentence(tmp_path: Path, dataset: DetectionDataset, workers: int) -> None:
-    content = dataset.to_coco()
-    for entry in content["images"]:
-        (tmp_path / entry["file_name"]).write_bytes((Path(dataset.image_root) / entry["file_name"]).read_bytes())
+    broken = damaged(dataset, tmp_path)
     (tmp_path / "3.png").write_bytes(b"no picture")
-    (tmp_path / "set.json").write_text(json.dumps(content))
-    damaged = open_dataset("coco", tmp_path / "set.json", tmp_path)
     message = r"^image 53: .*3\.png: not a picture of a known format\. Replace or remove it\.$"
     settings = config(workers=workers)
-    for batches in (training_loader(damaged, settings), evaluation_loader(damaged, settings)):
+    for batches in (training_loader(broken, settings), evaluation_loader(broken, settings)):
         with pytest.raises(ImageError, match=message):
             take(12, iter(batches))
+
+
+def damaged(dataset: DetectionDataset, folder: Path, *numbers: int) -> DetectionDataset:
+    """The same pictures, those of some numbers cut short."""
+    content = dataset.to_coco()
+    for number, entry in enumerate(content["images"]):
+        data = (Path(dataset.image_root) / entry["file_name"]).read_bytes()
+        (folder / entry["file_name"]).write_bytes(data[: len(data) // 2] if number in numbers else data)
+    (folder / "set.json").write_text(json.dumps(content))
+    return open_dataset("coco", folder / "set.json", folder)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_picture_takes_the_place_of_a_broken_one(
+    tmp_path: Path, dataset: DetectionDataset, workers: int
+) -> None:
+    """The next of its shape: all other places of the run stay as they were."""
+    said: list[str] = []
+    sound = take(12, training_loader(dataset, config()))
+    batches = training_loader(damaged(dataset, tmp_path, 3, 7), config(workers=workers), warn=said.append)
+    found = take(12, batches)
+    stand_in = {53: 54, 57: 58}
+    for before, after in zip(sound, found, strict=True):
+        assert after.images.image_ids == [stand_in.get(i, i) for i in before.images.image_ids]
+        assert after.seeds == before.seeds
+    assert len(said) == 2
+    assert re.fullmatch(r"image 5[37]: .*[37]\.png: cannot be decoded.* Until then another picture .*\.", said[0])
+
+
+def test_settings_may_ask_to_stop_at_the_first_broken_picture(tmp_path: Path, dataset: DetectionDataset) -> None:
+    settings = config("data.skip_unreadable_images=false")
+    with pytest.raises(ImageError, match=r"3\.png: cannot be decoded"):
+        take(12, training_loader(damaged(dataset, tmp_path, 3), settings, warn=lambda _: None))
+
+
+def test_evaluation_goes_on_after_a_broken_picture(tmp_path: Path, dataset: DetectionDataset) -> None:
+    said: list[str] = []
+    broken = damaged(dataset, tmp_path, 3, 4)
+    for batch_size in (1, 3):
+        found = loaded(evaluation_loader(broken, config(), batch_size, warn=said.append))
+        assert sorted(found) == [50, 51, 52, *range(55, 62)]
+    assert len(said) == 4
+    assert said[0].endswith("Until then it counts as a picture in which nothing was found.")
+    (batch,) = [b for b in validation_loader(broken, config(), warn=said.append) if b.images.image_ids == [55]]
+    assert batch.seeds == [5]
+
+
+def test_too_many_broken_pictures_end_it(tmp_path: Path, dataset: DetectionDataset) -> None:
+    said: list[str] = []
+    tall = damaged(dataset, tmp_path, 1, 2, 5, 6, 9, 10)
+    with pytest.raises(
+        ImageError, match=r"6 pictures in a row cannot be used, the first is image .* cannot be decoded"
+    ):
+        take(12, training_loader(tall, config(), warn=said.append))
+    nearly_all = damaged(dataset, tmp_path, *range(1, 12))
+    said.clear()
+    with pytest.raises(ImageError, match=r"more than 10 pictures cannot be used, one of them is .* cannot be decoded"):
+        take(12, training_loader(nearly_all, config("data.aspect_grouping=false"), warn=said.append))
+    assert len(said) == 10
 
 
 def test_a_size_that_disagrees_with_the_file_is_named(tmp_path: Path, dataset: DetectionDataset) -> None:

@@ -59,7 +59,8 @@ def test_bfloat16_halves_matrices_and_spares_norms(tmp_path: Path) -> None:
     assert torch.equal(read["backbone.conv1.weight"], expected["backbone.conv1.weight"].bfloat16().float())
     assert read["backbone.conv1.weight"].dtype == torch.float32
     full = save(tmp_path / "full.safetensors").stat().st_size
-    assert full - (tmp_path / "w.safetensors").stat().st_size == 2 * (4 * 3 * 49 + 4 * 8)
+    saved = full - (tmp_path / "w.safetensors").stat().st_size
+    assert abs(saved - 2 * (4 * 3 * 49 + 4 * 8)) <= 8  # headers are padded to multiples of 8
 
 
 def test_tensors_that_share_memory_are_stored_twice(tmp_path: Path) -> None:
