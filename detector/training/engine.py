@@ -1,7 +1,7 @@
 """The training loop (Faster R-CNN §3.2: approximate joint training with SGD)."""
 
 import time
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,11 @@ DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says wh
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of `train` ended. stopped_by: the number of the signal that stopped it; 0: the run is finished."""
+    """How a call of `train` ended.
+
+    iteration: where the run stands; 0 also where it was stopped before that was known. stopped_by: the number of the
+    signal that stopped it; 0: the run is finished.
+    """
 
     iteration: int
     stopped_by: int
@@ -61,7 +65,12 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                 explain_out_of_memory(watchdog),
                 explain_dead_worker(),
             ):
-                run = set_up(config, output, chosen, resume, log)
+                try:
+                    with _at_once(stop):
+                        run = set_up(config, output, chosen, resume, log)
+                except StoppedError:
+                    log.info(f"stopped by {signal_name(stop.received)} before the first step.")
+                    return Outcome(0, stop.received)
                 describe_run(run)
                 if is_finished(output) and plan.is_finished(run.progress, config.train):
                     log.info(f"{output} is finished; a larger train.iterations would take it further.")
@@ -86,6 +95,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
         try:
             while True:
                 if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):
+                    watchdog.phase(f"saving iteration {progress.iteration}", STEP_LIMIT)
                     run.save()
                 if stopped_by:
                     break
@@ -97,8 +107,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
 
                 began = time.perf_counter()
                 watchdog.phase(f"waiting for the pictures of iteration {progress.iteration + 1}", DATA_LIMIT)
-                # Several processes must agree where they stop, so each goes on to where they meet.
-                with stop.at_once() if processes == 1 else nullcontext():
+                with _at_once(stop):
                     micro_batches = next(batches)
                 waited = time.perf_counter() - began
 
@@ -131,10 +140,15 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
         except StoppedError:
             stopped_by = stop.received
         if stopped_by:
-            watchdog.phase("saving", STEP_LIMIT)
+            watchdog.phase(f"saving iteration {progress.iteration}", STEP_LIMIT)
             run.save()
             at = run.checkpoints.saved_iteration
             run.log.info(f"stopped by {signal_name(stopped_by)}; --resume goes on from iteration {at}.")
     if not stopped_by:
         finish_run(run, evaluation)
     return Outcome(progress.iteration, stopped_by)
+
+
+def _at_once(stop: StopSignals) -> AbstractContextManager[None]:
+    """Where a process alone stops at once. Several must agree where they stop, so each goes on to where they meet."""
+    return stop.at_once() if distributed.world_size() == 1 else nullcontext()

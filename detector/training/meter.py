@@ -22,6 +22,7 @@ class Meter:
     def __init__(self, device: torch.device, iterations: int) -> None:
         self._device = device
         self._iterations = iterations
+        self._sums: dict[str, Tensor]
         self._begin()
 
     def add(self, losses: dict[str, Tensor], images: int, seconds: float, waited: float) -> None:
@@ -92,7 +93,7 @@ class Meter:
         self._seconds, self._waited = state["seconds"], state["waited"]
 
     def _begin(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._sums = {}
         self._counted = self._steps = self._images = 0
         self._seconds = self._waited = 0.0
 

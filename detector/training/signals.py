@@ -11,8 +11,11 @@ from typing import Any, Self
 HANDLED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
-class StoppedError(Exception):
-    """A signal came where nothing needs to be finished."""
+class StoppedError(BaseException):
+    """A signal came where nothing needs to be finished.
+
+    Like KeyboardInterrupt it is no Exception: who deals with failures on the way must not take it for one.
+    """
 
 
 class StopSignals:
