@@ -1,13 +1,13 @@
 """Several processes train what one does, stop together, and go on together."""
 
 import json
-import os
 import random
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from injection import inject
 from processes import finish, screen, start, start_group
 from sabotage import KILL, TERMINATE, Sabotage
 from safetensors.torch import load_file
@@ -120,10 +120,9 @@ def test_torchrun_restarts_the_group_after_a_kill(tmp_path: Path, attempt: int) 
     assert straight.returncode == 0, straight.stderr
 
     victim = random.Random(attempt).randrange(1, 20)
-    killer = tmp_path / "killer"
-    killer.mkdir()
-    # Imported by every Python at its start: process 1 of the first attempt ends itself at a step.
-    (killer / "sitecustomize.py").write_text(
+    # Process 1 of the first attempt ends itself at a step.
+    killer = inject(
+        tmp_path / "killer",
         "import os\n"
         "if os.environ.get('RANK') == '1' and os.environ.get('TORCHELASTIC_RESTART_COUNT') == '0':\n"
         "    from detector.training import engine\n"
@@ -132,13 +131,13 @@ def test_torchrun_restarts_the_group_after_a_kill(tmp_path: Path, attempt: int) 
         f"        if next(count) == {victim}:\n"
         "            os.kill(os.getpid(), 9)\n"
         "        return real(*arguments)\n"
-        "    engine.forward_backward = step\n"
+        "    engine.forward_backward = step\n",
     )
     killed = run(
         torchrun_command(2, tmp_path / "killed", *words, restarts=1),
         timeout=300,
         TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1",
-        PYTHONPATH=f"{killer}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        **killer,
     )
     assert killed.returncode == 0, killed.stderr
     assert "resuming from" in killed.stdout

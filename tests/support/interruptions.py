@@ -1,5 +1,6 @@
 """Runs that are killed or asked to stop again and again, and the comparison with one that was left alone."""
 
+import json
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from processes import SHOW_STACKS, children, finish, screen, start_group
 from sabotage import KILL, Sabotage
@@ -40,7 +42,8 @@ def interrupt_until(
         longest: seconds after which a start is interrupted at the latest.
         world_size: processes of the run. One of them gets the signal.
         number: of the signal.
-        calls: which call of a kind, or which step, is the last that may be the moment.
+        calls: which call of a kind, or which step, may be the moment at the latest; early ones are likelier, so that
+            most starts come a little further and few come far.
 
     Returns:
         How often the signal came at a random time, at a step, or at which call of the system, and how often of these
@@ -52,7 +55,7 @@ def interrupt_until(
         kind = rng.choice(["time", "step", *CALLS])
         # Only the main process writes.
         victim = rng.randrange(world_size) if kind in ("time", "step") else 0
-        sabotage = {} if kind == "time" else {victim: Sabotage(kind, rng.randrange(calls), signal=number)}
+        sabotage = {} if kind == "time" else {victim: Sabotage(kind, int(calls ** rng.random()) - 1, signal=number)}
         processes = start_group(settings, output, world_size, sabotage, config)
         if kind == "time":
             processes[victim].join(rng.uniform(0.1, longest))
@@ -91,15 +94,23 @@ def end_of(processes: Sequence[BaseProcess], victim: int) -> int:
 
 
 def compare(straight: Path, interrupted: Path) -> None:
-    """Weights, momentum, averages, best model, losses and metrics are the same to the bit."""
+    """Weights, momentum, averages, best model, random states, losses and metrics are the same to the bit."""
     newest = list_checkpoints(straight / "checkpoints")[0].name
     files = [f"checkpoints/{newest}/{file.name}" for file in (straight / "checkpoints" / newest).glob("*.safetensors")]
     for name in ("model_final.safetensors", "model_best.safetensors", *files):
         assert_same_bits(straight / name, interrupted / name)
+    assert progress(straight / "checkpoints" / newest) == progress(interrupted / "checkpoints" / newest)
     assert losses(straight) == losses(interrupted)
     assert (straight / "evaluation/detections.json").read_bytes() == (
         interrupted / "evaluation/detections.json"
     ).read_bytes()
+
+
+def progress(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's numbers and random states, without the time it took."""
+    stored: dict[str, Any] = json.loads((checkpoint / "progress.json").read_text())
+    del stored["progress"]["seconds"]
+    return stored
 
 
 def kill_under_torchrun(

@@ -3,6 +3,7 @@
 import builtins
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from detector.training import engine
 
 Function = Callable[..., Any]
 
+STRUCK = "sabotage:"  # what the screen shows where an error was raised
 KILL, TERMINATE = signal.SIGKILL, signal.SIGTERM
 
 
@@ -21,7 +23,7 @@ class Sabotage:
     """What goes wrong in a run.
 
     function: of the module `os`, whose call number `call` (from 0) is where it happens; or `write`, to a file that
-    `open` has opened, of which half is then written; or `step`, for a step of this process; or `loss`, for a step whose
+    `open` has opened, of which half is then written; or `set_up` or `step` of this process; or `loss`, for a step whose
     loss is then not a number. signal: to send to the process itself at that moment. seconds: or to hang there first.
     error: or the OSError to raise there instead, for this call and the `more` that follow.
     """
@@ -48,6 +50,7 @@ class _Moment:
     def strike(self) -> None:
         time.sleep(self._sabotage.seconds)
         if self._sabotage.error:
+            print(f"{STRUCK} {self._sabotage.function}, call {self._sabotage.call}", file=sys.stderr)
             raise OSError(self._sabotage.error, os.strerror(self._sabotage.error))
         if self._sabotage.signal:
             os.kill(os.getpid(), self._sabotage.signal)
@@ -87,6 +90,7 @@ def sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
     owner: Any
     owner, name, ruined = {
         "write": (builtins, "open", _ruined_open),
+        "set_up": (engine, "set_up", _ruined),
         "step": (engine, "forward_backward", _ruined),
         "loss": (engine, "forward_backward", _spoilt),
     }.get(sabotage.function, (os, sabotage.function, _ruined))
