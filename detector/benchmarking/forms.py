@@ -38,6 +38,7 @@ STRONGEST = Form("peer, bf16 channels-last compiled", "peer", torch.bfloat16, ch
 FAST = Form("ours", "ours", fast=True)
 FAST_BFLOAT16 = Form("ours, bf16", "ours", torch.bfloat16, fast=True)
 READABLE = Form("ours, readable", "ours")
+OURS = (FAST, FAST_BFLOAT16)
 
 FORMS: dict[str, Form] = {
     "eager": EAGER,

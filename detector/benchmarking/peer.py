@@ -26,6 +26,7 @@ from detector.weights.torchvision_detector import from_torchvision_detector, tor
 
 ANCHOR_SIZES, ANCHOR_RATIOS = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
 PRE_NMS = 6000  # of the lineage; torchvision's default of 1000 could not give 1000 proposals
+SEED = 0
 CALIBRATION_PROPOSALS = 64  # enough for statistics
 
 # Deviations of the outputs: objectness and box deltas that spread proposals; scores of which some hundred pass 0.05.
@@ -43,7 +44,7 @@ class Pair:
     config: Config
 
 
-def build_pair(picture: Tensor, size: Size, depth: int, num_classes: int, proposals: int, seed: int = 0) -> Pair:
+def build_pair(picture: Tensor, size: Size, depth: int, num_classes: int, proposals: int, rois: int = 512) -> Pair:
     """Both networks, in evaluation mode, with the same random weights.
 
     Args:
@@ -52,21 +53,23 @@ def build_pair(picture: Tensor, size: Size, depth: int, num_classes: int, propos
         depth: of the ResNet.
         num_classes: K foreground classes.
         proposals: RoIs per image at test time.
+        rois: sampled per image in training.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        peer = build_peer(size, depth, num_classes, proposals)
+        torch.manual_seed(SEED)
+        peer = build_peer(size, depth, num_classes, proposals, rois)
         calibrate(peer, picture)
     config = torchvision_detector_config(depth, num_classes, ANCHOR_SIZES, ANCHOR_RATIOS)
     rpn = replace(config.model.rpn, pre_nms_top_n_test=PRE_NMS, post_nms_top_n_test=proposals)
-    config = replace(config, model=replace(config.model, rpn=rpn))
+    roi = replace(config.model.roi, batch_size_per_image=rois)
+    config = replace(config, model=replace(config.model, rpn=rpn, roi=roi))
     model = build_model(config)
     model.load_state_dict(from_torchvision_detector(peer.state_dict(), config, "the peer"))
     return Pair(peer.eval(), model.eval(), config)
 
 
-def build_peer(size: Size, depth: int, num_classes: int, proposals: int) -> nn.Module:
-    """torchvision's FasterRCNN as C4, its arguments those of its own defaults but for the numbers of proposals."""
+def build_peer(size: Size, depth: int, num_classes: int, proposals: int, rois: int) -> nn.Module:
+    """torchvision's FasterRCNN as C4, its arguments those of its own defaults but for the numbers of regions."""
     resnet = getattr(torchvision.models, f"resnet{depth}")(weights=None, norm_layer=FrozenBatchNorm2d)
     backbone = nn.Sequential(
         resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1, resnet.layer2, resnet.layer3
@@ -84,6 +87,7 @@ def build_peer(size: Size, depth: int, num_classes: int, proposals: int) -> nn.M
         rpn_post_nms_top_n_test=proposals,
         box_roi_pool=MultiScaleRoIAlign(["0"], output_size=14, sampling_ratio=2),
         box_head=nn.Sequential(resnet.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        box_batch_size_per_image=rois,
         box_predictor=FastRCNNPredictor(channels, num_classes + 1),
     )
 

@@ -39,6 +39,10 @@ class Settings:
         """Calls that are timed together: on a GPU one is too short."""
         return 10 if self.device.type == "cuda" and not self.quick else 1
 
+    def threads_label(self, threads: int) -> dict[str, int]:
+        """For a table; on a GPU they do not matter."""
+        return {"threads": threads} if self.device.type == "cpu" else {}
+
 
 QUICK_SIZE = (128, 160)
 
