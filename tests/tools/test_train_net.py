@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -82,7 +83,8 @@ def test_a_stopped_run_is_no_success(tool: ModuleType, monkeypatch: pytest.Monke
 
 
 def test_the_command_trains_refuses_and_goes_on(tmp_path: Path) -> None:
-    save_config(tiny_config(write_dataset(tmp_path / "data"), "train.iterations=4"), tmp_path / "tiny.yaml")
+    settings = ["train.iterations=4", "model.detection.score_threshold=0.01"]
+    save_config(tiny_config(write_dataset(tmp_path / "data"), *settings), tmp_path / "tiny.yaml")
     words = ["--config", str(tmp_path / "tiny.yaml")]
     output = tmp_path / "run"
     wrong = run(train_command(output, *words, "train.iteration=5"))
@@ -107,6 +109,15 @@ def test_the_command_trains_refuses_and_goes_on(tmp_path: Path) -> None:
     assert "resuming from" in resumed.stdout
     assert "Average Precision  (AP) @[ IoU=0.50:0.95" in resumed.stdout
     assert read_weights(output / "model_final.safetensors").provenance["iterations"] == 4
+
+    # evaluate.py finds the same, to the bit.
+    weights = str(output / "model_final.safetensors")
+    evaluate = [sys.executable, str(PROJECT / "tools" / "evaluate.py"), "--device", "cpu", "--weights", weights]
+    evaluated = run([*evaluate, "--output", str(tmp_path / "again")])
+    assert evaluated.returncode == 0, evaluated.stderr
+    detections = json.loads((output / "evaluation" / "detections.json").read_text())
+    assert len(detections) > 10
+    assert json.loads((tmp_path / "again" / "detections.json").read_text()) == detections
 
 
 def test_help_has_examples() -> None:
