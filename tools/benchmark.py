@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detector import command
-from detector.benchmarking import inference, training
+from detector.benchmarking import growth, inference, loading, profile, scoring, startup, training
 from detector.benchmarking.forms import FORMS
 from detector.benchmarking.machine import describe_machine
 from detector.benchmarking.report import Report
@@ -22,6 +22,11 @@ from detector.structures import Size
 PARTS: dict[str, Callable[[Settings, Report], None]] = {
     "inference": inference.run,
     "training": training.run,
+    "loading": loading.run,
+    "scoring": scoring.run,
+    "startup": startup.run,
+    "growth": growth.run,
+    "profile": profile.run,
 }
 
 EXAMPLES = """examples:

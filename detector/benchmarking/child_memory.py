@@ -38,7 +38,7 @@ def report_memory(
             "picture": None if settings.picture is None else str(settings.picture),
             "device": str(settings.device),
         }
-        found = in_new_process("detector.benchmarking.child_memory", arguments)
+        found = in_new_process(["-m", "detector.benchmarking.child_memory"], arguments)
         first = first or found["added"]
         row: dict[str, Value] = {"form": form.name, "MiB when built": found["built"]}
         report.add(

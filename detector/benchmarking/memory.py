@@ -5,7 +5,7 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,16 @@ class Memory:
     added: float
 
 
-def in_new_process(module: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What `python -m module` prints as JSON, given `arguments` as JSON.
+def in_new_process(program: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a Python program prints as JSON in its last line, given `arguments` as JSON.
+
+    Args:
+        program: as `python` takes it, such as `-m package.module`.
 
     Raises:
         subprocess.CalledProcessError: it failed; what it had to say is on the screen.
     """
-    command = [sys.executable, "-m", module, json.dumps(arguments)]
+    command = [sys.executable, *program, json.dumps(arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
