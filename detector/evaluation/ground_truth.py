@@ -149,7 +149,7 @@ def check_ids(ids: np.ndarray, known: np.ndarray, source: str, what: str, remedy
         count = int(np.isin(ids, unknown).sum())
         raise UserError(
             f"{source}: {count} of {len(ids)} entries name {what} ids that are not in the annotations: "
-            f"{_some(unknown)} (there are {_some(known)}); {remedy}."
+            f"{_some(unknown)} (there are {_some(known)}); {remedy}"
         )
 
 
@@ -183,7 +183,7 @@ def _to_columns(coco: Mapping[str, Any], source: str) -> GroundTruth:
     ]
     areas = column(sized, "area", where, "number")
     iscrowd = np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool)
-    check_ids(image_of, np.sort(image_ids), where, "image", "add the images or remove the annotations")
+    check_ids(image_of, np.sort(image_ids), where, "image", "add the images or remove the annotations.")
     known = np.array([category.id for category in categories.categories], np.int64)
-    check_ids(category_of, known, where, "category", "add the categories or remove the annotations")
+    check_ids(category_of, known, where, "category", "add the categories or remove the annotations.")
     return GroundTruth(source, categories, image_ids, image_of, category_of, boxes, areas, iscrowd)

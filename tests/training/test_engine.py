@@ -108,7 +108,7 @@ def test_what_is_wrong_with_the_data_is_said_at_the_start(tmp_path: Path) -> Non
     train(tiny_config(words, "train.iterations=1", "train.milestones=[]"), tmp_path / "run", device="cpu")
     warnings = [line for line in (tmp_path / "run/log.txt").read_text().splitlines() if "warning" in line]
     assert len(warnings) == 3
-    assert "train.json: 1 boxes without area inside their picture are left out" in warnings[0]
+    assert "train.json: 1 × a box without area inside its picture, left out" in warnings[0]
     assert "train.json: 1 × box-partly-outside" in warnings[1]
     assert "train.json: 5 × in-both-splits" in warnings[2]
 

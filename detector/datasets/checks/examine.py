@@ -90,7 +90,7 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
             faults = [fault for fault in faults if fault.kind is not UNUSED_CATEGORY]
         if split.dropped:
             lines.append(
-                f"{split.annotation_path}: {split.dropped} boxes without area inside their picture are left out; "
+                f"{split.annotation_path}: {split.dropped} × a box without area inside its picture, left out; "
                 "tools/check_data.py lists them."
             )
         lines += [f"{split.annotation_path}: {line}" for line in summarise(faults)]

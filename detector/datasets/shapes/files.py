@@ -42,7 +42,10 @@ def ensure_shapes(folder: str | Path, progress: bool = True) -> None:
         if _is_complete(folder):
             return
         if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).is_file():
-            raise UserError(f"{folder} holds files that are not the embedded set; move them or choose another folder.")
+            raise UserError(
+                f"{folder}: holds files that are not the embedded set; to train on them set data.generate=null (configs "
+                "other than the quickstart's have that), to render the set choose another folder."
+            )
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
