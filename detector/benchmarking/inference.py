@@ -28,9 +28,11 @@ from detector.benchmarking.pictures import load_picture, smaller, variants
 from detector.benchmarking.precision import true_float32
 from detector.benchmarking.report import Report
 from detector.benchmarking.settings import Settings
-from detector.benchmarking.timing import take_turns
+from detector.benchmarking.timing import take_turns, walls
 
 TABLE, RATIOS, MEMORY, AGREEMENT = "inference", "inference ratios", "inference memory", "inference agreement"
+
+LATENCY, LATENCY_CALLS = "inference latency", 40
 
 COMPARED = (EAGER, FAST, PEER_BFLOAT16, FAST_BFLOAT16)  # whose detections, and whose memory
 COMPARISONS = (
@@ -51,7 +53,8 @@ def run(settings: Settings, report: Report) -> None:
             pair = build_pair(smaller(pixels[0]), settings.size, depth, settings.num_classes, proposals)
             for batch in settings.batches:
                 _one_problem(settings, report, pair, pixels[:batch], label | {"batch": batch})
-            report_memory(settings, report, MEMORY, label, COMPARED)
+    for depth in settings.depths:
+        report_memory(settings, report, MEMORY, {"depth": depth, "proposals": max(settings.proposals)}, COMPARED)
 
 
 def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor, label: Label) -> None:
@@ -67,9 +70,20 @@ def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor,
         ready = _warm_up_all(runs, report)
         calls = {form.name: runs[form] for form in ready}
         samples = take_turns(calls, settings.rounds, settings.device, settings.repeats)
-        label = label | settings.threads_label(threads)
-        report_times(settings, report, TABLE, label, ready, samples, work)
-        report_ratios(report, RATIOS, label, COMPARISONS, samples)
+        row = label | settings.threads_label(threads)
+        report_times(settings, report, TABLE, row, ready, samples, work)
+        report_ratios(report, RATIOS, row, COMPARISONS, samples)
+    if settings.device.type == "cuda" and len(pixels) == 1:
+        _report_latencies(settings, report, label, {form.name: runs[form] for form in ready})
+
+
+def _report_latencies(settings: Settings, report: Report, label: Label, calls: dict[str, Run]) -> None:
+    """Of single pictures, the device idle before each; above, pictures follow each other without a pause."""
+    samples = take_turns(calls, LATENCY_CALLS, settings.device)
+    for name, taken in samples.items():
+        milliseconds = sorted(1000 * seconds for seconds in walls(taken))
+        middle, late = (milliseconds[round(share * (len(milliseconds) - 1))] for share in (0.5, 0.95))
+        report.add(LATENCY, label | {"form": name, "p50, ms": middle, "p95, ms": late}, {"all": milliseconds})
 
 
 def _warm_up_all(runs: dict[Form, Run], report: Report) -> list[Form]:

@@ -44,17 +44,12 @@ def _top(call: Callable[[], object], report: Report, table: str, device: torch.d
         if on_gpu:
             torch.cuda.synchronize(device)
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    events: list[Any] = sorted(found.key_averages(), key=lambda event: -getattr(event, key))
+    averages = found.key_averages()
+    # On a GPU its kernels; the operators that launch them are charged with the same time once more.
+    events: list[Any] = [event for event in averages if (event.device_type.name != "CPU") == on_gpu]
     total = sum(getattr(event, key) for event in events)
-    for event in events[:TOP]:
-        microseconds = getattr(event, key)
-        report.add(
-            table,
-            {
-                "operator": event.key[:60],
-                "calls": event.count,
-                "ms": microseconds / 1000,
-                "%": 100 * microseconds / max(total, 1e-9),
-            },
-        )
-    return found.key_averages().table(sort_by=key, row_limit=TOP)
+    for event in sorted(events, key=lambda event: -getattr(event, key))[:TOP]:
+        milliseconds = getattr(event, key) / 1000
+        row = {"operator": event.key[:60], "calls": event.count, "ms": milliseconds, "%": 1e5 * milliseconds / total}
+        report.add(table, row)
+    return averages.table(sort_by=key, row_limit=TOP)

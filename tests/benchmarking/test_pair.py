@@ -1,0 +1,122 @@
+"""The network and its peer before they are timed: the same answers, and a refusal where they are not."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from detector.benchmarking import inference, training
+from detector.benchmarking.agreement import SAME_IOU, compare, refusal_exact
+from detector.benchmarking.forms import (
+    EAGER,
+    FAST,
+    FORMS,
+    READABLE,
+    STRONGEST,
+    CannotCompileError,
+    Form,
+    prepare,
+    warm_up,
+)
+from detector.benchmarking.peer import Pair
+from detector.benchmarking.report import Report
+from detector.benchmarking.settings import Settings
+from detector.benchmarking.training_agreement import compare_training
+from detector.benchmarking.training_forms import prepare_step, random_targets
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(CPU, size=(96, 128), depths=(50,), proposals=(40,), rounds=2, forms=("eager",), rois=24)
+
+
+@pytest.fixture
+def report(tmp_path) -> Report:
+    return Report(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_peak_and_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds and is tested elsewhere."""
+    monkeypatch.setattr("detector.benchmarking.comparisons.measure_peak", lambda *_: 1e11)
+    monkeypatch.setattr(inference, "report_memory", lambda *_: None)
+    monkeypatch.setattr(training, "report_memory", lambda *_: None)
+
+
+def spoilt(pair: Pair) -> Pair:
+    """With one weight of ours changed a little."""
+    model = copy.deepcopy(pair.model)
+    with torch.no_grad():
+        model.roi_head.cls_score.bias[1] += 0.05
+    return replace(pair, model=model)
+
+
+@pytest.mark.parametrize("form", [FAST, READABLE, FORMS["channels-last"]], ids=lambda form: form.name)
+def test_every_float32_form_finds_the_same(pair: Pair, pixels: Tensor, form: Form) -> None:
+    theirs = prepare(EAGER, pair, pixels, CPU)()
+    found = prepare(form, pair, pixels, CPU)()
+    assert min(len(one) for one in theirs) >= 5
+    assert refusal_exact(compare(found, theirs, SAME_IOU)) is None
+
+
+def test_ratios_are_printed(pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "load_picture", lambda *_: None)
+    monkeypatch.setattr(inference, "variants", lambda *_: pixels[:1])
+    monkeypatch.setattr(inference, "build_pair", lambda *_: pair)
+    inference.run(SETTINGS, report)
+    assert report.refused == []
+    text = report.write_markdown().read_text()
+    assert "**inference ratios**" in text
+    assert "| peer, eager | ours |" in text
+
+
+def test_no_ratio_of_networks_that_find_other_things(
+    pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "load_picture", lambda *_: None)
+    monkeypatch.setattr(inference, "variants", lambda *_: pixels[:1])
+    monkeypatch.setattr(inference, "build_pair", lambda *_: spoilt(pair))
+    inference.run(SETTINGS, report)
+    assert len(report.refused) == 1
+    assert "depth 50, proposals 40, batch 1" in report.refused[0]
+    assert "**inference ratios**" not in report.write_markdown().read_text()
+
+
+def test_the_same_losses_and_gradient_from_the_same_samples(pair: Pair, pixels: Tensor) -> None:
+    targets = random_targets((96, 128), 2, 10)
+    found = compare_training(pair, pixels, targets, CPU)
+    assert found.refusal is None
+    assert found.loss < 1e-4
+    assert all(loss > 0.01 for loss in found.peer.values())
+    assert compare_training(spoilt(pair), pixels, targets, CPU).refusal is not None
+
+
+@pytest.mark.parametrize("form", [EAGER, FAST], ids=lambda form: form.name)
+def test_a_step_sees_as_many_regions_as_asked_for(pair: Pair, pixels: Tensor, form: Form) -> None:
+    step = prepare_step(form, pair, pixels, random_targets((96, 128), 2, 10), CPU)
+    losses = step.run()
+    assert step.regions() == 2 * 24
+    assert losses.keys() == {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
+
+
+def test_training_is_not_timed_when_a_step_sees_fewer_regions(
+    pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "load_picture", lambda *_: None)
+    monkeypatch.setattr(training, "variants", lambda *_: pixels[:1])
+    monkeypatch.setattr(training, "build_pair", lambda *_: pair)
+    training.run(replace(SETTINGS, rois=25, num_classes=10), report)
+    assert len(report.refused) == 1
+    assert "not 25 regions" in report.refused[0]
+
+
+def test_a_compiler_that_fails_is_told_of_and_other_faults_are_not_hidden(pair: Pair, pixels: Tensor) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fail() -> None:
+        raise BackendCompilerFailed(fail, RuntimeError("no compiler"), None)
+
+    with pytest.raises(CannotCompileError, match="no compiler"):
+        warm_up(STRONGEST, fail)
+    with pytest.raises(BackendCompilerFailed):
+        warm_up(EAGER, fail)
