@@ -3,7 +3,7 @@
 As a script, for a longer trial or another config:
 
     python tests/reliability/test_kill.py --times 50
-    python tests/reliability/test_kill.py --times 50 --signal SIGTERM
+    python tests/reliability/test_kill.py --times 50 --signal SIGTERM --calls 6
     python tests/reliability/test_kill.py --times 50 --processes 2
     python tests/reliability/test_kill.py --times 20 --processes 2 --torchrun --longest 20
     python tests/reliability/test_kill.py --config configs/quickstart.yaml train.iterations=300 train.save_every=4
@@ -93,7 +93,7 @@ def test_asked_to_stop_before_the_first_step_it_leaves_at_once(tmp_path: Path) -
         assert process.is_alive(), screen(tmp_path / "run")
     process.join(0.5)
     send(TERMINATE, process)
-    assert finish([process], timeout=5) == [128 + TERMINATE]
+    assert finish([process], timeout=60) == [128 + TERMINATE]
     assert "stopped by SIGTERM before the first step." in screen(tmp_path / "run")
 
 
@@ -104,12 +104,12 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     for _ in range(2):
         process.join(0.5)  # it has come into the step, or has noted the first signal
         send(signal.SIGINT, process)
-    assert finish([process], timeout=2) == [-signal.SIGINT]
+    assert finish([process], timeout=30) == [-signal.SIGINT]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_worker_that_hangs_keeps_nobody_from_saving_and_leaving(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_named_and_keeps_nobody_from_saving_and_leaving(tmp_path: Path) -> None:
     settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "data.num_workers=1", *ENDLESS]
     output = tmp_path / "run"
     process = start(settings, output)
@@ -117,12 +117,13 @@ def test_a_worker_that_hangs_keeps_nobody_from_saving_and_leaving(tmp_path: Path
     wait_for("iteration 5/", process, output)
     (worker,) = children(process.pid)
     os.kill(worker, signal.SIGSTOP)
-    time.sleep(1)  # what was prepared before is used up
+    wait_for(f"{worker} (stopped)", process, output)
+    assert "warning: waiting for the pictures of iteration" in screen(output)
     began = time.monotonic()
     os.kill(process.pid, TERMINATE)
     wait_for("stopped by SIGTERM; --resume goes on", process, output)
-    assert time.monotonic() - began < 3
-    assert finish([process], timeout=30) == [128 + TERMINATE]
+    assert time.monotonic() - began < 30
+    assert finish([process]) == [128 + TERMINATE]
     assert not Path(f"/proc/{worker}").exists()
 
 
@@ -134,7 +135,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) ->
     process = start(settings, output)
     wait_for("iteration 5/", process, output)
     os.kill(children(process.pid)[0], signal.SIGKILL)
-    assert finish([process], timeout=30) == [2]
+    assert finish([process]) == [2]
     assert screen(output).splitlines()[-1].startswith("error: a process of the data loader has died")
     assert "Traceback" not in screen(output)
 
@@ -143,7 +144,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_sentence(tmp_path: Path) ->
 def test_our_own_failure_ends_the_workers_too(tmp_path: Path) -> None:
     settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "data.num_workers=2", *ENDLESS]
     failing = start(settings, tmp_path / "run", Sabotage("step", 3, error=5))
-    assert finish([failing], timeout=30) == [1]
+    assert finish([failing]) == [1]
     assert "OSError: [Errno 5]" in screen(tmp_path / "run")
 
 
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--signal", default="SIGKILL", help="to send (default: SIGKILL)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest", type=float, default=4.0, help="seconds after which a start is interrupted")
+    parser.add_argument("--calls", type=int, default=30, help="which step or call of the system is the latest moment")
     parser.add_argument("--config", type=Path, help="a config; without one, a tiny network on rendered rectangles")
     parser.add_argument("settings", nargs="*", metavar="key=value")
     parser.add_argument("--processes", type=int, default=1, help="of the run, over gloo; one of them gets the signal")
@@ -185,6 +187,7 @@ def main() -> None:
                 arguments.config,
                 arguments.processes,
                 signal.Signals[arguments.signal],
+                arguments.calls,
             )
             what = f"{moments.total()} times {arguments.signal} ({dict(sorted(moments.items()))})"
         compare(straight, interrupted)

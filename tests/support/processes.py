@@ -55,10 +55,11 @@ def start_group(
     return [start(settings, output, saboteurs.get(rank), config, rank, world_size, port) for rank in range(world_size)]
 
 
-def finish(processes: Sequence[BaseProcess], timeout: float = 120) -> list[int]:
+def finish(processes: Sequence[BaseProcess], timeout: float = 600) -> list[int]:
     """Wait for the end of all and return their exit codes (negative: the signal).
 
-    One that hangs is an error, and its screen has the stacks of its threads.
+    One that hangs is an error, and its screen has the stacks of its threads: they also tell a hang from a machine that
+    is busy with other things, on which what takes a second has been seen to take two minutes.
     """
     deadline = time.monotonic() + timeout
     try:
@@ -76,7 +77,7 @@ def finish(processes: Sequence[BaseProcess], timeout: float = 120) -> list[int]:
     return [process.exitcode if process.exitcode is not None else 0 for process in processes]
 
 
-def wait_for(text: str, process: BaseProcess, output: Path, timeout: float = 60) -> None:
+def wait_for(text: str, process: BaseProcess, output: Path, timeout: float = 600) -> None:
     """Wait until a run has written this to its screen. That it ends before, or never writes it, is an error."""
     deadline = time.monotonic() + timeout
     while text not in screen(output):
