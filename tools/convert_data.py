@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.images is not None:
         required_folder(args.images, "")
     contents = read_contents(args.source, args.input, args.images, keep_masks=True)
+    if not contents.images:
+        raise UserError(f"{contents.source}: lists no images; check that it is the right file or folder.")
     refuse_faults(contents)
     add_sizes(contents, args.images, required=args.target != "coco")
     losses = write(args, contents.content)
@@ -81,8 +83,8 @@ def refuse_faults(contents: Contents) -> None:
     found += [fault for fault in check_annotations(columns) if fault.kind in AMBIGUOUS]
     if found:
         raise UserError(
-            f"{contents.source}: {found[0].kind.meaning} ({found[0]}); there are {len(found)} such faults, which "
-            "tools/check_data.py lists and, where it needs no decision, mends."
+            f"{contents.source}: {found[0].kind.meaning} ({found[0]}), fault 1 of {len(found)}; tools/check_data.py "
+            "lists them and mends those that need no decision."
         )
 
 

@@ -188,7 +188,7 @@ def _positions(rows: list[Row], key: str, known: np.ndarray, table: str, source:
         first = int(np.argmax(unknown))
         raise UserError(
             f"{source}: {_describe(rows, first, 'annotations')} names {key} {wanted[first]}, which is not among "
-            f"{table} ({int(unknown.sum())} such annotations). Add it there, or remove them."
+            f"{table}, annotation 1 of {int(unknown.sum())} like it. Add it there, or remove them."
         )
     return places
 

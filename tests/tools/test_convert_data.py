@@ -130,7 +130,7 @@ def with_faults(**entries: Any) -> dict[str, Any]:
         (with_faults(bbox=[1, 2, 3, float("inf")]), "a coordinate is infinite or not a number"),
         (
             with_faults(image_id=3),
-            r"the annotation's image is not in the list .*; there are 1 such faults, which tools/",
+            r"the annotation's image is not in the list .*, fault 1 of 1; tools/",
         ),
         (sound_content() | {"images": sound_content()["images"] * 2}, "two images have the same id"),
     ],
@@ -153,7 +153,9 @@ def test_refusals(tool: ModuleType, folder: Path) -> None:
         ([source, folder / "images", "--from", "coco", "--to", "voc"], "images: is there already and not empty"),
         ([folder, folder / "new.json", "--from", "yolo", "--to", "coco"], "with --images: YOLO's boxes are fractions"),
         ([source, folder / "new", "--from", "coco", "--to", "voc", "--images", "none"], "none: no such folder"),
+        ([folder / "empty", folder / "new.json", "--from", "voc", "--to", "coco"], "empty: lists no images"),
     ]
+    (folder / "empty").mkdir()
     for words, message in cases:
         with pytest.raises(UserError, match=message):
             run(tool, *words)
