@@ -1,6 +1,7 @@
 """The ways to run the two networks that are measured beside each other."""
 
 import copy
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -108,17 +109,18 @@ def convert_peer(form: Form, peer: nn.Module, device: torch.device) -> nn.Module
 
 
 def warm_up(form: Form, run: Callable[[], object]) -> None:
-    """Run twice, so that compiling and choosing kernels is over.
+    """Run once, and what is compiled a second time, so that compiling and choosing kernels is over.
 
     Raises:
         CannotCompileError: the form is a compiled one and its compiler fails.
     """
     from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
+    if not form.compiled:
+        run()
+        return
     try:
         run()
         run()
     except TorchDynamoException as error:
-        if not form.compiled:
-            raise
-        raise CannotCompileError(str(error).strip().splitlines()[0]) from error
+        raise CannotCompileError(textwrap.shorten(str(error), 200)) from error

@@ -11,11 +11,11 @@ SIZE = (96, 128)
 
 @pytest.fixture(scope="session")
 def pixels() -> Tensor:
-    """[2, 3, H, W] uint8."""
-    return variants(load_picture(None, SIZE), 2)
+    """[1, 3, H, W] uint8."""
+    return variants(load_picture(None, SIZE), 1)
 
 
 @pytest.fixture(scope="session")
 def pair(pixels: Tensor) -> Pair:
     """ResNet-50: the smallest that has bottlenecks. It is not to be changed."""
-    return build_pair(pixels[0], SIZE, depth=50, num_classes=10, proposals=40, rois=24)
+    return build_pair(pixels[0], SIZE, depth=50, num_classes=10, proposals=20, rois=16)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,11 +28,11 @@ from detector.benchmarking.training_agreement import compare_training
 from detector.benchmarking.training_forms import prepare_step, random_targets
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(CPU, size=(96, 128), depths=(50,), proposals=(40,), rounds=2, forms=("eager",), rois=24)
+SETTINGS = Settings(CPU, size=(96, 128), depths=(50,), proposals=(20,), rounds=1, forms=("eager",), rois=16)
 
 
 @pytest.fixture
-def report(tmp_path) -> Report:
+def report(tmp_path: Path) -> Report:
     return Report(tmp_path)
 
 
@@ -55,13 +56,13 @@ def spoilt(pair: Pair) -> Pair:
 def test_every_float32_form_finds_the_same(pair: Pair, pixels: Tensor, form: Form) -> None:
     theirs = prepare(EAGER, pair, pixels, CPU)()
     found = prepare(form, pair, pixels, CPU)()
-    assert min(len(one) for one in theirs) >= 5
+    assert len(theirs[0]) >= 5
     assert refusal_exact(compare(found, theirs, SAME_IOU)) is None
 
 
 def test_ratios_are_printed(pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "load_picture", lambda *_: None)
-    monkeypatch.setattr(inference, "variants", lambda *_: pixels[:1])
+    monkeypatch.setattr(inference, "variants", lambda *_: pixels)
     monkeypatch.setattr(inference, "build_pair", lambda *_: pair)
     inference.run(SETTINGS, report)
     assert report.refused == []
@@ -74,16 +75,16 @@ def test_no_ratio_of_networks_that_find_other_things(
     pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference, "load_picture", lambda *_: None)
-    monkeypatch.setattr(inference, "variants", lambda *_: pixels[:1])
+    monkeypatch.setattr(inference, "variants", lambda *_: pixels)
     monkeypatch.setattr(inference, "build_pair", lambda *_: spoilt(pair))
     inference.run(SETTINGS, report)
     assert len(report.refused) == 1
-    assert "depth 50, proposals 40, batch 1" in report.refused[0]
+    assert "depth 50, proposals 20, batch 1" in report.refused[0]
     assert "**inference ratios**" not in report.write_markdown().read_text()
 
 
 def test_the_same_losses_and_gradient_from_the_same_samples(pair: Pair, pixels: Tensor) -> None:
-    targets = random_targets((96, 128), 2, 10)
+    targets = random_targets((96, 128), 1, 10)
     found = compare_training(pair, pixels, targets, CPU)
     assert found.refusal is None
     assert found.loss < 1e-4
@@ -93,9 +94,9 @@ def test_the_same_losses_and_gradient_from_the_same_samples(pair: Pair, pixels: 
 
 @pytest.mark.parametrize("form", [EAGER, FAST], ids=lambda form: form.name)
 def test_a_step_sees_as_many_regions_as_asked_for(pair: Pair, pixels: Tensor, form: Form) -> None:
-    step = prepare_step(form, pair, pixels, random_targets((96, 128), 2, 10), CPU)
+    step = prepare_step(form, pair, pixels, random_targets((96, 128), 1, 10), CPU)
     losses = step.run()
-    assert step.regions() == 2 * 24
+    assert step.regions() == 16
     assert losses.keys() == {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
 
 
@@ -103,14 +104,14 @@ def test_training_is_not_timed_when_a_step_sees_fewer_regions(
     pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "load_picture", lambda *_: None)
-    monkeypatch.setattr(training, "variants", lambda *_: pixels[:1])
+    monkeypatch.setattr(training, "variants", lambda *_: pixels)
     monkeypatch.setattr(training, "build_pair", lambda *_: pair)
-    training.run(replace(SETTINGS, rois=25, num_classes=10), report)
+    training.run(replace(SETTINGS, rois=17, num_classes=10), report)
     assert len(report.refused) == 1
-    assert "not 25 regions" in report.refused[0]
+    assert "not 17 regions" in report.refused[0]
 
 
-def test_a_compiler_that_fails_is_told_of_and_other_faults_are_not_hidden(pair: Pair, pixels: Tensor) -> None:
+def test_a_compiler_that_fails_is_told_of_and_other_faults_are_not_hidden() -> None:
     from torch._dynamo.exc import BackendCompilerFailed
 
     def fail() -> None:
