@@ -45,7 +45,7 @@ setattr(owner, name, leak)
 
 
 def measure(folder: Path, steps: int, workers: int, leak: str | None = None) -> np.ndarray:
-    """Train, and look at the memory of all its processes every fifth of a second.
+    """Train, and look at the memory of all its processes twice a second.
 
     Args:
         leak: where LEAK bytes are lost every step, a key of LEAKS; None: nowhere that we know of.
@@ -62,7 +62,7 @@ def measure(folder: Path, steps: int, workers: int, leak: str | None = None) -> 
     found = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment(**leaking)) as process:
         while process.poll() is None:
-            time.sleep(0.2)
+            time.sleep(0.5)
             step = _last_step(folder / "run")
             size = _size(process.pid)
             if step > STARTING * steps and size > 0:

@@ -118,10 +118,13 @@ def kill_under_torchrun(
 ) -> str:
     """Let torchrun train, killing a random process of the group at random moments; what it wrote to the screen.
 
+    The run must be long enough for that: two checkpoints a kill or more.
+
     Args:
         words: of tools/train_net.py.
         kills: torchrun may start the group this often again.
-        longest: seconds after which a start is killed at the latest, counted from when its processes are there.
+        longest: seconds after which a start is killed at the latest, counted from when its processes are there and
+            have written up to three checkpoints.
     """
     rng = random.Random(seed)
     path = output.with_name(f"{output.name}.torchrun.txt")
@@ -138,7 +141,8 @@ def kill_under_torchrun(
             killed: set[int] = set()
             for _ in range(kills):
                 group = wait_for_group(torchrun, killed, processes)
-                time.sleep(rng.uniform(0.1, longest))
+                wait_for_checkpoints(torchrun, output / "checkpoints", rng.randrange(4))
+                time.sleep(rng.uniform(0, longest))
                 assert torchrun.poll() is None, path.read_text()
                 os.kill(rng.choice(group), KILL)
                 killed |= set(group)
@@ -158,3 +162,12 @@ def wait_for_group(torchrun: "subprocess.Popen[bytes]", former: set[int], proces
         assert torchrun.poll() is None, "torchrun has ended"
         time.sleep(0.1)
     raise AssertionError("torchrun did not start the group again")
+
+
+def wait_for_checkpoints(torchrun: "subprocess.Popen[bytes]", folder: Path, count: int) -> None:
+    """Wait for so many new checkpoints, one after another."""
+    for _ in range(count):
+        seen = list_checkpoints(folder)[:1]
+        while list_checkpoints(folder)[:1] == seen:
+            assert torchrun.poll() is None, "torchrun has ended"
+            time.sleep(0.05)
