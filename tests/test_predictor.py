@@ -19,6 +19,7 @@ from tiny_models import random_batch, tiny_config, tiny_model
 import detector
 from detector.categories import Category, CategoryMap
 from detector.config import Config
+from detector.datasets.images import image_size
 from detector.datasets.transforms import prepare_for_test
 from detector.errors import UserError
 from detector.found import Found
@@ -320,3 +321,17 @@ def test_the_plain_network_has_no_other_precision(weights: Path) -> None:
         detector.load(weights, device="cpu", fast=False, precision="bfloat16")
     with pytest.raises(UserError, match="belong to the fast execution"):
         detector.load(weights, device="cpu", fast=False, compiled=True)
+
+
+def test_odd_pictures_are_right_or_one_sentence(predictor: Predictor, shared: Path) -> None:
+    refused = []
+    for path in sorted((shared / "data/odd_images").iterdir()):
+        try:
+            found = predictor.predict(path, score_threshold=LOW)
+        except UserError as error:
+            assert str(error).startswith(str(path))
+            refused.append(path.name)
+        else:
+            assert found.image_size == image_size(path)
+            assert found.boxes.isfinite().all()
+    assert refused == ["broken.png", "truncated_image.png", "truncated_jpeg.jpg"]
