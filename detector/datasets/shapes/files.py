@@ -43,8 +43,8 @@ def ensure_shapes(folder: str | Path, progress: bool = True) -> None:
             return
         if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).is_file():
             raise UserError(
-                f"{folder}: holds files that are not the embedded set; to train on them set data.generate=null (configs "
-                "other than the quickstart's have that), to render the set choose another folder."
+                f"{folder}: holds files that are not the embedded set; to train on them set data.generate=null (which "
+                "the quickstart's config does not), to render the set choose another folder."
             )
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
