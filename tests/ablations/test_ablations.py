@@ -84,7 +84,7 @@ def test_each_part_earns_its_average_precision(quickstart: Path) -> None:
     assert without_objectness.AP < 0.5 * whole.AP
 
 
-def test_shuffled_labels_teach_no_classes(project_root: Path, tmp_path: Path) -> None:
+def test_shuffled_labels_teach_no_classes(quickstart: Path, project_root: Path, tmp_path: Path) -> None:
     config = load_config(project_root / "configs" / "quickstart.yaml")
     assert config.data.train_annotations is not None
     contents = json.loads(Path(config.data.train_annotations).read_text())
@@ -94,6 +94,9 @@ def test_shuffled_labels_teach_no_classes(project_root: Path, tmp_path: Path) ->
         row["category_id"] = label
     (tmp_path / "shuffled.json").write_text(json.dumps(contents))
     train(project_root, tmp_path / "run", "data.generate=null", f"data.train_annotations={tmp_path / 'shuffled.json'}")
+    whole = score(quickstart)
     metrics = score(tmp_path / "run" / "model_final.safetensors")
-    print(f"labels shuffled          AP {metrics.AP:.3f}  AP50 {metrics.AP50:.3f}")
-    assert metrics.AP < 0.10
+    print(f"labels shuffled          AP {metrics.AP:.3f}  AP50 {metrics.AP50:.3f}  AR100 {metrics.AR100:.3f}")
+    # Boxes are learned all the same, and who guesses one class of six is right once in six.
+    assert metrics.AR100 > 0.8 * whole.AR100
+    assert metrics.AP < whole.AP / 4
