@@ -44,7 +44,8 @@ def _agree(
         agreement = compare_training(pair, pixels, targets, settings.device)
     row: Label = {"depth": depth}
     row |= {f"{name}, ours : peer": f"{ours:.5f} : {agreement.peer[name]:.5f}" for name, ours in agreement.ours.items()}
-    row |= {"largest relative difference": agreement.loss, "gradient, relative": agreement.gradient}
+    row |= {"largest relative difference": agreement.loss, "gradient": agreement.gradient}
+    row |= {"peer's own gradient, channels-last": agreement.own}
     report.add(AGREEMENT, row)
     if agreement.refusal is not None:
         report.refuse(f"training, depth {depth}", agreement.refusal)
