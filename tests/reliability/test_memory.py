@@ -51,8 +51,7 @@ def measure(folder: Path, steps: int, workers: int, leak: str | None = None) -> 
         leak: where LEAK bytes are lost every step, a key of LEAKS; None: nowhere that we know of.
 
     Returns:
-        [M, 2]: step, and proportional set size in MB of the run with its workers (pages that several processes share
-        are counted once).
+        [M, 2]: step, and memory in MB of the run with its workers (pages that these share are counted once).
     """
     settings = [f"train.iterations={steps}", f"data.num_workers={workers}", f"train.save_every={steps // 20}"]
     data = write_dataset(folder / "data", train=PICTURES)
@@ -94,12 +93,15 @@ def _last_step(output: Path) -> int:
 
 
 def _size(pid: int) -> float:
-    """Proportional set size in MB of a process and its children."""
+    """Memory in MB of a process and its children: proportional set size, without what belongs to files.
+
+    Of the pages of a library every process of the machine that has it open counts a share, so they come and go.
+    """
     total = 0
     try:
         for process in (pid, *children(pid)):
             for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
                     total += int(line.split()[1])
     except OSError:
         return 0.0  # it has ended meanwhile
