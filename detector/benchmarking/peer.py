@@ -93,9 +93,9 @@ def build_peer(size: Size, depth: int, num_classes: int, proposals: int, rois: i
     )
 
 
-def as_peer_input(pixels: Tensor) -> Tensor:
+def as_peer_input(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """A [3, H, W] uint8 picture as the peer wants it."""
-    return pixels.float() / 255
+    return pixels.to(dtype) / 255
 
 
 @torch.inference_mode()

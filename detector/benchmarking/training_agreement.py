@@ -21,10 +21,10 @@ from detector.training.forward import Forward, RPNOutputs
 from detector.training.joint import build_joint
 from detector.weights.torchvision_detector import from_torchvision_detector
 
-SAME_LOSS = 1e-4  # relative
-# How many times farther our gradient may be from the peer's than the peer's own in channels-last is. (A ReLU whose
-# input is zero but for rounding passes the gradient or does not: hardly any two executions are nearer to each other.)
-SAME_GRADIENT = 3.0
+# Relative: of a loss, and of the gradient's difference in the L2 norm. In float64 the gradients agree to 1e-8 and less
+# (tests/benchmarking/test_pair.py); in float32 a ReLU whose input is zero but for rounding passes the gradient or does
+# not, which is some thousandths of the whole between any two executions.
+SAME_LOSS, SAME_GRADIENT = 1e-4, 2e-2
 
 Losses = dict[str, float]
 
@@ -46,16 +46,16 @@ class TrainingAgreement:
     @property
     def refusal(self) -> str | None:
         """Why these are not the same, or None."""
-        if self.loss <= SAME_LOSS and self.gradient <= SAME_GRADIENT * self.own:
+        if self.loss <= SAME_LOSS and self.gradient <= SAME_GRADIENT:
             return None
         return (
-            f"from the same samples the losses differ by {self.loss:.1e} ({SAME_LOSS} allowed) and the gradients by "
-            f"{self.gradient:.1e} ({SAME_GRADIENT:g} × {self.own:.1e} allowed)"
+            f"from the same samples the losses differ by {self.loss:.1e} and the gradients by {self.gradient:.1e} "
+            f"({SAME_LOSS} and {SAME_GRADIENT} allowed)"
         )
 
 
 def compare_training(pair: Pair, pixels: Tensor, targets: list[Target], device: torch.device) -> TrainingAgreement:
-    """Our fast step against the peer's eager one in float32; pixels: [N, 3, H, W] uint8."""
+    """Our fast step against the peer's eager one, in the type of their weights; pixels: [N, 3, H, W] uint8."""
     model = copy.deepcopy(pair.model).to(device).train()
     joint = build_joint(model, pair.config.model, fast=True)
     samples = Samples()
@@ -89,7 +89,8 @@ def _run_peer(
     peer: Any = convert_peer(form, pair.peer, device).train()
     peer.rpn.fg_bg_sampler = samples.of_anchors
     peer.roi_heads.add_gt_proposals = lambda _proposals, _boxes: list(samples.regions)
-    found = peer([as_peer_input(picture).to(device) for picture in pixels], as_dicts(targets, device))
+    dtype = next(peer.parameters()).dtype
+    found = peer([as_peer_input(picture, dtype).to(device) for picture in pixels], as_dicts(targets, device))
     sum(found.values()).backward()
     losses = {name: float(loss) for name, loss in our_loss_names(found).items()}
     # Renaming and reordering weights is linear, so it turns a gradient into a gradient.

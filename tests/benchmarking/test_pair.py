@@ -26,6 +26,8 @@ from detector.benchmarking.report import Report
 from detector.benchmarking.settings import Settings
 from detector.benchmarking.training_agreement import compare_training
 from detector.benchmarking.training_forms import prepare_step, random_targets
+from detector.structures import Target
+from detector.weights.torchvision import IMAGENET_MEAN, IMAGENET_STD
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(CPU, size=(96, 128), depths=(50,), proposals=(20,), rounds=1, forms=("eager",), rois=16)
@@ -90,6 +92,16 @@ def test_the_same_losses_and_gradient_from_the_same_samples(pair: Pair, pixels: 
     assert found.loss < 1e-4
     assert all(loss > 0.01 for loss in found.peer.values())
     assert compare_training(spoilt(pair), pixels, targets, CPU).refusal is not None
+
+
+def test_the_same_gradient_to_rounding_in_float64(pair: Pair, pixels: Tensor) -> None:
+    doubled = Pair(copy.deepcopy(pair.peer).double(), copy.deepcopy(pair.model).double(), pair.config)
+    for ours, theirs in ((doubled.model.pixel_mean, IMAGENET_MEAN), (doubled.model.pixel_std, IMAGENET_STD)):
+        ours.copy_(torch.tensor(theirs, dtype=torch.float64).view(3, 1, 1))  # not rounded to float32 before
+    targets = [Target(t.boxes.double(), t.labels) for t in random_targets((96, 128), 1, 10)]
+    found = compare_training(doubled, pixels, targets, CPU)
+    assert found.loss < 1e-8
+    assert found.gradient < 1e-8
 
 
 @pytest.mark.parametrize("form", [EAGER, FAST], ids=lambda form: form.name)
