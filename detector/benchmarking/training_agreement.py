@@ -21,7 +21,7 @@ from detector.training.forward import Forward, RPNOutputs
 from detector.training.joint import build_joint
 from detector.weights.torchvision_detector import from_torchvision_detector
 
-# Relative: of a loss, and of the gradient's difference in the L2 norm. In float64 the gradients agree to 1e-8 and less
+# Relative: of a loss, and of the gradient's difference in the L2 norm. In float64 the gradients agree to 1e-12
 # (tests/benchmarking/test_pair.py); in float32 a ReLU whose input is zero but for rounding passes the gradient or does
 # not, which is some thousandths of the whole between any two executions.
 SAME_LOSS, SAME_GRADIENT = 1e-4, 2e-2

@@ -100,8 +100,8 @@ def test_the_same_gradient_to_rounding_in_float64(pair: Pair, pixels: Tensor) ->
         ours.copy_(torch.tensor(theirs, dtype=torch.float64).view(3, 1, 1))  # not rounded to float32 before
     targets = [Target(t.boxes.double(), t.labels) for t in random_targets((96, 128), 1, 10)]
     found = compare_training(doubled, pixels, targets, CPU)
-    assert found.loss < 1e-8
-    assert found.gradient < 1e-8
+    assert found.loss < 1e-6  # one of torchvision's is of float32 on its way
+    assert found.gradient < 1e-12
 
 
 @pytest.mark.parametrize("form", [EAGER, FAST], ids=lambda form: form.name)
