@@ -3,6 +3,7 @@
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from detector.config import Config
@@ -66,8 +67,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                 explain_dead_worker(),
             ):
                 try:
-                    with _at_once(stop):
-                        run = set_up(config, output, chosen, resume, log)
+                    run = set_up(config, output, chosen, resume, log, partial(_at_once, stop))
                 except StoppedError:
                     log.info(f"stopped by {signal_name(stop.received)} before the first step.")
                     return Outcome(0, stop.received)

@@ -1,5 +1,7 @@
 """Everything that a run consists of, put together from its config and, where it goes on, from a checkpoint."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,19 +95,29 @@ class Run:
         )
 
 
-def set_up(config: Config, output: Path, device: torch.device, resume: bool, log: RunLog) -> Run:
+def set_up(
+    config: Config,
+    output: Path,
+    device: torch.device,
+    resume: bool,
+    log: RunLog,
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Run:
     """Open the data, build the model, and bring both to where the run stands.
 
     Args:
         output: a folder that was claimed for this run.
         device: of this process.
         resume: go on from the newest whole checkpoint, if there is one.
+        at_once: entered around what may take minutes (rendering, reading annotations, fetching weights), so that a
+            signal can interrupt it.
 
     Raises:
         UserError: the run cannot be started, or not be continued, as asked.
     """
     check_batch(config, distributed.world_size())
-    train_data, val_data = open_data(config)
+    with at_once():
+        train_data, val_data = open_data(config)
     config = with_classes(config, train_data)
     distributed.on_main(lambda: warn_of_faults(train_data, val_data, log))
     state = find_state(output, log) if resume else None
@@ -116,7 +128,8 @@ def set_up(config: Config, output: Path, device: torch.device, resume: bool, log
     seed_everything(config.train.seed)
     model = build_model(config)
     if state is None:
-        initialise(model, config, train_data.categories)
+        with at_once():
+            initialise(model, config, train_data.categories)
     run = assemble(config, output, device, train_data, val_data, model, state, log)
     distributed.on_main(lambda: prepare_output(run))
     log.begin_numbers(run.progress, config.train.tensorboard)

@@ -50,14 +50,26 @@ class StopSignals:
     def at_once(self) -> Iterator[None]:
         """Inside, a signal does not wait for the end of what is going on.
 
+        That may be native code which calls Python and takes its exception for a failure, reports another, or goes on
+        without: what follows the signal counts for nothing. So nothing belongs inside that renames or deletes files
+        because they could not be read.
+
         Raises:
-            StoppedError: wherever the program is when the signal comes, or at the start if it has come before.
+            StoppedError: wherever the program is when the signal comes, at the start if it has come before, and at the
+                end if it was lost.
         """
         self._interrupting = True
         try:
             if self.received:
                 raise StoppedError
             yield
+        except Exception as error:
+            if self.received:
+                raise StoppedError from error
+            raise
+        else:
+            if self.received:
+                raise StoppedError
         finally:
             self._interrupting = False
 

@@ -87,7 +87,7 @@ def test_one_of_two_processes_is_killed_at_random_moments(tmp_path: Path) -> Non
 
 def test_asked_to_stop_before_the_first_step_it_leaves_at_once(tmp_path: Path) -> None:
     settings = [*SETTINGS, *write_dataset(tmp_path / "data")]
-    process = start(settings, tmp_path / "run", Sabotage("set_up", 0, seconds=100))
+    process = start(settings, tmp_path / "run", Sabotage("open_data", 0, seconds=100))
     while not (tmp_path / "run/log.txt").exists():
         process.join(0.05)
         assert process.is_alive(), screen(tmp_path / "run")

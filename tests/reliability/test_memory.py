@@ -64,7 +64,7 @@ def measure(folder: Path, steps: int, workers: int, leak: str | None = None) -> 
             time.sleep(0.5)
             step = _last_step(folder / "run")
             size = _size(process.pid)
-            if step > STARTING * steps and size > 0:
+            if STARTING * steps < step < steps and size > 0:
                 found.append((step, size))
     assert process.returncode == 0
     return np.array(found)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from detector.training import engine
+from detector.training import engine, run
 
 Function = Callable[..., Any]
 
@@ -23,8 +23,8 @@ class Sabotage:
     """What goes wrong in a run.
 
     function: of the module `os`, whose call number `call` (from 0) is where it happens; or `write`, to a file that
-    `open` has opened, of which half is then written; or `set_up` or `step` of this process; or `loss`, for a step whose
-    loss is then not a number. signal: to send to the process itself at that moment. seconds: or to hang there first.
+    `open` has opened, of which half is then written; or `open_data` or `step` of this process; or `loss`, for a step
+    whose loss is then not a number. signal: to send to the process itself at that moment. seconds: to hang there first.
     error: or the OSError to raise there instead, for this call and the `more` that follow.
     """
 
@@ -90,7 +90,7 @@ def sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
     owner: Any
     owner, name, ruined = {
         "write": (builtins, "open", _ruined_open),
-        "set_up": (engine, "set_up", _ruined),
+        "open_data": (run, "open_data", _ruined),
         "step": (engine, "forward_backward", _ruined),
         "loss": (engine, "forward_backward", _spoilt),
     }.get(sabotage.function, (os, sabotage.function, _ruined))

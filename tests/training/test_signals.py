@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,6 +52,26 @@ def test_where_the_program_only_waits_a_signal_interrupts() -> None:
         assert stop.received == signal.SIGTERM
         with pytest.raises(StoppedError), stop.at_once():
             pytest.fail("a signal that came before ends it at its start")
+
+
+def test_what_native_code_makes_of_it_is_the_signal_too() -> None:
+    with StopSignals() as stop:
+        with pytest.raises(StoppedError), stop.at_once():
+            report_another(stop)
+        with pytest.raises(StoppedError), stop.at_once():
+            pytest.fail("not reached")
+    with StopSignals() as stop, pytest.raises(StoppedError), stop.at_once(), contextlib.suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with StopSignals() as stop, pytest.raises(ValueError, match="its own"), stop.at_once():
+        raise ValueError("its own")
+
+
+def report_another(stop: StopSignals) -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except StoppedError:
+        assert stop.received
+        raise ValueError("could not determine the shape of an object") from None
 
 
 def test_elsewhere_it_does_not() -> None:
