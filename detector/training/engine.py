@@ -75,6 +75,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                 if is_finished(output) and plan.is_finished(run.progress, config.train):
                     log.info(f"{output} is finished; a larger train.iterations would take it further.")
                     return Outcome(run.progress.iteration, 0)
+                log.begin_numbers(run.progress, config.train.tensorboard)
                 return run_loop(run, stop, watchdog)
         finally:
             distributed.stop()

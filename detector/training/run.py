@@ -132,7 +132,6 @@ def set_up(
             initialise(model, config, train_data.categories)
     run = assemble(config, output, device, train_data, val_data, model, state, log)
     distributed.on_main(lambda: prepare_output(run))
-    log.begin_numbers(run.progress, config.train.tensorboard)
     return run
 
 

@@ -41,13 +41,14 @@ OFTEN = [
 ENDLESS = ["train.iterations=100000", "train.evaluate_every=0"]
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(("kills", "seed"), [(4, 5), pytest.param(50, 0, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(tmp_path: Path, kills: int, seed: int) -> None:
     settings = [*SETTINGS, *write_dataset(tmp_path / "data"), *OFTEN, f"train.iterations={4 * kills}"]
     assert finish([start(settings, tmp_path / "straight")]) == [0], screen(tmp_path / "straight")
-    moments = interrupt_until(settings, tmp_path / "killed", kills, seed=kills, longest=1.0)
+    moments = interrupt_until(settings, tmp_path / "killed", kills, seed, longest=1.0)
     compare(tmp_path / "straight", tmp_path / "killed")
     assert moments.total() > kills // 2
+    assert any("inside a checkpoint" in moment for moment in moments)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -14,12 +14,13 @@ from typing import Any
 
 from processes import SHOW_STACKS, children, finish, screen, start_group
 from sabotage import KILL, Sabotage
-from tiny_run import assert_same_bits, environment, losses, torchrun_command
+from tiny_run import assert_same_bits, environment, torchrun_command
 
 from detector.training.checkpoint import find_damage, list_checkpoints
 
 # Moments inside the writing of a checkpoint, of a model or of a log: before any of these calls, or in the middle.
 CALLS = ("write", "fsync", "rename", "replace", "mkdir")
+MEASURED = {"seconds", "images_per_second", "data_wait", "memory_bytes", "seconds_left"}
 GRACE = 10  # seconds that the others of a group get after one was killed
 
 
@@ -94,13 +95,13 @@ def end_of(processes: Sequence[BaseProcess], victim: int) -> int:
 
 
 def compare(straight: Path, interrupted: Path) -> None:
-    """Weights, momentum, averages, best model, random states, losses and metrics are the same to the bit."""
+    """Weights, momentum, averages, best model, random states, losses, evaluations: all is the same to the bit."""
     newest = list_checkpoints(straight / "checkpoints")[0].name
     files = [f"checkpoints/{newest}/{file.name}" for file in (straight / "checkpoints" / newest).glob("*.safetensors")]
     for name in ("model_final.safetensors", "model_best.safetensors", *files):
         assert_same_bits(straight / name, interrupted / name)
     assert progress(straight / "checkpoints" / newest) == progress(interrupted / "checkpoints" / newest)
-    assert losses(straight) == losses(interrupted)
+    assert numbers(straight) == numbers(interrupted)
     assert (straight / "evaluation/detections.json").read_bytes() == (
         interrupted / "evaluation/detections.json"
     ).read_bytes()
@@ -111,6 +112,12 @@ def progress(checkpoint: Path) -> dict[str, Any]:
     stored: dict[str, Any] = json.loads((checkpoint / "progress.json").read_text())
     del stored["progress"]["seconds"]
     return stored
+
+
+def numbers(output: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, without what was measured of time and memory."""
+    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in entry.items() if name not in MEASURED} for entry in entries]
 
 
 def kill_under_torchrun(

@@ -189,6 +189,7 @@ def test_a_finished_run_is_left_alone_or_taken_further(
         train(tiny_config(data), tmp_path / "run", device="cpu")
     assert train(tiny_config(data), tmp_path / "run", resume=True, device="cpu") == Outcome(12, 0)
     assert "is finished" in capsys.readouterr().out
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (straight["plain"] / "metrics.jsonl").read_bytes()
     longer = tiny_config(data, "train.iterations=14")
     assert train(longer, tmp_path / "run", resume=True, device="cpu") == Outcome(14, 0)
     assert read_weights(tmp_path / "run/model_final.safetensors").provenance["iterations"] == 14

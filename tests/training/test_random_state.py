@@ -1,9 +1,14 @@
 import json
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from tiny_run import tiny_config, write_dataset
 
+from detector.training import engine
 from detector.training.random_state import random_states, restore_random_states, seed_everything
 
 
@@ -28,3 +33,21 @@ def test_a_seed_repeats_and_another_differs() -> None:
     assert draw() == first
     seed_everything(2)
     assert draw() != first
+
+
+def test_a_resumed_run_goes_on_with_every_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, drawn = engine.forward_backward, []
+
+    def step(*arguments: Any) -> Any:
+        drawn.append(draw())
+        return real(*arguments)
+
+    monkeypatch.setattr(engine, "forward_backward", step)
+    data = [*write_dataset(tmp_path / "data"), "train.evaluate_every=0", "train.save_every=1"]
+    for iterations in (4, 2, 4):
+        output = tmp_path / ("straight" if not drawn else "resumed")
+        engine.train(tiny_config(data, f"train.iterations={iterations}"), output, resume=True, device="cpu")
+    straight, resumed = drawn[:4], drawn[4:]
+    # The interrupted run draws more in its evaluation and its end than the straight one at that place; but the
+    # checkpoint was written before.
+    assert resumed == straight
