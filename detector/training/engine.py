@@ -43,7 +43,8 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
 
     A run is a function of its config: what a step trains on, how it is augmented and what is sampled are drawn from the
     seed, the iteration and the picture. So an interrupted run that is resumed ends, on a CPU, with the same weights to
-    the bit. Under torchrun every process calls this.
+    the bit. (With three processes or more, to rounding: the first step after a start adds their gradients in another
+    order.) Under torchrun every process calls this.
 
     Args:
         config: of the run.
