@@ -42,6 +42,17 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+def split_safetensors(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header of a safetensors file, and the tensors that follow it."""
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def join_safetensors(header: bytes, tensors: bytes) -> bytes:
+    """A file whose header may be anything."""
+    return struct.pack("<Q", len(header)) + header + tensors
+
+
 def pickled(protocol: int) -> bytes:
     """As detectron2's model zoo has them."""
     import pickle
@@ -84,14 +95,13 @@ def test_our_bytes(tmp_path: Path, ours: bytes, numbers: range) -> None:
 def test_our_metadata(tmp_path: Path, ours: bytes, numbers: range) -> None:
     """Well-formed safetensors whose config, categories or provenance say something else."""
     path = tmp_path / "m.safetensors"
-    (length,) = struct.unpack("<Q", ours[:8])
-    header = json.loads(ours[8 : 8 + length])
+    header, tensors = split_safetensors(ours)
     metadata = json.loads(header["__metadata__"][METADATA_KEY])
     for seed in numbers:
         random = Random(seed)
         text = to_json(mutate_tree(metadata, random)).decode()
         changed = json.dumps(header | {"__metadata__": {METADATA_KEY: text}}).encode()
-        path.write_bytes(struct.pack("<Q", len(changed)) + changed + ours[8 + length :])
+        path.write_bytes(join_safetensors(changed, tensors))
         survive(lambda: read_weights(path), path.name, seed)
 
 
@@ -99,11 +109,10 @@ def test_our_metadata(tmp_path: Path, ours: bytes, numbers: range) -> None:
 def test_our_header(tmp_path: Path, ours: bytes, numbers: range) -> None:
     """Tensors that claim other types, shapes and places."""
     path = tmp_path / "m.safetensors"
-    (length,) = struct.unpack("<Q", ours[:8])
-    header = json.loads(ours[8 : 8 + length])
+    header, tensors = split_safetensors(ours)
     for seed in numbers:
         changed = to_json(mutate_tree(header, Random(seed)))
-        path.write_bytes(struct.pack("<Q", len(changed)) + changed + ours[8 + length :])
+        path.write_bytes(join_safetensors(changed, tensors))
         survive(lambda: read_weights(path), path.name, seed)
 
 
@@ -153,11 +162,11 @@ def test_checkpoints_with_right_sums(tmp_path: Path, checkpoint: Path, numbers: 
 
 def test_a_tensor_that_claims_a_terabyte(tmp_path: Path) -> None:
     data = save({"a": torch.zeros(4)})
-    (length,) = struct.unpack("<Q", data[:8])
+    _, tensors = split_safetensors(data)
     header = {"a": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}
     changed = json.dumps(header).encode()
     path = tmp_path / "m.safetensors"
-    path.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
+    path.write_bytes(join_safetensors(changed, tensors))
     assert survive(lambda: read_weights(path), path.name, 0) is not None
     path.write_bytes(struct.pack("<Q", 2**62) + data[8:])
     assert survive(lambda: read_weights(path), path.name, 0) is not None
