@@ -38,7 +38,7 @@ def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     done: files are replaced as wholes, and a run that goes on evaluates again.
     """
     iteration = run.progress.iteration
-    if run.val_data is None or run.val_truth is None:
+    if run.val_data is None:
         run.progress.evaluated_iteration = iteration
         return None
     distributed.copy_buffers_from_main(run.result)

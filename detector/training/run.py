@@ -40,7 +40,7 @@ class Run:
     """A run's parts.
 
     `model` is trained, `joint` wraps it with its losses (and, with others, in DDP). `val_truth` is what `val_data` is
-    scored against.
+    scored against, in the main process, where scoring happens.
     """
 
     config: Config
@@ -179,7 +179,7 @@ def assemble(
         precision=choose_precision(config.train, device),
         train_data=train_data,
         val_data=val_data,
-        val_truth=ground_truth_of(val_data) if val_data else None,
+        val_truth=ground_truth_of(val_data) if val_data and distributed.is_main() else None,
         model=model,
         joint=wrap(build_joint(model, config.model), device),
         optimizer=optimizer,

@@ -50,7 +50,7 @@ def update_best(progress: Progress, iteration: int, ap: float) -> bool:
 def score(
     model: nn.Module,
     dataset: DetectionDataset,
-    truth: GroundTruth,
+    truth: GroundTruth | None,
     loader: Iterable[ImageBatch],
     device: torch.device,
     progress: bool,
@@ -58,14 +58,18 @@ def score(
     """COCO metrics of a model, in every process, and its detections in the main one. All processes must call this.
 
     Args:
-        truth: the dataset's.
+        truth: the dataset's; the main process alone needs it.
         loader: this process's share of the dataset.
         progress: show a bar with the remaining time.
     """
     local = detect_dataset(model, loader, device, dataset.categories, progress)
     detections = gather_results(local)
-    metrics = distributed.on_main(lambda: evaluate_coco(truth, detections, evaluator="hotcoco"))
-    return metrics, detections
+
+    def evaluate() -> CocoMetrics:
+        assert truth is not None
+        return evaluate_coco(truth, detections, evaluator="hotcoco")
+
+    return distributed.on_main(evaluate), detections
 
 
 def validation_losses(
