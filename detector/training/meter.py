@@ -85,8 +85,8 @@ class Meter:
         """
         if not states:
             return
-        state = states[rank() if len(states) == world_size() else 0]
-        parts = [state] if len(states) == world_size() else states
+        parts = [states[rank()]] if len(states) == world_size() else states
+        state = parts[0]
         sums = {name: sum(part["sums"][name] for part in parts) / len(parts) for name in state["sums"]}
         self._sums = {name: torch.tensor(value, device=self._device) for name, value in sums.items()}
         self._counted, self._steps, self._images = state["counted"], state["steps"], state["images"]
