@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from detector.benchmarking.peer import Pair, as_peer_input
+from detector.benchmarking.peer import Pair, peer_inputs
 from detector.benchmarking.pictures import as_batch
 from detector.model.fuse import fuse
 from detector.structures import Detections
@@ -80,8 +80,7 @@ def prepare(form: Form, pair: Pair, pixels: Tensor, device: torch.device) -> Run
 
 def _prepare_peer(form: Form, pair: Pair, pixels: Tensor, device: torch.device) -> Run:
     peer = convert_peer(form, pair.peer, device)
-    inputs = [as_peer_input(picture) for picture in pixels]
-    inputs = [picture.pin_memory() for picture in inputs] if device.type == "cuda" else inputs
+    inputs = peer_inputs(pixels, device)
 
     @torch.inference_mode()
     def run() -> list[Detections]:

@@ -98,6 +98,12 @@ def as_peer_input(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return pixels.to(dtype) / 255
 
 
+def peer_inputs(pixels: Tensor, device: torch.device) -> list[Tensor]:
+    """Its pictures in the host's memory, from where they go to the device fast; pixels: [N, 3, H, W] uint8."""
+    inputs = [as_peer_input(picture) for picture in pixels]
+    return [picture.pin_memory() for picture in inputs] if device.type == "cuda" else inputs
+
+
 @torch.inference_mode()
 def calibrate(peer: nn.Module, picture: Tensor) -> None:
     """Give every norm the statistics of its input, and every output layer outputs of a useful size.

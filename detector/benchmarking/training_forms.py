@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.benchmarking.forms import Form, convert_peer
-from detector.benchmarking.peer import Pair, as_peer_input
+from detector.benchmarking.peer import Pair, peer_inputs
 from detector.benchmarking.pictures import as_batch
 from detector.config import TrainConfig
 from detector.datasets.loader import TrainingBatch
@@ -57,8 +57,7 @@ def _peer_step(form: Form, pair: Pair, pixels: Tensor, targets: list[Target], de
     optimizer = torch.optim.SGD(
         [p for p in peer.parameters() if p.requires_grad], LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    inputs = [as_peer_input(picture) for picture in pixels]
-    inputs = [picture.pin_memory() for picture in inputs] if device.type == "cuda" else inputs
+    inputs = peer_inputs(pixels, device)
 
     def step() -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
