@@ -3,9 +3,11 @@
 `FasterRCNN` is the definition; this is what predicts. What differs is only *how*: batch norms are folded into the
 convolutions before them, biases, residuals and ReLUs ride on the convolutions, everything is channels-last, the 1×1
 convolutions that open conv5_x run before RoIAlign and not after (`fused/roi_head.py`), RoIAlign is a sparse matrix
-(`fused/roi_align.py`), and RoIs go through conv5_x in chunks that stay in cache.
+(`fused/roi_align.py`), RoIs go through conv5_x in chunks that stay in cache, and on a CPU large 3×3 convolutions are
+Winograd's (`winograd.py`).
 """
 
+import dataclasses
 import logging
 
 import torch
@@ -18,6 +20,7 @@ from detector.model.fused.convolution import Execution, onednn_fault
 from detector.model.fused.resnet import FusedBackbone
 from detector.model.fused.roi_head import FusedRoIHead
 from detector.model.fused.rpn import FusedRPN
+from detector.model.fused.winograd import winograd_fault
 from detector.model.postprocess import select_detections
 from detector.structures import Detections, ImageBatch
 
@@ -50,7 +53,11 @@ def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool =
     if onednn and (fault := onednn_fault(dtype)) is not None:
         log.warning("Fused oneDNN convolutions are not used (%s): detection is slower, and as exact.", fault)
         onednn = False
-    network = FusedFasterRCNN(model, Execution(dtype, onednn), CPU_CHUNK if on_cpu else DEVICE_CHUNK)
+    winograd = onednn
+    if winograd and (fault := winograd_fault(dtype)) is not None:
+        log.warning("Winograd's convolutions are not used (%s): detection is slower, and as exact.", fault)
+        winograd = False
+    network = FusedFasterRCNN(model, Execution(dtype, onednn, winograd), CPU_CHUNK if on_cpu else DEVICE_CHUNK)
     if compiled:
         stage = network.roi_head.stage
         network.backbone = Compiled(network.backbone, "the backbone")
@@ -75,7 +82,9 @@ class FusedFasterRCNN(nn.Module):
         self.execution = execution
         self.register_buffer("pixel_mean", model.pixel_mean.to(execution.precision, copy=True))
         self.register_buffer("pixel_std", model.pixel_std.to(execution.precision, copy=True))
-        self.backbone: nn.Module = FusedBackbone(model.backbone, execution)
+        # In bfloat16 Winograd's rounding is five times that of direct summation, which many blocks would add up.
+        winograd = execution.winograd and execution.dtype != torch.bfloat16
+        self.backbone: nn.Module = FusedBackbone(model.backbone, dataclasses.replace(execution, winograd=winograd))
         self.rpn = FusedRPN(model.rpn, model.anchors, model.proposal_settings, execution)
         self.roi_head = FusedRoIHead(model.roi_pooling, model.roi_head, chunk, execution)
         self.detection_settings = model.detection_settings

@@ -31,6 +31,7 @@ KINDS: list[dict[str, Any]] = [
     {"backbone": {"depth": 34, "norm": "group"}},
     {"backbone": {"depth": 50, "norm": "group", "stride_in_1x1": False}},
     {"backbone": {"depth": 50, "conv5_norm": "group"}},
+    {"backbone": {"depth": 50, "stem_channels": 32, "width": 32}},  # wide enough for Winograd
 ]
 every_kind = pytest.mark.parametrize("settings", KINDS, ids=str)
 

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from detector.model.fused import convolution
-from detector.model.fused.convolution import Execution, fold_norm, fuse_conv, linear_part, onednn_fault, remaining_part
+from detector.model.fused.convolution import Execution, onednn_fault
+from detector.model.fused.units import fold_norm, fuse_conv, linear_part, remaining_part
 from detector.model.resnet import FrozenBatchNorm2d
 
 PLAIN = Execution(torch.float32, onednn=False)

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from detector.model.fused.convolution import Execution, Unit, fuse_conv
+from detector.model.fused.convolution import Execution
+from detector.model.fused.units import Unit, fuse_conv
 from detector.model.resnet import BasicBlock, Bottleneck, Projection, ResNetC4
 
 

@@ -7,16 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
-from detector.model.fused.convolution import (
-    Execution,
-    fold_norm,
-    fuse_conv,
-    is_foldable,
-    linear_part,
-    remaining_part,
-)
+from detector.model.fused.convolution import Execution
 from detector.model.fused.resnet import fuse_stage
 from detector.model.fused.roi_align import order_by_size, pool_aligned
+from detector.model.fused.units import fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
 from detector.model.resnet import Bottleneck, Projection
 from detector.model.roi_head import RoIHead
 from detector.model.roi_pooling import RoIPooling, indexed_rois

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.model.anchors import AnchorGenerator
-from detector.model.fused.convolution import Execution, FusedConv, fuse_conv
+from detector.model.fused.convolution import Execution, FusedConv
+from detector.model.fused.units import fuse_conv
 from detector.model.proposals import ProposalSettings, refine_proposals
 from detector.model.rpn import RPNHead
 from detector.structures import Proposals, Size
@@ -29,17 +30,19 @@ class FusedRPN(nn.Module):
         super().__init__()
         self.anchors = copy.deepcopy(anchors).float()
         self.settings = settings
-        self.conv = fuse_conv(rpn.conv, None, True, execution)
+        # In float32 or better even in a bfloat16 network: it is cheap, and equal logits would be ordered by chance.
+        self.precise = Execution(execution.precision, execution.onednn, execution.winograd)
+        self.execution = self.precise if execution.winograd else execution  # by Winograd's way float32 is the faster
+        self.conv = fuse_conv(rpn.conv, None, True, self.execution)
         layers = (rpn.objectness, rpn.anchor_deltas)
         weight = torch.cat([layer.weight.detach() for layer in layers])
         bias = torch.cat([layer.bias.detach() for layer in layers if layer.bias is not None])
-        # In float32 or better even in a bfloat16 network: it is cheap, and equal logits would be ordered by chance.
-        self.precise = Execution(execution.precision, execution.onednn)
         self.head = FusedConv(weight, bias, 1, 0, False, self.precise)
 
     def forward(self, features: Tensor, sizes: Sequence[Size]) -> list[Proposals]:
         """[N, C, H', W'] channels-last to N `Proposals`, as `FasterRCNN.propose`."""
-        outputs = self.head(self.precise.channels_last(self.conv(features))).permute(0, 2, 3, 1).float()
+        hidden = self.conv(self.execution.channels_last(features))
+        outputs = self.head(self.precise.channels_last(hidden)).permute(0, 2, 3, 1).float()
         a = self.anchors.per_cell
         logits = outputs[..., :a].flatten(1)  # [N, H', W', A] -> [N, H'·W'·A]
         deltas = outputs[..., a:].unflatten(3, (a, 4)).flatten(1, 3)  # -> [N, H'·W'·A, 4]

@@ -1,0 +1,81 @@
+"""Winograd's 3×3 convolutions through oneDNN, for maps large enough to gain by them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detector.model.fused.convolution import Execution, FusedConv
+from detector.model.winograd import POINTS, convolve, multiplications_saved, transforms
+
+BLOCK = 64  # tiles that are computed together: always as many, since the packing of weights fits one number
+MIN_SAVED = 2.0  # how many times fewer multiplications it takes to make up for moving the tiles about
+
+
+class WinogradConv(nn.Module):
+    """A 3×3 convolution of stride 1 with padding 1, bias, and where wanted a residual and a ReLU.
+
+    Args:
+        weight: [O, C, 3, 3], any float type.
+        bias: [O] or None.
+        relu: apply a ReLU at the end.
+        execution: type and kernels; oneDNN's are needed.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, relu: bool, execution: Execution) -> None:
+        super().__init__()
+        self.direct = FusedConv(weight, bias, 1, 1, relu, execution)
+        self.channels = weight.shape[0]
+        exact = transforms()
+        self.transforms = exact.to(execution.dtype)
+        self.multiply = PointProducts(weight.detach().double(), exact.weight, BLOCK, execution.dtype)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `FusedConv.forward`."""
+        if multiplications_saved(x, BLOCK) < MIN_SAVED:
+            return self.direct(x, residual)
+        out = convolve(x, self.multiply, self.channels, self.direct.bias, self.transforms, BLOCK)
+        if residual is not None:
+            out += residual
+        return out.relu_() if self.direct.relu else out
+
+
+class PointProducts:
+    """At each of the 36 points a matrix product over the channels; all of them are one convolution in groups.
+
+    Args:
+        weight: [O, C, 3, 3].
+        transform: [36, 9], in the type of the weight.
+        block: tiles of a call.
+        dtype: of the products.
+    """
+
+    def __init__(self, weight: Tensor, transform: Tensor, block: int, dtype: torch.dtype) -> None:
+        out, channels = weight.shape[:2]
+        points = transform @ weight.flatten(2).permute(2, 0, 1).flatten(1)
+        filters = points.to(dtype).view(POINTS * out, channels, 1, 1).contiguous(memory_format=torch.channels_last)
+        size = [1, POINTS * channels, block, 1]
+        # oneDNN's own layout, which makes a third of the time: other layouts would be changed into it at each call.
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(filters, [0, 0], [1, 1], [1, 1], POINTS, size)
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """[block, 36, C] to [block, 36, O]."""
+        block = points.shape[0]
+        x = points.view(1, block, 1, -1).permute(0, 3, 1, 2)
+        shape = ([0, 0], [1, 1], [1, 1], POINTS)
+        out = torch.ops.mkldnn._convolution_pointwise(x, self.packed, None, *shape, "none", [], None)
+        return out.permute(0, 2, 3, 1).view(block, POINTS, -1)
+
+
+def winograd_fault(dtype: torch.dtype) -> str | None:
+    """As `onednn_fault`, of the kernels that are used here; ask that first."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 16, 32, 32, generator=generator).to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(16, 16, 3, 3, generator=generator) / 12
+    try:
+        found = WinogradConv(weight, None, False, Execution(dtype, onednn=True))(x)
+    except (AttributeError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    if torch.allclose(found, F.conv2d(x, weight.to(dtype), padding=1), tolerance, tolerance):
+        return None
+    return "their results are wrong on this processor"

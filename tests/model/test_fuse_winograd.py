@@ -1,0 +1,108 @@
+import logging
+from unittest.mock import Mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import tiny_config, tiny_model
+from torch import Tensor, nn
+
+from detector.model.fuse import fuse
+from detector.model.fused import winograd
+from detector.model.fused.convolution import Execution, FusedConv, onednn_fault
+from detector.model.fused.units import fuse_conv
+from detector.model.fused.winograd import PointProducts, WinogradConv, winograd_fault
+
+EXECUTION = Execution(torch.float32, onednn=True, winograd=True)
+
+
+@pytest.fixture(autouse=True)
+def works() -> None:
+    if (fault := onednn_fault(torch.float32) or winograd_fault(torch.float32)) is not None:
+        pytest.skip(f"no Winograd convolutions here: {fault}")
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """The points' products, counted."""
+    spy, call = Mock(), PointProducts.__call__
+
+    def counted(self: PointProducts, points: Tensor) -> Tensor:
+        spy()
+        return call(self, points)
+
+    monkeypatch.setattr(PointProducts, "__call__", counted)
+    return spy
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (1, 50, 76), (2, 31, 32), (40, 7, 7), (64, 7, 7)])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_it_is_the_convolution(size: tuple[int, int, int], relu: bool, with_bias: bool, products: Mock) -> None:
+    n, h, w = size
+    x = torch.randn(n, 24, h, w).contiguous(memory_format=torch.channels_last)
+    residual = torch.randn(n, 40, h, w).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(40, 24, 3, 3) / 15, torch.randn(40) if with_bias else None
+    conv = WinogradConv(weight, bias, relu, EXECUTION)
+    exact = F.conv2d(x.double(), weight.double(), None if bias is None else bias.double(), padding=1)
+    for other in (None, residual):
+        expected = exact if other is None else exact + other
+        found = conv(x, None if other is None else other.clone(memory_format=torch.preserve_format))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found.double(), expected.relu() if relu else expected, rtol=0, atol=2e-5)
+    assert products.call_count == 2 * -(-(n * -(-h // 4) * -(-w // 4)) // winograd.BLOCK)
+
+
+def test_small_maps_are_convolved_directly(products: Mock) -> None:
+    conv = WinogradConv(torch.randn(8, 8, 3, 3), torch.randn(8), True, EXECUTION)
+    x = torch.randn(1, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(conv(x), conv.direct(x))
+    products.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    ("conv", "uses"),
+    [
+        (nn.Conv2d(128, 128, 3, padding=1, bias=False), True),
+        (nn.Conv2d(128, 256, 3, padding=1), True),
+        (nn.Conv2d(64, 128, 3, padding=1), False),
+        (nn.Conv2d(128, 128, 3, stride=2, padding=1), False),
+        (nn.Conv2d(128, 128, 1), False),
+    ],
+    ids=str,
+)
+def test_where_it_is_used(conv: nn.Conv2d, uses: bool) -> None:
+    assert isinstance(fuse_conv(conv, None, True, EXECUTION), WinogradConv if uses else FusedConv)
+    assert isinstance(fuse_conv(conv, None, True, Execution(torch.float32, onednn=True)), FusedConv)
+
+
+def test_why_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(PointProducts, "__call__", lambda _, points: torch.zeros_like(points))
+    assert "wrong" in str(winograd_fault(torch.float32))
+    monkeypatch.setattr(winograd, "PointProducts", Mock(side_effect=AttributeError("no such packing\nand more")))
+    assert winograd_fault(torch.float32) == "no such packing"
+    with caplog.at_level(logging.WARNING):
+        fused = fuse(tiny_model(tiny_config()))
+    assert "no such packing" in caplog.text
+    assert not fused.execution.winograd
+
+
+def test_not_without_onednn() -> None:
+    model = tiny_model(tiny_config())
+    assert fuse(model).execution.winograd
+    assert not fuse(model, torch.float64).execution.winograd
+    assert not fuse(model, compiled=True).execution.winograd
+
+
+def test_in_bfloat16_the_backbone_is_convolved_directly() -> None:
+    if (fault := onednn_fault(torch.bfloat16)) is not None:
+        pytest.skip(f"no bfloat16 convolutions here: {fault}")
+    model = tiny_model(tiny_config(backbone={"depth": 50, "stem_channels": 32, "width": 32}))
+    fused = fuse(model, torch.bfloat16)
+    uses = {name for name, part in fused.named_modules() if isinstance(part, WinogradConv)}
+    assert uses == {
+        "rpn.conv",
+        "roi_head.stage.layers.conv2",
+        *(f"roi_head.stage.layers.blocks.{i}.first.1" for i in (0, 1)),
+    }
+    assert fused.rpn.conv(torch.zeros(1, 512, 8, 8)).dtype == torch.float32
