@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.fused.convolution import fixed_affine
 from detector.model.fused.resnet import convolutions
 from detector.model.fused.roi_align import order_by_size, pool_aligned
+from detector.model.fused.units import fixed_affine
 from detector.model.precision import at_least_float32
 from detector.model.resnet import BasicBlock, Bottleneck, Projection, ResNetC4
 from detector.model.roi_pooling import indexed_rois
 from detector.model.rpn import flatten_head
 from detector.structures import ImageBatch
+from detector.training.winograd import conv2d
 
 
 class RPNOutputs(Protocol):
@@ -148,8 +149,10 @@ class SparseRPNOutputs:
 
     def __init__(self, model: FasterRCNN, features: Tensor) -> None:
         self._rpn, self._anchors_per_cell, self._features = model.rpn, model.anchors.per_cell, features
+        conv = model.rpn.conv
         with torch.no_grad():
-            self.logits, self.deltas = model.rpn(features)
+            hidden = F.relu_(conv2d(features, conv.weight, conv.bias, 1, 1))
+            self.logits, self.deltas = flatten_head(model.rpn.objectness(hidden), model.rpn.anchor_deltas(hidden))
 
     def at(self, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """As `RPNOutputs` says."""
@@ -194,10 +197,11 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """A convolution without bias and the norm after it, in one where the norm is a fixed affine map."""
     affine = fixed_affine(norm)
+    stride, padding = conv.stride[0], int(conv.padding[0])
     if affine is None:
-        return norm(conv(x))
+        return norm(conv2d(x, conv.weight, None, stride, padding))
     scale, offset = affine
-    return F.conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), offset, conv.stride, conv.padding)
+    return conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), offset, stride, padding)
 
 
 def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
