@@ -22,7 +22,7 @@ from detector.model.winograd import (
 )
 
 BLOCK = 128  # tiles that are computed together
-MIN_CHANNELS = 128  # below, moving tiles about costs more than it saves
+MIN_CHANNELS = 256  # below, moving tiles about and back costs more than it saves
 WEIGHTS = 200  # tiles that take as long as transforming and packing the weights, about
 MIN_SAVED = 1.6  # how many times fewer multiplications, these included, are faster
 

@@ -48,11 +48,11 @@ def test_only_what_is_asked_for_has_a_gradient(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("shape", "channels", "stride", "pays"),
     [
-        ((1, 128, 100, 100), 128, 1, True),
+        ((1, 256, 50, 76), 256, 1, True),
         ((128, 512, 7, 7), 512, 1, True),
         ((16, 512, 7, 7), 512, 1, False),  # too few to pay for the weights
-        ((1, 128, 100, 100), 64, 1, False),
-        ((1, 128, 100, 100), 128, 2, False),
+        ((1, 256, 50, 76), 128, 1, False),
+        ((1, 256, 50, 76), 256, 2, False),
     ],
 )
 def test_where_it_pays(shape: tuple[int, ...], channels: int, stride: int, pays: bool) -> None:
@@ -67,6 +67,6 @@ def test_where_it_pays(shape: tuple[int, ...], channels: int, stride: int, pays:
 
 def test_without_onednn_it_is_computed_by_public_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "_onednn", lambda _: False)
-    x, weight = torch.randn(1, 128, 60, 60), torch.randn(128, 128, 3, 3) / 34
-    for f, e in zip(*both(x, weight, None, torch.randn(1, 128, 60, 60), True), strict=True):
+    x, weight = torch.randn(1, 256, 50, 76), torch.randn(256, 256, 3, 3) / 48
+    for f, e in zip(*both(x, weight, None, torch.randn(1, 256, 50, 76), True), strict=True):
         torch.testing.assert_close(f, e, rtol=0, atol=1e-4 * float(e.detach().abs().max()))
