@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from detector import command
@@ -69,7 +68,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", nargs="+", type=number, default=defaults.threads, help="on the CPU (1)")
     parser.add_argument("--rounds", type=number, default=defaults.rounds, help="turns of each (%(default)s)")
     parser.add_argument(
-        "--forms", nargs="+", choices=FORMS, default=defaults.forms, help=f"of the peer ({' '.join(defaults.forms)})"
+        "--forms",
+        nargs="+",
+        choices=FORMS,
+        help=f"beside ours ({' '.join(defaults.forms)}; on a GPU ours-compiled, too)",
     )
     parser.add_argument("--annotations", type=Path, help="COCO file for the loading part (default: made pictures)")
     parser.add_argument("--images", type=Path, help="its folder of pictures")
@@ -84,7 +86,8 @@ def make_settings(args: argparse.Namespace) -> Settings:
         raise UserError("--device mps: only cpu and cuda are measured; choose one of them.")
     if (args.annotations is None) != (args.images is None):
         raise UserError("--annotations and --images belong together; give both or none.")
-    if "eager" not in args.forms:
+    forms = args.forms or [*Settings.forms, *([] if device.type == "cpu" else ["ours-compiled"])]
+    if "eager" not in forms:
         raise UserError("--forms: eager must be among them, because it is what all others are compared with.")
     available = os.cpu_count() or 1
     if device.type == "cpu" and max(args.threads) > available:
@@ -98,11 +101,10 @@ def make_settings(args: argparse.Namespace) -> Settings:
         batches=tuple(args.batch or ((1,) if device.type == "cpu" else (1, 8))),
         threads=tuple(args.threads) if device.type == "cpu" else (available,),
         rounds=args.rounds,
-        forms=tuple(args.forms),
+        forms=tuple(name for name in FORMS if name in forms),
         annotations=args.annotations,
         images=args.images,
     )
-    settings = replace(settings, forms=tuple(name for name in FORMS if name in settings.forms))
     return make_quick(settings) if args.quick else settings
 
 

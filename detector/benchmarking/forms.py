@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from detector.benchmarking.peer import Pair, peer_inputs
 from detector.benchmarking.pictures import as_batch
 from detector.model.fuse import fuse
+from detector.model.fused.compiled import Compiled
 from detector.structures import Detections
 
 Run = Callable[[], list[Detections]]  # the same pictures again, from the host's memory to detections in it
@@ -21,7 +22,7 @@ Run = Callable[[], list[Detections]]  # the same pictures again, from the host's
 class Form:
     """A network and how it runs.
 
-    fast: ours by its fast execution; the peer has none. channels_last, compiled: of the peer.
+    fast: ours by its fast execution; the peer has none. channels_last: of the peer. compiled: by `torch.compile`.
     """
 
     name: str
@@ -38,6 +39,7 @@ PEER_BFLOAT16 = Form("peer, bf16 channels-last", "peer", torch.bfloat16, channel
 STRONGEST = Form("peer, bf16 channels-last compiled", "peer", torch.bfloat16, channels_last=True, compiled=True)
 FAST = Form("ours", "ours", fast=True)
 FAST_BFLOAT16 = Form("ours, bf16", "ours", torch.bfloat16, fast=True)
+FAST_COMPILED = Form("ours, bf16 compiled", "ours", torch.bfloat16, fast=True, compiled=True)
 READABLE = Form("ours, readable", "ours")
 OURS = (FAST, FAST_BFLOAT16)
 
@@ -49,6 +51,7 @@ FORMS: dict[str, Form] = {
     "bf16-channels-last": PEER_BFLOAT16,
     "bf16-compiled": STRONGEST,
     "readable": READABLE,
+    "ours-compiled": FAST_COMPILED,
 }
 
 
@@ -66,13 +69,15 @@ def prepare(form: Form, pair: Pair, pixels: Tensor, device: torch.device) -> Run
         return _prepare_peer(form, pair, pixels, device)
     model: nn.Module = copy.deepcopy(pair.model).to(device)
     if form.fast:
-        model = fuse(cast(Any, model), form.dtype)
+        model = fuse(cast(Any, model), form.dtype, form.compiled)
     batch = as_batch(pixels, pair.config.input.pad_to_multiple)
     batch = batch.pin_memory() if device.type == "cuda" else batch
 
     @torch.inference_mode()
     def run() -> list[Detections]:
         found: list[Detections] = model(batch.to(device))
+        if form.compiled and any(isinstance(part, Compiled) and part.compiled is None for part in model.modules()):
+            raise CannotCompileError("it went on uncompiled")
         return [detections.to(torch.device("cpu")) for detections in found]
 
     return run

@@ -13,6 +13,7 @@ from detector.benchmarking.forms import (
     EAGER,
     FAST,
     FAST_BFLOAT16,
+    FAST_COMPILED,
     FORMS,
     OURS,
     PEER_BFLOAT16,
@@ -41,6 +42,8 @@ COMPARISONS = (
     (EAGER, FAST_BFLOAT16),
     (PEER_BFLOAT16, FAST_BFLOAT16),
     (STRONGEST, FAST_BFLOAT16),
+    (STRONGEST, FAST_COMPILED),
+    (FAST_BFLOAT16, FAST_COMPILED),
 )
 
 

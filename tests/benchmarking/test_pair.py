@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from detector.benchmarking.agreement import SAME_IOU, compare, refusal_exact
 from detector.benchmarking.forms import (
     EAGER,
     FAST,
+    FAST_COMPILED,
     FORMS,
     READABLE,
     STRONGEST,
@@ -133,3 +135,13 @@ def test_a_compiler_that_fails_is_told_of_and_other_faults_are_not_hidden() -> N
         warm_up(STRONGEST, fail)
     with pytest.raises(BackendCompilerFailed):
         warm_up(EAGER, fail)
+
+
+def test_ours_is_not_measured_as_compiled_when_it_is_not(
+    pair: Pair, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda part, **_: part)
+    assert len(prepare(FAST_COMPILED, pair, pixels, CPU)()) == 1
+    monkeypatch.setattr(torch, "compile", Mock(return_value=Mock(side_effect=RuntimeError("no compiler"))))
+    with pytest.raises(CannotCompileError, match="uncompiled"):
+        warm_up(FAST_COMPILED, prepare(FAST_COMPILED, pair, pixels, CPU))
