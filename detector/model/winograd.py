@@ -148,11 +148,13 @@ def for_each(matrix: Tensor, tiles: Tensor) -> Tensor:
 
 
 def multiplications_saved(x: Tensor, block: int, extra: int = 0) -> float:
-    """How many times fewer they are than in direct summation over [N, C, H, W].
+    """How many times fewer they are than in direct summation over [N, C, H, W]; 0 of no maps at all.
 
     Whole blocks are counted, and the work of `extra` tiles for what has to be prepared.
     """
     images, _, height, width = x.shape
     parts = Tiling(images, height, width).parts(block)
+    if not parts:
+        return 0.0
     blocks = (len(parts) - 1) * -(-parts[0].count // block) + -(-parts[-1].count // block)
     return TAPS**2 * images * height * width / (POINTS * (block * blocks + extra))

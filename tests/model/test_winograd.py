@@ -76,4 +76,5 @@ def test_what_is_saved() -> None:
     assert multiplications_saved(torch.empty(1, 3, 8, 8), 4) == 4
     assert multiplications_saved(torch.empty(1, 3, 8, 8), 8) == 2
     assert multiplications_saved(torch.empty(1, 3, 8, 8), 4, extra=4) == 2
+    assert multiplications_saved(torch.empty(0, 3, 8, 8), 4) == 0
     assert multiplications_saved(torch.empty(3, 3, 7, 7), 8) == pytest.approx(9 * 3 * 49 / (36 * 16))
