@@ -1,4 +1,6 @@
+import copy
 import logging
+import pickle
 from unittest.mock import Mock
 
 import pytest
@@ -106,3 +108,10 @@ def test_in_bfloat16_the_backbone_is_convolved_directly() -> None:
         *(f"roi_head.stage.layers.blocks.{i}.first.1" for i in (0, 1)),
     }
     assert fused.rpn.conv(torch.zeros(1, 512, 8, 8)).dtype == torch.float32
+
+
+def test_it_can_be_copied_and_pickled() -> None:
+    conv = WinogradConv(torch.randn(24, 16, 3, 3), torch.randn(24), True, EXECUTION)
+    x = torch.randn(1, 16, 32, 32).contiguous(memory_format=torch.channels_last)
+    for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
+        assert torch.equal(other(x), conv(x))

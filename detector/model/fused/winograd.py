@@ -1,5 +1,7 @@
 """Winograd's 3×3 convolutions through oneDNN, for maps large enough to gain by them."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,20 +52,31 @@ class PointProducts:
     """
 
     def __init__(self, weight: Tensor, transform: Tensor, block: int, dtype: torch.dtype) -> None:
-        out, channels = weight.shape[:2]
         points = transform @ weight.flatten(2).permute(2, 0, 1).flatten(1)
-        filters = points.to(dtype).view(POINTS * out, channels, 1, 1).contiguous(memory_format=torch.channels_last)
-        size = [1, POINTS * channels, block, 1]
-        # oneDNN's own layout, which makes a third of the time: other layouts would be changed into it at each call.
-        self.packed = torch.ops.mkldnn._reorder_convolution_weight(filters, [0, 0], [1, 1], [1, 1], POINTS, size)
+        self.block = block
+        self.packed = self._pack(points.to(dtype).view(-1, weight.shape[1], 1, 1))
+
+    def _pack(self, filters: Tensor) -> Tensor:
+        """[36·O, C, 1, 1] in oneDNN's own layout, which makes a third of the time: others are changed into it at each
+        call."""
+        filters = filters.contiguous(memory_format=torch.channels_last)
+        size = [1, POINTS * filters.shape[1], self.block, 1]
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(filters, [0, 0], [1, 1], [1, 1], POINTS, size)
+        return packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"block": self.block, "filters": self.packed.to_dense()}  # the layout cannot be copied, nor pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.block = state["block"]
+        self.packed = self._pack(state["filters"])
 
     def __call__(self, points: Tensor) -> Tensor:
         """[block, 36, C] to [block, 36, O]."""
-        block = points.shape[0]
-        x = points.view(1, block, 1, -1).permute(0, 3, 1, 2)
+        x = points.view(1, self.block, 1, -1).permute(0, 3, 1, 2)
         shape = ([0, 0], [1, 1], [1, 1], POINTS)
         out = torch.ops.mkldnn._convolution_pointwise(x, self.packed, None, *shape, "none", [], None)
-        return out.permute(0, 2, 3, 1).view(block, POINTS, -1)
+        return out.permute(0, 2, 3, 1).view(self.block, POINTS, -1)
 
 
 def winograd_fault(dtype: torch.dtype) -> str | None:
