@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -43,6 +44,16 @@ def test_the_same_in_another_order() -> None:
 )
 def test_not_the_same(other: Detections) -> None:
     assert refusal_exact(compare([TWO], [other], SAME_IOU)) is not None
+
+
+def test_a_sliver_is_the_same_when_its_corners_are() -> None:
+    sliver = detections([[425.0, 799.15, 876.0, 800.0]], [0.7], [1])
+    near = detections([[425.0, 799.161, 876.0, 800.0]], [0.7], [1])  # IoU 0.987
+    far = detections([[425.0, 799.175, 876.0, 800.0]], [0.7], [1])
+    other = dataclasses.replace(near, labels=torch.tensor([2]))
+    assert compare([sliver], [near], SAME_IOU).is_same
+    assert not compare([sliver], [far], SAME_IOU).is_same
+    assert not compare([sliver], [other], SAME_IOU).is_same
 
 
 def test_nothing_found_proves_nothing() -> None:
