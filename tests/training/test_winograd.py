@@ -70,3 +70,10 @@ def test_without_onednn_it_is_computed_by_public_parts(monkeypatch: pytest.Monke
     x, weight = torch.randn(1, 256, 50, 76), torch.randn(256, 256, 3, 3) / 48
     for f, e in zip(*both(x, weight, None, torch.randn(1, 256, 50, 76), True), strict=True):
         torch.testing.assert_close(f, e, rtol=0, atol=1e-4 * float(e.detach().abs().max()))
+
+
+def test_the_same_to_the_bit_again() -> None:
+    x, weight = torch.randn(96, 256, 7, 7, requires_grad=True), torch.randn(256, 256, 3, 3, requires_grad=True)
+    first, second = (torch.autograd.grad(conv2d(x, weight, None, 1, 1).square().sum(), (x, weight)) for _ in range(2))
+    assert winograd._pays(x, weight, 1, 1)
+    assert all(torch.equal(f, s) for f, s in zip(first, second, strict=True))
