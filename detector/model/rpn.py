@@ -37,7 +37,10 @@ class RPNHead(nn.Module):
             Objectness logits [N, H'·W'·A] and deltas [N, H'·W'·A, 4], float32 or better, in the order of
             `AnchorGenerator`.
         """
-        hidden = F.relu(self.conv(features))
+        return self.predict(F.relu(self.conv(features)))
+
+    def predict(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The sibling layers on the 3×3 convolution's output [N, channels, H', W'], as `forward`."""
         return flatten_head(self.objectness(hidden), self.anchor_deltas(hidden))
 
 

@@ -20,7 +20,6 @@ from detector.model.fused.units import fixed_affine
 from detector.model.precision import at_least_float32
 from detector.model.resnet import BasicBlock, Bottleneck, Projection, ResNetC4
 from detector.model.roi_pooling import indexed_rois
-from detector.model.rpn import flatten_head
 from detector.structures import ImageBatch
 from detector.training.winograd import conv2d
 
@@ -151,8 +150,7 @@ class SparseRPNOutputs:
         self._rpn, self._anchors_per_cell, self._features = model.rpn, model.anchors.per_cell, features
         conv = model.rpn.conv
         with torch.no_grad():
-            hidden = F.relu_(conv2d(features, conv.weight, conv.bias, 1, 1))
-            self.logits, self.deltas = flatten_head(model.rpn.objectness(hidden), model.rpn.anchor_deltas(hidden))
+            self.logits, self.deltas = model.rpn.predict(F.relu_(conv2d(features, conv.weight, conv.bias, 1, 1)))
 
     def at(self, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """As `RPNOutputs` says."""
@@ -169,7 +167,7 @@ class SparseRPNOutputs:
         # A window gives one cell, so this is a matrix product: backwards, as a convolution, it takes ten times as long.
         conv = self._rpn.conv
         hidden = F.relu_(F.linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias))[:, :, None, None]
-        logits, deltas = flatten_head(self._rpn.objectness(hidden), self._rpn.anchor_deltas(hidden))
+        logits, deltas = self._rpn.predict(hidden)
         which = torch.arange(anchor.shape[0], device=anchor.device), anchor % self._anchors_per_cell
         return logits[which], deltas[which]
 
