@@ -9,6 +9,7 @@ convolution, in float32 to two or three times the rounding of direct summation.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -34,18 +35,16 @@ class Transforms:
     weight: Tensor
     output: Tensor
 
-    def to(self, dtype: torch.dtype) -> "Transforms":
-        return Transforms(self.window.to(dtype), self.weight.to(dtype), self.output.to(dtype))
 
-
-def transforms() -> Transforms:
-    """Bᵀ, G and Aᵀ, of both axes together, float64."""
+@cache
+def transforms(dtype: torch.dtype) -> Transforms:
+    """Bᵀ, G and Aᵀ, of both axes together, computed in float64."""
     output, weight, window = (_evaluation(terms) for terms in (TILE, TAPS, WINDOW))
     # Filtering is the transpose of multiplying polynomials, so the inverse of evaluation acts on the inputs. Its odd
     # denominators are left to the weights, which are transformed once and in float64.
     inverse = torch.linalg.inv(window).T
     scale = torch.cat((inverse[:-1, -2], inverse[-1:, -1]))[:, None]
-    return Transforms(*(torch.kron(axis, axis) for axis in (inverse / scale, scale * weight, output.T)))
+    return Transforms(*(torch.kron(axis, axis).to(dtype) for axis in (inverse / scale, scale * weight, output.T)))
 
 
 def _evaluation(terms: int) -> Tensor:
@@ -75,10 +74,15 @@ class Tiling:
         """Tiles of all maps together, T."""
         return self.images * self.rows * self.columns
 
-    def parts(self, block: int) -> "list[Tiling]":
-        """Maps that are computed together: about as many as have `block` tiles, so that these stay in cache."""
+    def blocks(self, block: int) -> int:
+        """How many blocks of `block` tiles hold all."""
+        return -(-self.count // block)
+
+    def parts(self, block: int) -> "list[tuple[slice, Tiling]]":
+        """Which maps are computed together: about as many as have `block` tiles, so that these stay in cache."""
         step = max(1, block // (self.rows * self.columns))
-        return [Tiling(min(step, self.images - i), self.height, self.width) for i in range(0, self.images, step)]
+        ends = [(i, min(i + step, self.images)) for i in range(0, self.images, step)]
+        return [(slice(i, end), Tiling(end - i, self.height, self.width)) for i, end in ends]
 
     def cells(self, x: Tensor) -> Tensor:
         """[N, C, H, W] channels-last to all its cells, [M, C], with a border of zeros around every map."""
@@ -127,24 +131,26 @@ def convolve(
     images, _, height, width = x.shape
     size = (images, channels, height, width)
     whole = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    first = 0
-    for tiling in Tiling(images, height, width).parts(block):
-        maps = slice(first, first + tiling.images)
-        first += tiling.images
+    for maps, tiling in Tiling(images, height, width).parts(block):
         cells = tiling.cells(x[maps])
-        tiles = torch.arange(-(-tiling.count // block) * block).clamp(max=tiling.count - 1)  # the last fills up a block
+        tiles = torch.arange(tiling.blocks(block) * block).clamp(max=tiling.count - 1)  # the last fills up a block
         outputs = x.new_empty(len(tiles), TILE * TILE, channels)
         for windows, out in zip(torch.split(tiling.windows(tiles), block), torch.split(outputs, block), strict=True):
             points = for_each(to.window, F.embedding(windows, cells))
-            torch.bmm(to.output.expand(block, -1, -1), multiply(points), out=out)
+            for_each(to.output, multiply(points), out)
         joined = tiling.join(outputs[: tiling.count])
         whole[maps] = (joined if bias is None else joined + bias).permute(0, 3, 1, 2)
     return whole
 
 
-def for_each(matrix: Tensor, tiles: Tensor) -> Tensor:
-    """[a, b] times each of [t, b, C]."""
-    return torch.bmm(matrix.expand(tiles.shape[0], -1, -1), tiles)
+def for_each(matrix: Tensor, tiles: Tensor, out: Tensor | None = None) -> Tensor:
+    """[a, b] times each of [t, b, C], into `out` where that is given."""
+    return torch.bmm(matrix.expand(tiles.shape[0], -1, -1), tiles, out=out)
+
+
+def suits(weight: Tensor, stride: int, padding: int, min_channels: int) -> bool:
+    """Whether a convolution is one that `convolve` can compute, with as many channels on either side."""
+    return weight.shape[2:] == (TAPS, TAPS) and (stride, padding) == (1, 1) and min(weight.shape[:2]) >= min_channels
 
 
 def multiplications_saved(x: Tensor, block: int, extra: int = 0) -> float:
@@ -153,8 +159,7 @@ def multiplications_saved(x: Tensor, block: int, extra: int = 0) -> float:
     Whole blocks are counted, and the work of `extra` tiles for what has to be prepared.
     """
     images, _, height, width = x.shape
-    parts = Tiling(images, height, width).parts(block)
-    if not parts:
+    if images == 0:
         return 0.0
-    blocks = (len(parts) - 1) * -(-parts[0].count // block) + -(-parts[-1].count // block)
+    blocks = sum(tiling.blocks(block) for _, tiling in Tiling(images, height, width).parts(block))
     return TAPS**2 * images * height * width / (POINTS * (block * blocks + extra))

@@ -14,10 +14,10 @@ from detector.model.winograd import (
     POINTS,
     TAPS,
     Tiling,
-    Transforms,
     convolve,
     for_each,
     multiplications_saved,
+    suits,
     transforms,
 )
 
@@ -39,9 +39,7 @@ def _pays(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
     """Not on a GPU, whose own libraries choose; nor in bfloat16, whose rounding it would multiply."""
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return False
-    if weight.shape[2:] != (TAPS, TAPS) or (stride, padding) != (1, 1) or min(weight.shape[:2]) < MIN_CHANNELS:
-        return False
-    return multiplications_saved(x, BLOCK, WEIGHTS) >= MIN_SAVED
+    return suits(weight, stride, padding, MIN_CHANNELS) and multiplications_saved(x, BLOCK, WEIGHTS) >= MIN_SAVED
 
 
 class _Winograd(torch.autograd.Function):
@@ -66,27 +64,23 @@ class _Winograd(torch.autograd.Function):
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    to = _transforms(x.dtype)
-    multiply: Callable[[Tensor], Tensor] = (
-        PointProducts(weight, to.weight, BLOCK, x.dtype) if _onednn(x.dtype) else _products(weight, to.weight)
-    )
-    return convolve(x, multiply, weight.shape[0], bias, to, BLOCK)
+    multiply = PointProducts(weight, BLOCK, x.dtype) if _onednn(x.dtype) else _products(weight)
+    return convolve(x, multiply, weight.shape[0], bias, transforms(x.dtype), BLOCK)
 
 
-def _products(weight: Tensor, transform: Tensor) -> Callable[[Tensor], Tensor]:
+def _products(weight: Tensor) -> Callable[[Tensor], Tensor]:
     """As `PointProducts`, of PyTorch's public parts."""
-    filters = (transform @ weight.flatten(2).permute(2, 1, 0).flatten(1)).view(POINTS, weight.shape[1], -1)
+    filters = (transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 1, 0).flatten(1)).view(
+        POINTS, weight.shape[1], -1
+    )
     return lambda points: torch.bmm(points.transpose(0, 1), filters).transpose(0, 1)
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """[O, C, 3, 3], of a weight whose convolution with x [N, C, H, W] has the gradient `grad` [N, O, H, W]."""
-    to = _transforms(x.dtype)
+    to = transforms(x.dtype)
     filters = x.new_zeros(POINTS, grad.shape[1], x.shape[1])
-    first = 0
-    for tiling in Tiling(x.shape[0], x.shape[2], x.shape[3]).parts(BLOCK):
-        maps = slice(first, first + tiling.images)
-        first += tiling.images
+    for maps, tiling in Tiling(x.shape[0], x.shape[2], x.shape[3]).parts(BLOCK):
         cells, outputs = tiling.cells(x[maps]), tiling.split(grad[maps])
         for tiles in torch.split(torch.arange(tiling.count), BLOCK):
             points = for_each(to.window, F.embedding(tiling.windows(tiles), cells))  # [t, 36, C]
@@ -94,11 +88,6 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
             filters.baddbmm_(products.permute(1, 2, 0), points.transpose(0, 1))
     taps = (to.weight.T @ filters.flatten(1)).view(TAPS, TAPS, *filters.shape[1:])
     return taps.permute(2, 3, 0, 1).contiguous()
-
-
-@cache
-def _transforms(dtype: torch.dtype) -> Transforms:
-    return transforms().to(dtype)
 
 
 @cache

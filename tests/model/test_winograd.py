@@ -8,7 +8,7 @@ from detector.model.winograd import TILE, Tiling, convolve, multiplications_save
 
 
 def test_a_tile_by_hand() -> None:
-    to = transforms()
+    to = transforms(torch.float64)
     window = torch.randn(6, 6, dtype=torch.float64)
     ones = torch.ones(3, 3, dtype=torch.float64)
     products = (to.weight @ ones.flatten()) * (to.window @ window.flatten())
@@ -21,7 +21,7 @@ def test_tiles_joined_are_the_convolution(size: tuple[int, int, int]) -> None:
     n, h, w = size
     x = torch.randn(n, 3, h, w, dtype=torch.float64)
     weight = torch.randn(5, 3, 3, 3, dtype=torch.float64)
-    to, tiling = transforms(), Tiling(n, h, w)
+    to, tiling = transforms(torch.float64), Tiling(n, h, w)
     windows = tiling.cells(x)[tiling.windows(torch.arange(tiling.count))]  # [T, 36, 3]
     points = torch.einsum("pk,tkc->tpc", to.window, windows)
     products = torch.einsum("tpc,pk,ock->tpo", points, to.weight, weight.flatten(2))
@@ -35,7 +35,7 @@ def test_blocks_give_the_whole_convolution(size: tuple[int, int, int], block: in
     n, h, w = size
     x = torch.randn(n, 3, h, w, dtype=torch.float64)
     weight, bias = torch.randn(5, 3, 3, 3, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
-    to, sizes = transforms(), set()
+    to, sizes = transforms(torch.float64), set()
 
     def multiply(points: torch.Tensor) -> torch.Tensor:
         sizes.add(points.shape[0])
@@ -66,10 +66,10 @@ def test_splitting_undoes_joining() -> None:
 
 
 def test_float32_holds_the_transforms_of_maps() -> None:
-    to = transforms()
-    for matrix in (to.window, to.output):
-        torch.testing.assert_close(matrix.float().double(), matrix, rtol=1e-14, atol=1e-14)
-    assert not torch.allclose(to.weight.float().double(), to.weight, rtol=1e-14, atol=1e-14)
+    to, rounded = transforms(torch.float64), transforms(torch.float32)
+    for matrix, found in ((to.window, rounded.window), (to.output, rounded.output)):
+        torch.testing.assert_close(found.double(), matrix, rtol=1e-14, atol=1e-14)
+    assert not torch.allclose(rounded.weight.double(), to.weight, rtol=1e-14, atol=1e-14)
 
 
 def test_what_is_saved() -> None:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from detector.model.fused.convolution import Execution, FusedConv
-from detector.model.fused.winograd import WinogradConv
+from detector.model.fused.winograd import MIN_CHANNELS, WinogradConv
 from detector.model.resnet import NORM_EPS, FrozenBatchNorm2d
+from detector.model.winograd import suits
 
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
-MIN_WINOGRAD_CHANNELS = 128  # below, moving tiles about costs more than it saves
 
 
 Conv = FusedConv | WinogradConv
@@ -90,8 +90,7 @@ def fuse_conv(
 
 def _convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, relu: bool, execution: Execution) -> Conv:
     stride, padding = conv.stride[0], int(conv.padding[0])
-    fits = conv.kernel_size == (3, 3) and (stride, padding) == (1, 1)
-    if execution.winograd and fits and min(conv.in_channels, conv.out_channels) >= MIN_WINOGRAD_CHANNELS:
+    if execution.winograd and suits(weight, stride, padding, MIN_CHANNELS):
         return WinogradConv(weight, bias, relu, execution)
     return FusedConv(weight, bias, stride, padding, relu, execution)
 

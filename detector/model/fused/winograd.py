@@ -10,6 +10,7 @@ from detector.model.fused.convolution import Execution, FusedConv
 from detector.model.winograd import POINTS, convolve, multiplications_saved, transforms
 
 BLOCK = 64  # tiles that are computed together: always as many, since the packing of weights fits one number
+MIN_CHANNELS = 128  # below, moving tiles about costs more than it saves
 MIN_SAVED = 2.0  # how many times fewer multiplications it takes to make up for moving the tiles about
 
 
@@ -27,9 +28,8 @@ class WinogradConv(nn.Module):
         super().__init__()
         self.direct = FusedConv(weight, bias, 1, 1, relu, execution)
         self.channels = weight.shape[0]
-        exact = transforms()
-        self.transforms = exact.to(execution.dtype)
-        self.multiply = PointProducts(weight.detach().double(), exact.weight, BLOCK, execution.dtype)
+        self.transforms = transforms(execution.dtype)
+        self.multiply = PointProducts(weight.detach().double(), BLOCK, execution.dtype)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `FusedConv.forward`."""
@@ -45,14 +45,13 @@ class PointProducts:
     """At each of the 36 points a matrix product over the channels; all of them are one convolution in groups.
 
     Args:
-        weight: [O, C, 3, 3].
-        transform: [36, 9], in the type of the weight.
+        weight: [O, C, 3, 3]; it is transformed in its own type.
         block: tiles of a call.
         dtype: of the products.
     """
 
-    def __init__(self, weight: Tensor, transform: Tensor, block: int, dtype: torch.dtype) -> None:
-        points = transform @ weight.flatten(2).permute(2, 0, 1).flatten(1)
+    def __init__(self, weight: Tensor, block: int, dtype: torch.dtype) -> None:
+        points = transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 0, 1).flatten(1)
         self.block = block
         self.packed = self._pack(points.to(dtype).view(-1, weight.shape[1], 1, 1))
 
