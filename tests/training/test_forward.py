@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from everywhere import train_by_winograd
 from tiny_models import random_batch, tiny_config, tiny_model
 from torch import Tensor
 
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Target
-from detector.training import winograd
 from detector.training.forward import DenseRPNOutputs, FastForward, ReadableForward, SparseRPNOutputs
 from detector.training.joint import JointTraining, build_joint
 
@@ -50,12 +50,6 @@ def in_float64(settings: dict[str, Any]) -> tuple[FasterRCNN, Any]:
     return tiny_model(config).double().train(), config.model
 
 
-def winograd_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small the maps, and however few their channels."""
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "MIN_SAVED", 0.0)
-
-
 @every_kind
 @pytest.mark.parametrize("boxes", [BOXES, [[], []]], ids=["objects", "none"])
 @pytest.mark.parametrize("everywhere", [False, True], ids=["direct", "winograd"])
@@ -63,7 +57,7 @@ def test_same_losses_and_gradients_in_float64(
     settings: dict[str, Any], boxes: list[list[list[float]]], everywhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if everywhere:
-        winograd_everywhere(monkeypatch)
+        train_by_winograd(monkeypatch)
     model, config = in_float64(settings)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     expected, expected_gradients = step(build_joint(model, config, fast=False), boxes)
@@ -88,7 +82,7 @@ def test_near_in_float32_and_in_bfloat16(
     settings: dict[str, Any], everywhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if everywhere:
-        winograd_everywhere(monkeypatch)
+        train_by_winograd(monkeypatch)
     config = tiny_config(**settings)
     model = tiny_model(config).train()
     expected, expected_gradients = step(build_joint(model, config.model, fast=False))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from everywhere import train_by_winograd
 from torch import Tensor
 
 from detector.training import winograd
@@ -24,8 +25,7 @@ def both(
 @pytest.mark.parametrize("size", [(2, 9, 13), (37, 7, 7), (1, 4, 4), (1, 53, 48)])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_values_and_gradients(size: tuple[int, int, int], with_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "MIN_SAVED", 0.0)
+    train_by_winograd(monkeypatch)
     n, h, w = size
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-4)):
         x = torch.randn(n, 20, h, w, dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -37,8 +37,7 @@ def test_values_and_gradients(size: tuple[int, int, int], with_bias: bool, monke
 
 
 def test_only_what_is_asked_for_has_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "MIN_SAVED", 0.0)
+    train_by_winograd(monkeypatch)
     x, weight = torch.randn(1, 8, 8, 8), torch.randn(8, 8, 3, 3, requires_grad=True)
     conv2d(x, weight, None, 1, 1).sum().backward()
     assert weight.grad is not None
