@@ -27,7 +27,7 @@ from detector.structures import Detections, ImageBatch
 log = logging.getLogger(__name__)
 
 # RoIs that go through conv5_x together: on the CPU few enough for the cache, elsewhere enough to fill the device.
-CPU_CHUNK, DEVICE_CHUNK = 64, 1024
+CPU_CHUNK, DEVICE_CHUNK = 50, 1024
 
 
 def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool = False) -> "FusedFasterRCNN":

@@ -1,10 +1,10 @@
 """Winograd's minimal filtering: a 3×3 convolution of stride 1 with a quarter of the multiplications.
 
 A map is cut into tiles of 4×4 outputs, each of which sees a window of 6×6 inputs. Along one axis four outputs of a
-filter of three taps are coefficients in a product of polynomials, and six products of values at six points determine
-them, where writing them out takes twelve. In two dimensions 36 take the place of 144, and every point is one matrix
-product over the channels (Lavin and Gray, arXiv 1509.09308, §4: Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A). What it gives is the
-convolution, in float32 to two or three times the rounding of direct summation.
+filter of three taps take six products and not twelve (`minimal_filtering.py`). In two dimensions 36 take the place of
+144, and every point is one matrix product over the channels (Lavin and Gray, arXiv 1509.09308, §4:
+Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A). What it gives is the convolution, in float32 to two or three times the rounding of direct
+summation.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detector.model.minimal_filtering import EVALUATED_AT, for_each, minimal
+
 TILE, WINDOW, TAPS = 4, 6, 3  # outputs, inputs and filter taps along an axis
 POINTS = WINDOW * WINDOW
-
-# Where the polynomials are evaluated, besides infinity. Small and spread, so that powers neither grow nor cancel much
-# (after Barabasz et al., arXiv 1803.10986), and such that float32 holds all but the weights' transform exactly. With 0,
-# ±1 and ±2 the error doubles.
-EVALUATED_AT = (0.0, 0.75, -0.75, 1.5, -1.5)
 
 
 @dataclass(frozen=True)
@@ -39,18 +36,8 @@ class Transforms:
 @cache
 def transforms(dtype: torch.dtype) -> Transforms:
     """Bᵀ, G and Aᵀ, of both axes together, computed in float64."""
-    output, weight, window = (_evaluation(terms) for terms in (TILE, TAPS, WINDOW))
-    # Filtering is the transpose of multiplying polynomials, so the inverse of evaluation acts on the inputs. Its odd
-    # denominators are left to the weights, which are transformed once and in float64.
-    inverse = torch.linalg.inv(window).T
-    scale = torch.cat((inverse[:-1, -2], inverse[-1:, -1]))[:, None]
-    return Transforms(*(torch.kron(axis, axis).to(dtype) for axis in (inverse / scale, scale * weight, output.T)))
-
-
-def _evaluation(terms: int) -> Tensor:
-    """[6, terms]: a polynomial's coefficients to its values; at infinity that is the coefficient of its top power."""
-    finite = torch.tensor(EVALUATED_AT, dtype=torch.float64)[:, None] ** torch.arange(terms)
-    return torch.cat((finite, F.one_hot(torch.tensor([terms - 1]), terms).double()))
+    axis = minimal(TILE, TAPS, EVALUATED_AT)
+    return Transforms(*(torch.kron(of, of).to(dtype) for of in (axis.window, axis.weight, axis.output)))
 
 
 @dataclass(frozen=True)
@@ -141,11 +128,6 @@ def convolve(
         joined = tiling.join(outputs[: tiling.count])
         whole[maps] = (joined if bias is None else joined + bias).permute(0, 3, 1, 2)
     return whole
-
-
-def for_each(matrix: Tensor, tiles: Tensor, out: Tensor | None = None) -> Tensor:
-    """[a, b] times each of [t, b, C], into `out` where that is given."""
-    return torch.bmm(matrix.expand(tiles.shape[0], -1, -1), tiles, out=out)
 
 
 def suits(weight: Tensor, stride: int, padding: int, min_channels: int) -> bool:

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.model.fused.convolution import onednn_fault
-from detector.model.fused.winograd import PointProducts, winograd_fault
+from detector.model.fused.winograd import point_products, winograd_fault
+from detector.model.minimal_filtering import for_each
 from detector.model.winograd import (
     POINTS,
     TAPS,
     Tiling,
     convolve,
-    for_each,
     multiplications_saved,
     suits,
     transforms,
@@ -64,12 +64,12 @@ class _Winograd(torch.autograd.Function):
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    multiply = PointProducts(weight, BLOCK, x.dtype) if _onednn(x.dtype) else _products(weight)
+    multiply = point_products(weight, BLOCK, x.dtype) if _onednn(x.dtype) else _products(weight)
     return convolve(x, multiply, weight.shape[0], bias, transforms(x.dtype), BLOCK)
 
 
 def _products(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """As `PointProducts`, of PyTorch's public parts."""
+    """As `point_products`, of PyTorch's public parts."""
     filters = (transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 1, 0).flatten(1)).view(
         POINTS, weight.shape[1], -1
     )

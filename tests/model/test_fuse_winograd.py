@@ -10,10 +10,12 @@ from tiny_models import tiny_config, tiny_model
 from torch import Tensor, nn
 
 from detector.model.fuse import fuse
-from detector.model.fused import winograd
+from detector.model.fused import small_maps, winograd
 from detector.model.fused.convolution import Execution, FusedConv, onednn_fault
+from detector.model.fused.packed import GroupedProducts
+from detector.model.fused.small_maps import SmallMapConv
 from detector.model.fused.units import fuse_conv
-from detector.model.fused.winograd import PointProducts, WinogradConv, winograd_fault
+from detector.model.fused.winograd import WinogradConv, winograd_fault
 
 EXECUTION = Execution(torch.float32, onednn=True, winograd=True)
 
@@ -27,13 +29,13 @@ def works() -> None:
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """The points' products, counted."""
-    spy, call = Mock(), PointProducts.__call__
+    spy, call = Mock(), GroupedProducts.__call__
 
-    def counted(self: PointProducts, points: Tensor) -> Tensor:
+    def counted(self: GroupedProducts, x: Tensor) -> Tensor:
         spy()
-        return call(self, points)
+        return call(self, x)
 
-    monkeypatch.setattr(PointProducts, "__call__", counted)
+    monkeypatch.setattr(GroupedProducts, "__call__", counted)
     return spy
 
 
@@ -79,9 +81,13 @@ def test_where_it_is_used(conv: nn.Conv2d, uses: bool) -> None:
 
 
 def test_why_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(PointProducts, "__call__", lambda _, points: torch.zeros_like(points))
-    assert "wrong" in str(winograd_fault(torch.float32))
-    monkeypatch.setattr(winograd, "PointProducts", Mock(side_effect=AttributeError("no such packing\nand more")))
+    with monkeypatch.context() as broken:
+        broken.setattr(GroupedProducts, "__call__", lambda _, x: torch.zeros_like(x))
+        assert "wrong" in str(winograd_fault(torch.float32))
+    with monkeypatch.context() as broken:
+        broken.setattr(small_maps, "MIDDLE", 2 * small_maps.MIDDLE)
+        assert "wrong" in str(winograd_fault(torch.float32))
+    monkeypatch.setattr(winograd, "point_products", Mock(side_effect=AttributeError("no such packing\nand more")))
     assert winograd_fault(torch.float32) == "no such packing"
     with caplog.at_level(logging.WARNING):
         fused = fuse(tiny_model(tiny_config()))
@@ -101,11 +107,11 @@ def test_in_bfloat16_the_backbone_is_convolved_directly() -> None:
         pytest.skip(f"no bfloat16 convolutions here: {fault}")
     model = tiny_model(tiny_config(backbone={"depth": 50, "stem_channels": 32, "width": 32}))
     fused = fuse(model, torch.bfloat16)
-    uses = {name for name, part in fused.named_modules() if isinstance(part, WinogradConv)}
+    uses = {name: type(part) for name, part in fused.named_modules() if isinstance(part, WinogradConv | SmallMapConv)}
     assert uses == {
-        "rpn.conv",
-        "roi_head.stage.layers.conv2",
-        *(f"roi_head.stage.layers.blocks.{i}.first.1" for i in (0, 1)),
+        "rpn.conv": WinogradConv,
+        "roi_head.stage.layers.conv2": SmallMapConv,
+        **{f"roi_head.stage.layers.blocks.{i}.first.1": SmallMapConv for i in (0, 1)},
     }
     assert fused.rpn.conv(torch.zeros(1, 512, 8, 8)).dtype == torch.float32
 

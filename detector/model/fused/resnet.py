@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from detector.model.fused.convolution import Execution
+from detector.model.fused.convolution import Execution, RoIMaps
 from detector.model.fused.units import Unit, fuse_conv
 from detector.model.resnet import BasicBlock, Bottleneck, Projection, ResNetC4
 
@@ -43,18 +43,25 @@ class FusedBackbone(nn.Module):
         return self.stages(self.max_pool(self.conv1(pixels)))
 
 
-def fuse_stage(stage: nn.Sequential, execution: Execution) -> nn.Sequential:
-    """conv2_x, conv3_x, conv4_x or conv5_x."""
-    return nn.Sequential(*(fuse_block(block, execution) for block in stage))
+def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None = None) -> nn.Sequential:
+    """conv2_x, conv3_x, conv4_x or conv5_x. maps: what it is applied to, where that is always of one size."""
+    blocks = []
+    for block in stage:
+        assert isinstance(block, BasicBlock | Bottleneck)
+        blocks.append(fuse_block(block, execution, maps))
+        maps = None if maps is None else maps.after(block.conv1.stride[0]).after(block.conv2.stride[0])
+    return nn.Sequential(*blocks)
 
 
-def fuse_block(block: nn.Module, execution: Execution) -> FusedBlock:
+def fuse_block(block: BasicBlock | Bottleneck, execution: Execution, maps: RoIMaps | None = None) -> FusedBlock:
     """One block with all that follows each convolution fused to it."""
-    assert isinstance(block, BasicBlock | Bottleneck)
     shortcut = None
     if isinstance(block.shortcut, Projection):
-        shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution)
-    units = [fuse_conv(conv, norm, True, execution) for conv, norm in convolutions(block)]
+        shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution, maps=maps)
+    units = []
+    for conv, norm in convolutions(block):
+        units.append(fuse_conv(conv, norm, True, execution, maps=maps))
+        maps = None if maps is None else maps.after(conv.stride[0])
     return FusedBlock(units, shortcut)
 
 

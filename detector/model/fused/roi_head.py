@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
-from detector.model.fused.convolution import Execution
+from detector.model.fused.convolution import Execution, RoIMaps
 from detector.model.fused.resnet import fuse_stage
 from detector.model.fused.roi_align import order_by_size, pool_aligned
 from detector.model.fused.units import fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
@@ -38,9 +38,9 @@ class FusedRoIHead(nn.Module):
         assert isinstance(head.conv5_x, nn.Sequential)
         self.stage: HoistedStage | PooledStage
         if pooling.kind == "align" and isinstance(head.conv5_x[0], Bottleneck):
-            self.stage = HoistedStage(pooling, head.conv5_x, execution)
+            self.stage = HoistedStage(pooling, head.conv5_x, chunk, execution)
         else:
-            self.stage = PooledStage(pooling, head.conv5_x, execution)
+            self.stage = PooledStage(pooling, head.conv5_x, chunk, execution)
         # The predictors keep float32 or better: they are a thousandth of the work, and scores deserve it.
         layers = (head.cls_score, head.bbox_pred)
         self.register_buffer("weight", torch.cat([layer.weight.detach() for layer in layers]).to(execution.precision))
@@ -69,7 +69,7 @@ class FusedRoIHead(nn.Module):
         maps = self.stage.prepare(features)
         for chosen in torch.split(order_by_size(rois, self.pooling), self.chunk):
             out: Tensor = self.stage(maps, rois[chosen])
-            vectors[chosen] = out.mean(dim=(2, 3), dtype=vectors.dtype)
+            vectors[chosen] = F.avg_pool2d(out, out.shape[2]).flatten(1).to(vectors.dtype)
         return vectors
 
 
@@ -80,11 +80,11 @@ class PooledStage(nn.Module):
     less than a fiftieth of the stage.)
     """
 
-    def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, execution: Execution) -> None:
+    def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution) -> None:
         super().__init__()
         self.pooling = pooling
         self.execution = execution
-        self.layers: nn.Module = fuse_stage(conv5_x, execution)
+        self.layers: nn.Module = fuse_stage(conv5_x, execution, RoIMaps(chunk, pooling.size))
 
     def prepare(self, features: Tensor) -> Tensor:
         """The map that is pooled."""
@@ -107,7 +107,7 @@ class HoistedStage(nn.Module):
     that its stride keeps, and so is the other where the stride sits in the first convolution.
     """
 
-    def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, execution: Execution) -> None:
+    def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution) -> None:
         super().__init__()
         first = conv5_x[0]
         assert isinstance(first, Bottleneck)
@@ -117,7 +117,8 @@ class HoistedStage(nn.Module):
         self.steps = [first.conv1.stride[0], first.shortcut.conv.stride[0]]
         self.reduce = linear_part(first.conv1, first.norm1, execution)
         self.project = linear_part(first.shortcut.conv, first.shortcut.norm, execution)
-        self.layers: nn.Module = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], execution)
+        maps = RoIMaps(chunk, pooling.size)
+        self.layers: nn.Module = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], maps, execution)
 
     def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The two maps that are pooled: reduced features and shortcut."""
@@ -139,14 +140,19 @@ class LayersAfterHoisting(nn.Module):
     Args:
         first, shortcut: the block that opens the stage, and its projection.
         others: the blocks after it.
+        maps: pooled ones, before the stage's stride.
         execution: type and kernels.
     """
 
-    def __init__(self, first: Bottleneck, shortcut: Projection, others: nn.Sequential, execution: Execution) -> None:
+    def __init__(
+        self, first: Bottleneck, shortcut: Projection, others: nn.Sequential, maps: RoIMaps, execution: Execution
+    ) -> None:
         super().__init__()
+        reduced = maps.after(first.conv1.stride[0])
+        convolved = reduced.after(first.conv2.stride[0])
         self.execution = execution
         self.after_reduce = remaining_part(first.conv1, first.norm1, True, execution)
-        self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution)
+        self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution, maps=reduced)
         bias = None
         self.after_project: nn.Module = nn.Identity()
         if is_foldable(shortcut.norm):
@@ -154,8 +160,8 @@ class LayersAfterHoisting(nn.Module):
             _, bias = fold_norm(shortcut.conv, shortcut.norm)
         else:
             self.after_project = remaining_part(shortcut.conv, shortcut.norm, False, execution)
-        self.conv3 = fuse_conv(first.conv3, first.norm3, True, execution, bias)
-        self.blocks = fuse_stage(others, execution)
+        self.conv3 = fuse_conv(first.conv3, first.norm3, True, execution, bias, convolved)
+        self.blocks = fuse_stage(others, execution, convolved)
 
     def forward(self, reduced: Tensor, shortcut: Tensor) -> Tensor:
         """The two pooled maps, [r, C, S, S] and [r, C', S', S'], which may be overwritten, to [r, C', S', S']."""

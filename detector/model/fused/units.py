@@ -5,7 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from detector.model.fused.convolution import Execution, FusedConv
+from detector.model.fused.convolution import Execution, FusedConv, RoIMaps
+from detector.model.fused.small_maps import SmallMapConv, small_map_suits
 from detector.model.fused.winograd import MIN_CHANNELS, WinogradConv
 from detector.model.resnet import NORM_EPS, FrozenBatchNorm2d
 from detector.model.winograd import suits
@@ -13,7 +14,7 @@ from detector.model.winograd import suits
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
-Conv = FusedConv | WinogradConv
+Conv = FusedConv | WinogradConv | SmallMapConv
 
 
 class NormedConv(nn.Module):
@@ -71,28 +72,38 @@ Unit = Conv | NormedConv
 
 
 def fuse_conv(
-    conv: nn.Conv2d, norm: nn.Module | None, relu: bool, execution: Execution, extra_bias: Tensor | None = None
+    conv: nn.Conv2d,
+    norm: nn.Module | None,
+    relu: bool,
+    execution: Execution,
+    extra_bias: Tensor | None = None,
+    maps: RoIMaps | None = None,
 ) -> Unit:
     """One unit of a convolution, the norm after it (None: there is none) and, with `relu`, a ReLU.
 
-    extra_bias: [O], to be added after the norm as well; only with a norm that can be folded.
+    extra_bias: [O], to be added after the norm as well; only with a norm that can be folded. maps: what it is applied
+    to, where that is always of one size.
     """
     weight, bias = fold_norm(conv, norm)
     if norm is None or is_foldable(norm):
         if extra_bias is not None:
             assert bias is not None
             bias = bias + extra_bias
-        return _convolution(conv, weight, bias, relu, execution)
+        return _convolution(conv, weight, bias, relu, execution, maps)
     assert extra_bias is None
-    plain = _convolution(conv, weight, bias, False, execution)
+    plain = _convolution(conv, weight, bias, False, execution, maps)
     return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu)
 
 
-def _convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, relu: bool, execution: Execution) -> Conv:
+def _convolution(
+    conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, relu: bool, execution: Execution, maps: RoIMaps | None
+) -> Conv:
     stride, padding = conv.stride[0], int(conv.padding[0])
+    if execution.winograd and maps is not None and small_map_suits(weight, stride, padding, maps):
+        return SmallMapConv(weight, bias, stride, relu, execution, maps)
     if execution.winograd and suits(weight, stride, padding, MIN_CHANNELS):
         return WinogradConv(weight, bias, relu, execution)
-    return FusedConv(weight, bias, stride, padding, relu, execution)
+    return FusedConv(weight, bias, stride, padding, relu, execution, maps)
 
 
 def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> FusedConv:

@@ -1,13 +1,13 @@
-"""Winograd's 3×3 convolutions through oneDNN, for maps large enough to gain by them."""
-
-from typing import Any
+"""Winograd's 3×3 convolutions through oneDNN, of maps large enough to gain by them; of RoIs' maps, `small_maps.py`."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.model.fused.convolution import Execution, FusedConv
-from detector.model.winograd import POINTS, convolve, multiplications_saved, transforms
+from detector.model.fused.convolution import Execution, FusedConv, RoIMaps
+from detector.model.fused.packed import GroupedProducts
+from detector.model.fused.small_maps import SmallMapConv
+from detector.model.winograd import convolve, multiplications_saved, transforms
 
 BLOCK = 64  # tiles that are computed together: always as many, since the packing of weights fits one number
 MIN_CHANNELS = 128  # below, moving tiles about costs more than it saves
@@ -29,7 +29,7 @@ class WinogradConv(nn.Module):
         self.direct = FusedConv(weight, bias, 1, 1, relu, execution)
         self.channels = weight.shape[0]
         self.transforms = transforms(execution.dtype)
-        self.multiply = PointProducts(weight.detach().double(), BLOCK, execution.dtype)
+        self.multiply = point_products(weight.detach().double(), BLOCK, execution.dtype)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `FusedConv.forward`."""
@@ -41,53 +41,34 @@ class WinogradConv(nn.Module):
         return out.relu_() if self.direct.relu else out
 
 
-class PointProducts:
-    """At each of the 36 points a matrix product over the channels; all of them are one convolution in groups.
+def point_products(weight: Tensor, block: int, dtype: torch.dtype) -> GroupedProducts:
+    """At each of the 36 points a matrix product over the channels.
 
     Args:
         weight: [O, C, 3, 3]; it is transformed in its own type.
         block: tiles of a call.
         dtype: of the products.
     """
-
-    def __init__(self, weight: Tensor, block: int, dtype: torch.dtype) -> None:
-        points = transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 0, 1).flatten(1)
-        self.block = block
-        self.packed = self._pack(points.to(dtype).view(-1, weight.shape[1], 1, 1))
-
-    def _pack(self, filters: Tensor) -> Tensor:
-        """[36·O, C, 1, 1] in oneDNN's own layout, which makes a third of the time: others are changed into it at each
-        call."""
-        filters = filters.contiguous(memory_format=torch.channels_last)
-        size = [1, POINTS * filters.shape[1], self.block, 1]
-        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(filters, [0, 0], [1, 1], [1, 1], POINTS, size)
-        return packed
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"block": self.block, "filters": self.packed.to_dense()}  # the layout cannot be copied, nor pickled
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.block = state["block"]
-        self.packed = self._pack(state["filters"])
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """[block, 36, C] to [block, 36, O]."""
-        x = points.view(1, self.block, 1, -1).permute(0, 3, 1, 2)
-        shape = ([0, 0], [1, 1], [1, 1], POINTS)
-        out = torch.ops.mkldnn._convolution_pointwise(x, self.packed, None, *shape, "none", [], None)
-        return out.permute(0, 2, 3, 1).view(self.block, POINTS, -1)
+    points = transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 0, 1).flatten(1)
+    return GroupedProducts(points.to(dtype).view(-1, *weight.shape[:2]), block)
 
 
 def winograd_fault(dtype: torch.dtype) -> str | None:
-    """As `onednn_fault`, of the kernels that are used here; ask that first."""
+    """As `onednn_fault`, of the kernels that are used here and for RoIs' maps; ask that first."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 16, 32, 32, generator=generator).to(dtype, memory_format=torch.channels_last)
+    whole, maps = (torch.randn(*size, generator=generator) for size in ((1, 16, 32, 32), (4, 16, 14, 14)))
     weight = torch.randn(16, 16, 3, 3, generator=generator) / 12
+    execution, of_rois = Execution(dtype, onednn=True), RoIMaps(4, 14)
     try:
-        found = WinogradConv(weight, None, False, Execution(dtype, onednn=True))(x)
+        convs: list[tuple[nn.Module, Tensor, int]] = [(WinogradConv(weight, None, False, execution), whole, 1)]
+        convs += [(SmallMapConv(weight, None, s, False, execution, of_rois), maps, s) for s in (1, 2)]
+        pairs = [
+            (conv(execution.channels_last(x)), F.conv2d(x.to(dtype), weight.to(dtype), stride=stride, padding=1))
+            for conv, x, stride in convs
+        ]
     except (AttributeError, RuntimeError) as error:
         return str(error).splitlines()[0]
     tolerance = 1e-4 if dtype == torch.float32 else 0.1
-    if torch.allclose(found, F.conv2d(x, weight.to(dtype), padding=1), tolerance, tolerance):
+    if all(torch.allclose(found, expected, tolerance, tolerance) for found, expected in pairs):
         return None
     return "their results are wrong on this processor"
