@@ -7,7 +7,6 @@ convolutions that open conv5_x run before RoIAlign and not after (`fused/roi_hea
 Winograd's (`winograd.py`).
 """
 
-import dataclasses
 import logging
 
 import torch
@@ -82,9 +81,7 @@ class FusedFasterRCNN(nn.Module):
         self.execution = execution
         self.register_buffer("pixel_mean", model.pixel_mean.to(execution.precision, copy=True))
         self.register_buffer("pixel_std", model.pixel_std.to(execution.precision, copy=True))
-        # In bfloat16 Winograd's rounding is five times that of direct summation, which many blocks would add up.
-        winograd = execution.winograd and execution.dtype != torch.bfloat16
-        self.backbone: nn.Module = FusedBackbone(model.backbone, dataclasses.replace(execution, winograd=winograd))
+        self.backbone: nn.Module = FusedBackbone(model.backbone, execution)
         self.rpn = FusedRPN(model.rpn, model.anchors, model.proposal_settings, execution)
         self.roi_head = FusedRoIHead(model.roi_pooling, model.roi_head, chunk, execution)
         self.detection_settings = model.detection_settings

@@ -58,6 +58,12 @@ def together(shares: Sequence[Share]) -> Share:
     )
 
 
+def constants(shares: Sequence[Share]) -> list[Tensor]:
+    """Products [P] of each share, the same at all its places, that give 1 everywhere: which is how a bias is added."""
+    outputs = torch.cat([torch.unflatten(share.output, 1, (share.places, -1)).sum(dim=1) for share in shares], dim=1)
+    return list(torch.split(torch.linalg.pinv(outputs).sum(dim=1), [len(share.weight) for share in shares]))
+
+
 def all_cells(size: int) -> list[Share]:
     """Three taps with padding 1 over an axis of `size` cells, stride 1. The summands of all shares add up."""
     return _shares(size, torch.eye(3), size, SHORT)

@@ -7,7 +7,7 @@ Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A). What it gives is the convolution, in floa
 summation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,18 +26,21 @@ class Transforms:
     """Into the points and back, on flattened tiles.
 
     window: [36, 36], of a tile's inputs. weight: [36, 9], of a filter. output: [16, 36], of the products.
+    constant: [36], products that give 1 everywhere, which is how a bias is added.
     """
 
     window: Tensor
     weight: Tensor
     output: Tensor
+    constant: Tensor
 
 
 @cache
 def transforms(dtype: torch.dtype) -> Transforms:
     """Bᵀ, G and Aᵀ, of both axes together, computed in float64."""
     axis = minimal(TILE, TAPS, EVALUATED_AT)
-    return Transforms(*(torch.kron(of, of).to(dtype) for of in (axis.window, axis.weight, axis.output)))
+    constant = torch.linalg.pinv(axis.output).sum(dim=1)
+    return Transforms(*(torch.kron(of, of).to(dtype) for of in (axis.window, axis.weight, axis.output, constant)))
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,14 @@ class Tiling:
         step = torch.arange(WINDOW, device=tiles.device)
         return first[:, None] + (step[:, None] * width + step).flatten()
 
-    def join(self, outputs: Tensor) -> Tensor:
-        """Tiles of outputs [T, 16, C] to maps [N, H, W, C], with gaps in memory where the last tiles reach beyond."""
-        grid = outputs.view(self.images, self.rows, self.columns, TILE, TILE, -1).transpose(2, 3)
-        whole = grid.reshape(self.images, TILE * self.rows, TILE * self.columns, -1)
-        return whole[:, : self.height, : self.width]
+    def join(self, outputs: Tensor, maps: Tensor) -> None:
+        """Tiles of outputs [T, 16, C] into maps [N, H, W, C]."""
+        tiles = outputs.view(self.images, self.rows, self.columns, TILE, TILE, -1)
+        for rows, inside_rows, h in _whole_and_cut(self.height):
+            for columns, inside_columns, w in _whole_and_cut(self.width):
+                cells = maps[:, inside_rows, inside_columns]
+                grid = torch.unflatten(torch.unflatten(cells, 2, (-1, w)), 1, (-1, h))  # [N, rows, h, columns, w, C]
+                grid.copy_(tiles[:, rows, columns, :h, :w].transpose(2, 3))
 
     def split(self, y: Tensor) -> Tensor:
         """What `join` joins, of maps [N, C, H, W]; zeros beyond them."""
@@ -99,16 +105,23 @@ class Tiling:
         return grid.reshape(self.count, TILE * TILE, -1)
 
 
-def convolve(
-    x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, bias: Tensor | None, to: Transforms, block: int
-) -> Tensor:
+def _whole_and_cut(length: int) -> Iterator[tuple[slice, slice, int]]:
+    """Tiles along an axis, the cells that they cover, and how many each covers: whole tiles first, then a cut one."""
+    whole, rest = divmod(length, TILE)
+    if whole:
+        yield slice(0, whole), slice(0, TILE * whole), TILE
+    if rest:
+        yield slice(whole, whole + 1), slice(TILE * whole, length), rest
+
+
+def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to: Transforms, block: int) -> Tensor:
     """The convolution, padded by 1.
 
     Args:
         x: [N, C, H, W] channels-last.
-        multiply: [block, 36, C] to [block, 36, O], by the weights of each point; always of this size.
+        multiply: [block, 36, C] to [block, 36, O], by the weights of each point, and with its share of the bias; always
+            of this size.
         channels: O.
-        bias: [O] or None.
         to: in the type of x.
         block: tiles that are computed together.
 
@@ -125,8 +138,7 @@ def convolve(
         for windows, out in zip(torch.split(tiling.windows(tiles), block), torch.split(outputs, block), strict=True):
             points = for_each(to.window, F.embedding(windows, cells))
             for_each(to.output, multiply(points), out)
-        joined = tiling.join(outputs[: tiling.count])
-        whole[maps] = (joined if bias is None else joined + bias).permute(0, 3, 1, 2)
+        tiling.join(outputs[: tiling.count], whole[maps].permute(0, 2, 3, 1))
     return whole
 
 

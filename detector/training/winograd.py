@@ -64,16 +64,17 @@ class _Winograd(torch.autograd.Function):
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    multiply = point_products(weight, BLOCK, x.dtype) if _onednn(x.dtype) else _products(weight)
-    return convolve(x, multiply, weight.shape[0], bias, transforms(x.dtype), BLOCK)
+    onednn = _onednn(x.dtype)
+    multiply = point_products(weight, bias, BLOCK, x.dtype) if onednn else _products(weight, bias)
+    return convolve(x, multiply, weight.shape[0], transforms(x.dtype), BLOCK)
 
 
-def _products(weight: Tensor) -> Callable[[Tensor], Tensor]:
+def _products(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """As `point_products`, of PyTorch's public parts."""
-    filters = (transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 1, 0).flatten(1)).view(
-        POINTS, weight.shape[1], -1
-    )
-    return lambda points: torch.bmm(points.transpose(0, 1), filters).transpose(0, 1)
+    to = transforms(weight.dtype)
+    filters = (to.weight @ weight.flatten(2).permute(2, 1, 0).flatten(1)).view(POINTS, weight.shape[1], -1)
+    biases = weight.new_zeros(POINTS, 1, 1) if bias is None else to.constant[:, None, None] * bias
+    return lambda points: torch.baddbmm(biases, points.transpose(0, 1), filters).transpose(0, 1)
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:

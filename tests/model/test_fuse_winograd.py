@@ -1,14 +1,18 @@
 import copy
 import logging
 import pickle
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 import torch.nn.functional as F
+from photographs import photographs
 from tiny_models import tiny_config, tiny_model
 from torch import Tensor, nn
 
+from detector.config.loading import load_config
+from detector.model.build import build_model
 from detector.model.fuse import fuse
 from detector.model.fused import small_maps, winograd
 from detector.model.fused.convolution import Execution, FusedConv, onednn_fault
@@ -16,6 +20,8 @@ from detector.model.fused.packed import GroupedProducts
 from detector.model.fused.small_maps import SmallMapConv
 from detector.model.fused.units import fuse_conv
 from detector.model.fused.winograd import WinogradConv, winograd_fault
+from detector.weights.backbone_weights import resolve_backbone
+from detector.weights.initialise import load_backbone
 
 EXECUTION = Execution(torch.float32, onednn=True, winograd=True)
 
@@ -102,18 +108,40 @@ def test_not_without_onednn() -> None:
     assert not fuse(model, compiled=True).execution.winograd
 
 
-def test_in_bfloat16_the_backbone_is_convolved_directly() -> None:
-    if (fault := onednn_fault(torch.bfloat16)) is not None:
-        pytest.skip(f"no bfloat16 convolutions here: {fault}")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_which_parts_of_the_network_use_it(dtype: torch.dtype) -> None:
+    if (fault := onednn_fault(dtype)) is not None:
+        pytest.skip(f"no {dtype} convolutions here: {fault}")
     model = tiny_model(tiny_config(backbone={"depth": 50, "stem_channels": 32, "width": 32}))
-    fused = fuse(model, torch.bfloat16)
+    fused = fuse(model, dtype)
     uses = {name: type(part) for name, part in fused.named_modules() if isinstance(part, WinogradConv | SmallMapConv)}
     assert uses == {
+        **{f"backbone.stages.2.{i}.first.1": WinogradConv for i in range(6)},  # conv4_x has 128 channels here
         "rpn.conv": WinogradConv,
         "roi_head.stage.layers.conv2": SmallMapConv,
         **{f"roi_head.stage.layers.blocks.{i}.first.1": SmallMapConv for i in (0, 1)},
     }
-    assert fused.rpn.conv(torch.zeros(1, 512, 8, 8)).dtype == torch.float32
+    assert fused.rpn.conv(torch.zeros(1, 512, 8, 8, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.slow
+def test_in_bfloat16_imagenet_features_are_as_near_as_by_autocast(shared: Path, project_root: Path) -> None:
+    if (fault := onednn_fault(torch.bfloat16) or winograd_fault(torch.bfloat16)) is not None:
+        pytest.skip(f"no bfloat16 convolutions here: {fault}")
+    weights = shared / "data/weights/resnet50_c4_msra_fp16.pth"
+    overrides = [f"model.backbone.weights={weights}", "model.num_classes=3"]
+    config = load_config(project_root / "configs/r50c4_bccd.yaml", overrides)
+    model = build_model(config).eval()
+    load_backbone(model, resolve_backbone(config).state, str(weights))
+    fast = fuse(model, torch.bfloat16)
+    for i in range(3):
+        (images,) = photographs(shared, 1, 608, first=i)
+        with torch.no_grad():
+            exact = model.backbone(model.normalize(images))
+            with torch.autocast("cpu", torch.bfloat16):
+                autocast = model.backbone(model.normalize(images))
+            found = fast.features(images)
+        assert (found.float() - exact).norm() < 1.2 * (autocast.float() - exact).norm()
 
 
 def test_it_can_be_copied_and_pickled() -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.model.small_maps import LONG, SHORT, Share, Tiles, all_cells, odd_cells, together
+from detector.model.small_maps import LONG, SHORT, Share, Tiles, all_cells, constants, odd_cells, together
 
 
 def filtered(shares: list[Share], cells: Tensor, taps: Tensor) -> Tensor:
@@ -51,6 +51,13 @@ def test_together_they_are_one_share() -> None:
     assert whole.places == 1
     assert whole.weight.shape == (11, 3)
     torch.testing.assert_close(filtered([whole], x, taps), filtered(all_cells(7), x, taps))
+
+
+@pytest.mark.parametrize("size", range(1, 17))
+def test_constants_give_1_everywhere(size: int) -> None:
+    shares = all_cells(size)
+    found = [share.output @ one.repeat(share.places) for share, one in zip(shares, constants(shares), strict=True)]
+    torch.testing.assert_close(torch.stack(found).sum(dim=0), torch.ones(size).double(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shares", [all_cells(7), odd_cells(14, SHORT), odd_cells(14, LONG)])

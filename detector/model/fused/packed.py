@@ -41,13 +41,15 @@ class GroupedProducts:
 
     Args:
         filters: [G, O, C].
+        bias: [G, O] or None, to be added to each row.
         rows: of each matrix on the left.
     """
 
-    def __init__(self, filters: Tensor, rows: int) -> None:
+    def __init__(self, filters: Tensor, bias: Tensor | None, rows: int) -> None:
         groups, _, channels = filters.shape
         size = (1, groups * channels, rows, 1)
         self.weight = PackedWeight(filters.flatten(0, 1)[:, :, None, None], 1, 0, groups, size)
+        self.bias = None if bias is None else bias.flatten().to(filters.dtype)
         self.groups = groups
         self.rows = rows
 
@@ -55,5 +57,5 @@ class GroupedProducts:
         """[rows, G, C] to [rows, G, O]."""
         x = x.view(1, self.rows, 1, -1).permute(0, 3, 1, 2)
         shape = ([0, 0], [1, 1], [1, 1], self.groups)
-        out = torch.ops.mkldnn._convolution_pointwise(x, self.weight.packed, None, *shape, "none", [], None)
+        out = torch.ops.mkldnn._convolution_pointwise(x, self.weight.packed, self.bias, *shape, "none", [], None)
         return out.permute(0, 2, 3, 1).view(self.rows, self.groups, -1)

@@ -30,10 +30,10 @@ class FusedRPN(nn.Module):
         super().__init__()
         self.anchors = copy.deepcopy(anchors).float()
         self.settings = settings
+        self.execution = execution
+        self.conv = fuse_conv(rpn.conv, None, True, execution)
         # In float32 or better even in a bfloat16 network: it is cheap, and equal logits would be ordered by chance.
-        self.precise = Execution(execution.precision, execution.onednn, execution.winograd)
-        self.execution = self.precise if execution.winograd else execution  # by Winograd's way float32 is the faster
-        self.conv = fuse_conv(rpn.conv, None, True, self.execution)
+        self.precise = Execution(execution.precision, execution.onednn)
         layers = (rpn.objectness, rpn.anchor_deltas)
         weight = torch.cat([layer.weight.detach() for layer in layers])
         bias = torch.cat([layer.bias.detach() for layer in layers if layer.bias is not None])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from detector.model.fused.convolution import Execution, FusedConv, RoIMaps
 from detector.model.fused.packed import GroupedProducts
 from detector.model.minimal_filtering import for_each
-from detector.model.small_maps import LONG, SHORT, Share, all_cells, odd_cells, together
+from detector.model.small_maps import LONG, SHORT, Share, all_cells, constants, odd_cells, together
 from detector.model.winograd import TAPS
 
 MIN_CHANNELS = 128  # below, transforming the maps costs more than it saves
@@ -43,13 +43,13 @@ class SmallMapConv(nn.Module):
         weight, dtype, outputs = weight.detach().double(), execution.dtype, maps.after(stride)
         self.middle: FusedConv | None = None
         if stride == 1:
-            self.parts = [Part(EVERY, EVERY, BothAxes(all_cells(maps.size), weight, maps.count, dtype))]
+            self.parts = [Part(EVERY, EVERY, BothAxes(all_cells(maps.size), weight, bias, maps.count, dtype))]
         else:
             # A cell of even row and even column meets the middle of the filter, and no other tap.
             self.middle = FusedConv(weight[:, :, 1:2, 1:2], bias, 2, 0, False, execution, maps)
             axis = odd_cells(maps.size, LONG)
             one, turned = (OneAxis(axis, w, outputs, dtype) for w in (weight, weight.transpose(2, 3)))
-            both = BothAxes(odd_cells(maps.size, SHORT), weight, maps.count, dtype)
+            both = BothAxes(odd_cells(maps.size, SHORT), weight, None, maps.count, dtype)
             self.parts = [Part(EVEN, ODD, one), Part(ODD, EVEN, turned, turned=True), Part(ODD, ODD, both)]
         products = sum(part.products.count for part in self.parts) + (0 if self.middle is None else outputs.size**2)
         self.saved = (TAPS * outputs.size) ** 2 / products
@@ -59,25 +59,18 @@ class SmallMapConv(nn.Module):
         count = x.shape[0]
         if self.saved * count < MIN_SAVED * self.block * max(1, -(-count // self.block)):
             return self.direct(x, residual)
-        out = self._begin(x, residual)
+        out = residual if self.middle is None else self.middle(x, residual)
+        add = out is not None
+        if out is None:
+            channels = self.direct.weight.shape[0]
+            out = x.new_empty(count, *x.shape[2:], channels).permute(0, 3, 1, 2)
         blocks = (torch.split(maps.permute(0, 2, 3, 1), self.block) for maps in (x, out))
         for cells, sums in zip(*blocks, strict=True):
             missing = self.block - cells.shape[0]
             whole = F.pad(cells, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else cells
             for part in self.parts:
-                part.add(whole, sums)
+                part.put(whole, sums, add)
         return out.relu_() if self.direct.relu else out
-
-    def _begin(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        """What the parts are added to: bias, residual and what the middle gives, [N, O, outputs, outputs]."""
-        if self.middle is not None:
-            return self.middle(x, residual)
-        if residual is None:
-            channels = self.direct.weight.shape[0]
-            residual = x.new_zeros(x.shape[0], *x.shape[2:], channels).permute(0, 3, 1, 2)
-        if self.direct.bias is not None:
-            residual += self.direct.bias.view(-1, 1, 1)
-        return residual
 
 
 @dataclass(frozen=True)
@@ -89,12 +82,17 @@ class Part:
     products: "OneAxis | BothAxes"
     turned: bool = False
 
-    def add(self, cells: Tensor, sums: Tensor) -> None:
-        """Of a block of maps, [block, size, size, C], to `sums` of the first n, [n, outputs, outputs, O]."""
+    def put(self, cells: Tensor, sums: Tensor, add: bool) -> None:
+        """What it gives of a block of maps, [block, size, size, C], in the place of `sums` of the first n of them,
+        [n, outputs, outputs, O], or added to these."""
         cells = cells[:, self.rows, self.columns]
         if self.turned:
             cells, sums = cells.transpose(1, 2), sums.transpose(1, 2)
-        sums += self.products(cells)[: sums.shape[0]]
+        found = self.products(cells)[: sums.shape[0]]
+        if add:
+            sums += found
+        else:
+            sums.copy_(found)
 
 
 class OneAxis:
@@ -111,7 +109,7 @@ class OneAxis:
         columns = together(axis)
         self.window, self.output = columns.window.to(dtype), columns.output.to(dtype)
         filters = point_filters(weight, MIDDLE, columns.weight, dtype)
-        self.multiply = GroupedProducts(filters, outputs.count * outputs.size)
+        self.multiply = GroupedProducts(filters, None, outputs.count * outputs.size)
         self.count = outputs.size * len(columns.window)
 
     def __call__(self, cells: Tensor) -> Tensor:
@@ -126,14 +124,23 @@ class BothAxes:
     Args:
         axis: either of the two.
         weight: [O, C, 3, 3] float64.
+        bias: [O] or None.
         block: maps.
         dtype: of the products.
     """
 
-    def __init__(self, axis: Sequence[Share], weight: Tensor, block: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, axis: Sequence[Share], weight: Tensor, bias: Tensor | None, block: int, dtype: torch.dtype
+    ) -> None:
         columns = together(axis)
         self.window, self.output = columns.window.to(dtype), columns.output.to(dtype)
-        self.rows = [Rows(share, columns, weight, block, dtype) for share in axis]
+        ones = constants(axis)
+        across = torch.cat([one.repeat(share.places) for one, share in zip(ones, axis, strict=True)])
+        self.rows = []
+        for share, one in zip(axis, ones, strict=True):
+            biases = None if bias is None else torch.outer(torch.kron(one, across), bias.double())
+            filters = point_filters(weight, share.weight, columns.weight, dtype)
+            self.rows.append(Rows(share, GroupedProducts(filters, biases, block * share.places), dtype))
         self.count = len(columns.window) ** 2
 
     def __call__(self, cells: Tensor) -> Tensor:
@@ -150,10 +157,9 @@ class BothAxes:
 class Rows:
     """Of the products along rows those that share their weights, with all along columns."""
 
-    def __init__(self, share: Share, columns: Share, weight: Tensor, block: int, dtype: torch.dtype) -> None:
+    def __init__(self, share: Share, multiply: GroupedProducts, dtype: torch.dtype) -> None:
         self.window, self.output = share.window.to(dtype), share.output.to(dtype)
-        filters = point_filters(weight, share.weight, columns.weight, dtype)
-        self.multiply = GroupedProducts(filters, block * share.places)
+        self.multiply = multiply
 
     def __call__(self, columns: Tensor) -> Tensor:
         """[block, cells, Q·C], transformed along columns, to a summand [block, outputs, Q·O]."""

@@ -29,28 +29,32 @@ class WinogradConv(nn.Module):
         self.direct = FusedConv(weight, bias, 1, 1, relu, execution)
         self.channels = weight.shape[0]
         self.transforms = transforms(execution.dtype)
-        self.multiply = point_products(weight.detach().double(), BLOCK, execution.dtype)
+        exact = None if bias is None else bias.detach().double()
+        self.multiply = point_products(weight.detach().double(), exact, BLOCK, execution.dtype)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `FusedConv.forward`."""
         if multiplications_saved(x, BLOCK) < MIN_SAVED:
             return self.direct(x, residual)
-        out = convolve(x, self.multiply, self.channels, self.direct.bias, self.transforms, BLOCK)
+        out = convolve(x, self.multiply, self.channels, self.transforms, BLOCK)
         if residual is not None:
             out += residual
         return out.relu_() if self.direct.relu else out
 
 
-def point_products(weight: Tensor, block: int, dtype: torch.dtype) -> GroupedProducts:
+def point_products(weight: Tensor, bias: Tensor | None, block: int, dtype: torch.dtype) -> GroupedProducts:
     """At each of the 36 points a matrix product over the channels.
 
     Args:
         weight: [O, C, 3, 3]; it is transformed in its own type.
+        bias: [O] of that type, or None.
         block: tiles of a call.
         dtype: of the products.
     """
-    points = transforms(weight.dtype).weight @ weight.flatten(2).permute(2, 0, 1).flatten(1)
-    return GroupedProducts(points.to(dtype).view(-1, *weight.shape[:2]), block)
+    to = transforms(weight.dtype)
+    points = to.weight @ weight.flatten(2).permute(2, 0, 1).flatten(1)
+    biases = None if bias is None else to.constant[:, None] * bias
+    return GroupedProducts(points.to(dtype).view(-1, *weight.shape[:2]), biases, block)
 
 
 def winograd_fault(dtype: torch.dtype) -> str | None:
