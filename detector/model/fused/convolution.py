@@ -14,7 +14,7 @@ class Execution:
     """How the fused network computes.
 
     dtype: of weights and activations. onednn: run convolutions through oneDNN's fused kernels (`onednn_fault`).
-    winograd: multiply less in large 3×3 convolutions (`winograd_fault`); only with oneDNN.
+    winograd: multiply less in 3×3 convolutions, of large maps and of RoIs (`winograd_fault`); only with oneDNN.
     """
 
     dtype: torch.dtype
