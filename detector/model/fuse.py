@@ -3,8 +3,8 @@
 `FasterRCNN` is the definition; this is what predicts. What differs is only *how*: batch norms are folded into the
 convolutions before them, biases, residuals and ReLUs ride on the convolutions, everything is channels-last, the 1×1
 convolutions that open conv5_x run before RoIAlign and not after (`fused/roi_head.py`), RoIAlign is a sparse matrix
-(`fused/roi_align.py`), RoIs go through conv5_x in chunks that stay in cache, and on a CPU 3×3 convolutions multiply less:
-Winograd's of large maps (`winograd.py`), and those of RoIs' maps, which are filtered whole (`small_maps.py`).
+(`fused/roi_align.py`), RoIs go through conv5_x in chunks that stay in cache, and on a CPU 3×3 convolutions multiply
+less: Winograd's of large maps (`winograd.py`), and those of RoIs' maps, which are filtered whole (`small_maps.py`).
 """
 
 import logging
