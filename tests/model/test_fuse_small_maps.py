@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn.functional as F
+from kernels import need
 from torch import Tensor, nn
 
 from detector.model.fused import small_maps
@@ -22,8 +23,7 @@ BLOCK = 6
 
 @pytest.fixture(autouse=True)
 def works() -> None:
-    if (fault := onednn_fault(torch.float32) or winograd_fault(torch.float32)) is not None:
-        pytest.skip(f"no Winograd convolutions here: {fault}")
+    need(onednn_fault(torch.float32), winograd_fault(torch.float32))
 
 
 @pytest.fixture
@@ -82,8 +82,7 @@ def test_blocks_too_empty_are_convolved_directly(stride: int, direct: set[int], 
 
 
 def test_in_bfloat16_it_is_near() -> None:
-    if (fault := onednn_fault(torch.bfloat16)) is not None:
-        pytest.skip(f"no bfloat16 convolutions here: {fault}")
+    need(onednn_fault(torch.bfloat16))
     execution = Execution(torch.bfloat16, onednn=True, winograd=True)
     weight = torch.randn(64, 64, 3, 3) / 24
     for stride in (1, 2):

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn.functional as F
+from kernels import need
 from photographs import photographs
 from tiny_models import tiny_config, tiny_model
 from torch import Tensor, nn
@@ -28,8 +29,7 @@ EXECUTION = Execution(torch.float32, onednn=True, winograd=True)
 
 @pytest.fixture(autouse=True)
 def works() -> None:
-    if (fault := onednn_fault(torch.float32) or winograd_fault(torch.float32)) is not None:
-        pytest.skip(f"no Winograd convolutions here: {fault}")
+    need(onednn_fault(torch.float32), winograd_fault(torch.float32))
 
 
 @pytest.fixture
@@ -110,8 +110,7 @@ def test_not_without_onednn() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_which_parts_of_the_network_use_it(dtype: torch.dtype) -> None:
-    if (fault := onednn_fault(dtype)) is not None:
-        pytest.skip(f"no {dtype} convolutions here: {fault}")
+    need(onednn_fault(dtype), winograd_fault(dtype))
     model = tiny_model(tiny_config(backbone={"depth": 50, "stem_channels": 32, "width": 32}))
     fused = fuse(model, dtype)
     uses = {name: type(part) for name, part in fused.named_modules() if isinstance(part, WinogradConv | SmallMapConv)}
@@ -126,8 +125,7 @@ def test_which_parts_of_the_network_use_it(dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 def test_in_bfloat16_imagenet_features_are_as_near_as_by_autocast(shared: Path, project_root: Path) -> None:
-    if (fault := onednn_fault(torch.bfloat16) or winograd_fault(torch.bfloat16)) is not None:
-        pytest.skip(f"no bfloat16 convolutions here: {fault}")
+    need(onednn_fault(torch.bfloat16), winograd_fault(torch.bfloat16))
     weights = shared / "data/weights/resnet50_c4_msra_fp16.pth"
     overrides = [f"model.backbone.weights={weights}", "model.num_classes=3"]
     config = load_config(project_root / "configs/r50c4_bccd.yaml", overrides)
