@@ -51,6 +51,11 @@ def _evaluation(points: Sequence[float], terms: int) -> Tensor:
     return torch.cat((finite, F.one_hot(torch.tensor([terms - 1]), terms).double()))
 
 
+def constant(output: Tensor) -> Tensor:
+    """Products [P] of which `output`, [m, P], makes 1 everywhere: which is how a bias is added."""
+    return torch.linalg.pinv(output).sum(dim=1)
+
+
 def for_each(matrix: Tensor, tiles: Tensor, out: Tensor | None = None) -> Tensor:
     """[a, b] times each of [t, b, C], into `out` where that is given."""
     return torch.bmm(matrix.expand(tiles.shape[0], -1, -1), tiles, out=out)

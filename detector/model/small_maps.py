@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.model.minimal_filtering import EVALUATED_AT, minimal
+from detector.model.minimal_filtering import EVALUATED_AT, constant, minimal
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def together(shares: Sequence[Share]) -> Share:
 
 
 def constants(shares: Sequence[Share]) -> list[Tensor]:
-    """Products [P] of each share, the same at all its places, that give 1 everywhere: which is how a bias is added."""
+    """As `constant`, [P] of each share, the same at all its places."""
     outputs = torch.cat([torch.unflatten(share.output, 1, (share.places, -1)).sum(dim=1) for share in shares], dim=1)
-    return list(torch.split(torch.linalg.pinv(outputs).sum(dim=1), [len(share.weight) for share in shares]))
+    return list(torch.split(constant(outputs), [len(share.weight) for share in shares]))
 
 
 def all_cells(size: int) -> list[Share]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from detector.model.minimal_filtering import EVALUATED_AT, for_each, minimal
+from detector.model.minimal_filtering import EVALUATED_AT, constant, for_each, minimal
 
 TILE, WINDOW, TAPS = 4, 6, 3  # outputs, inputs and filter taps along an axis
 POINTS = WINDOW * WINDOW
@@ -39,8 +39,8 @@ class Transforms:
 def transforms(dtype: torch.dtype) -> Transforms:
     """Bᵀ, G and Aᵀ, of both axes together, computed in float64."""
     axis = minimal(TILE, TAPS, EVALUATED_AT)
-    constant = torch.linalg.pinv(axis.output).sum(dim=1)
-    return Transforms(*(torch.kron(of, of).to(dtype) for of in (axis.window, axis.weight, axis.output, constant)))
+    of_axis = (axis.window, axis.weight, axis.output, constant(axis.output))
+    return Transforms(*(torch.kron(of, of).to(dtype) for of in of_axis))
 
 
 @dataclass(frozen=True)

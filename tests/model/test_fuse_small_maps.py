@@ -5,12 +5,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn.functional as F
-from kernels import need
+from kernels import count_products, need
 from torch import Tensor, nn
 
 from detector.model.fused import small_maps
 from detector.model.fused.convolution import Execution, FusedConv, RoIMaps, onednn_fault
-from detector.model.fused.packed import GroupedProducts
 from detector.model.fused.resnet import fuse_block
 from detector.model.fused.small_maps import SmallMapConv
 from detector.model.fused.units import fuse_conv
@@ -29,14 +28,7 @@ def works() -> None:
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """The points' products, counted."""
-    spy, call = Mock(), GroupedProducts.__call__
-
-    def counted(self: GroupedProducts, x: Tensor) -> Tensor:
-        spy()
-        return call(self, x)
-
-    monkeypatch.setattr(GroupedProducts, "__call__", counted)
-    return spy
+    return count_products(monkeypatch)
 
 
 def channels_last(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:

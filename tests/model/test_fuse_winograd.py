@@ -7,10 +7,10 @@ from unittest.mock import Mock
 import pytest
 import torch
 import torch.nn.functional as F
-from kernels import need
+from kernels import count_products, need
 from photographs import photographs
 from tiny_models import tiny_config, tiny_model
-from torch import Tensor, nn
+from torch import nn
 
 from detector.config.loading import load_config
 from detector.model.build import build_model
@@ -35,14 +35,7 @@ def works() -> None:
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """The points' products, counted."""
-    spy, call = Mock(), GroupedProducts.__call__
-
-    def counted(self: GroupedProducts, x: Tensor) -> Tensor:
-        spy()
-        return call(self, x)
-
-    monkeypatch.setattr(GroupedProducts, "__call__", counted)
-    return spy
+    return count_products(monkeypatch)
 
 
 @pytest.mark.parametrize("size", [(1, 32, 32), (1, 50, 76), (2, 31, 32), (40, 7, 7), (64, 7, 7)])

@@ -1,6 +1,11 @@
 """oneDNN's kernels, which a test may need."""
 
+from unittest.mock import Mock
+
 import pytest
+from torch import Tensor
+
+from detector.model.fused.packed import GroupedProducts
 
 
 def need(*faults: str | None) -> None:
@@ -10,3 +15,15 @@ def need(*faults: str | None) -> None:
             pytest.fail(fault)
         if fault is not None:
             pytest.skip(f"not on this machine: {fault}")
+
+
+def count_products(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Is called whenever points are multiplied."""
+    spy, call = Mock(), GroupedProducts.__call__
+
+    def counted(self: GroupedProducts, x: Tensor) -> Tensor:
+        spy()
+        return call(self, x)
+
+    monkeypatch.setattr(GroupedProducts, "__call__", counted)
+    return spy
