@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from detector.config import Config as Config
     from detector.config import load_config as load_config
     from detector.errors import UserError as UserError
-    from detector.found import Found as Found
+    from detector.inference.detections import Found as Found
+    from detector.inference.predictor import Predictor as Predictor
+    from detector.inference.predictor import load as load
     from detector.model.build import build_model as build_model
-    from detector.predictor import Predictor as Predictor
-    from detector.predictor import load as load
     from detector.structures import Detections as Detections
 
 __version__ = "0.1.0"
@@ -27,11 +27,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "detector.config",
     "Detections": "detector.structures",
-    "Found": "detector.found",
-    "Predictor": "detector.predictor",
+    "Found": "detector.inference.detections",
+    "Predictor": "detector.inference.predictor",
     "UserError": "detector.errors",
     "build_model": "detector.model.build",
-    "load": "detector.predictor",
+    "load": "detector.inference.predictor",
     "load_config": "detector.config",
 }
 

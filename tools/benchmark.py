@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarking import growth, inference, loading, profile, scoring, startup, training
+from benchmarking.forms import FORMS
+from benchmarking.machine import describe_machine
+from benchmarking.report import Report
+from benchmarking.settings import Settings, make_quick
+
 from detector import command
-from detector.benchmarking import growth, inference, loading, profile, scoring, startup, training
-from detector.benchmarking.forms import FORMS
-from detector.benchmarking.machine import describe_machine
-from detector.benchmarking.report import Report
-from detector.benchmarking.settings import Settings, make_quick
 from detector.device import choose_device
 from detector.errors import UserError
 from detector.structures import Size

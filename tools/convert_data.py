@@ -12,8 +12,8 @@ from detector.datasets.checks.annotations import check_annotations
 from detector.datasets.checks.contents import Contents, required_folder
 from detector.datasets.checks.examine import read_contents
 from detector.datasets.checks.parsing import parse
-from detector.datasets.images import image_size
-from detector.datasets.write import write_coco, write_voc, write_yolo
+from detector.datasets.formats.write import write_coco, write_voc, write_yolo
+from detector.datasets.pictures.read import image_size
 from detector.errors import UserError
 
 FORMATS = ("coco", "voc", "yolo")

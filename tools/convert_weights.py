@@ -13,10 +13,10 @@ from detector import command
 from detector.categories import CategoryMap
 from detector.errors import UserError
 from detector.evaluation.ground_truth import read_json
-from detector.weights.detectron2_export import write_detectron2
 from detector.weights.files import SUFFIX, WeightsFile, save_weights, write_atomically
+from detector.weights.lineages.detectron2_export import write_detectron2
+from detector.weights.lineages.torchvision import to_torchvision_resnet
 from detector.weights.resolve import resolve_weights
-from detector.weights.torchvision import to_torchvision_resnet
 
 EXAMPLES = """examples:
   python tools/convert_weights.py output/theirs/model_final.pth mine.safetensors --config output/theirs/config.yaml

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector import command
+from detector import command, process_group
 from detector.config import Config
-from detector.datasets.loader import evaluation_loader
-from detector.datasets.open import open_dataset
+from detector.datasets.formats.open_dataset import open_dataset
+from detector.datasets.loading.loader import evaluation_loader
 from detector.datasets.shapes import ensure_shapes
 from detector.errors import UserError
 from detector.evaluation.coco_eval import evaluate_coco
@@ -18,8 +18,7 @@ from detector.evaluation.explain import explain_low_ap
 from detector.evaluation.ground_truth import GroundTruth, ground_truth_of, read_ground_truth
 from detector.evaluation.results import read_results, write_results
 from detector.evaluation.table import metrics_table
-from detector.predictor import load
-from detector.training import distributed
+from detector.inference.predictor import load
 from detector.weights.files import write_atomically
 
 EXAMPLES = """examples:
@@ -83,16 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             truth, detections = detect(args)
             source = "detections"
-        if distributed.is_main():
+        if process_group.is_main():
             report(args, truth, detections, source)
     finally:
-        distributed.stop()
+        process_group.stop()
     return 0
 
 
 def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]:
     """The ground truth, and the detections of the model (on the main process)."""
-    device = distributed.start(args.device)
+    device = process_group.start(args.device)
     settings = list(args.settings)
     if args.num_workers is not None:
         settings.append(f"data.num_workers={args.num_workers}")
@@ -101,9 +100,9 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     dataset = open_dataset(data_format, annotations, images)
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size
-    if distributed.is_main():
+    if process_group.is_main():
         print(f"weights     {args.weights}")
-        processes = f" in each of {distributed.world_size()} processes" if distributed.world_size() > 1 else ""
+        processes = f" in each of {process_group.world_size()} processes" if process_group.world_size() > 1 else ""
         print(f"device      {device}, {args.precision}, {batch_size} at a time{processes}")
         print(f"annotations {annotations}, {len(dataset)} images in {images}")
         print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
@@ -111,10 +110,10 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
         dataset,
         predictor.config,
         batch_size=batch_size,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
+        rank=process_group.rank(),
+        world_size=process_group.world_size(),
     )
-    found = detect_dataset(predictor.network, loader, device, categories, progress=distributed.is_main())
+    found = detect_dataset(predictor.network, loader, device, categories, progress=process_group.is_main())
     return ground_truth_of(dataset), gather_results(found)
 
 
@@ -128,7 +127,7 @@ def choose_data(args: argparse.Namespace, config: Config) -> tuple[str, str, str
         raise UserError(f"{args.weights}: its config names no val split; give --annotations and --images.")
     if data.generate == "shapes":
         folder = Path(data.val_annotations).parent
-        distributed.on_main(lambda: ensure_shapes(folder))
+        process_group.on_main(lambda: ensure_shapes(folder))
     return data.val_annotations, data.val_images, data.format
 
 

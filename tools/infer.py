@@ -21,12 +21,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from detector import command
-from detector.datasets.images import read_image
+from detector.datasets.pictures.read import read_image
 from detector.errors import UserError
-from detector.found import Found
-from detector.inputs import find_inputs, name_outputs
-from detector.predictor import Predictor, load
-from detector.training.output import BEST_MODEL, FINAL_MODEL
+from detector.inference.detections import Found
+from detector.inference.inputs import find_inputs, name_outputs
+from detector.inference.predictor import Predictor, load
+from detector.training.run.output import BEST_MODEL, FINAL_MODEL
 from detector.weights.files import write_atomically
 
 PUBLISHED_DEFAULT = "R101-C4-3x"

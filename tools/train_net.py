@@ -7,8 +7,8 @@ from pathlib import Path
 from detector.command import run
 from detector.config import Config, load_config
 from detector.training.engine import train
-from detector.training.output import CONFIG_FILE
-from detector.training.signals import exit_code
+from detector.training.process.signals import exit_code
+from detector.training.run.output import CONFIG_FILE
 
 PROJECT = Path(__file__).resolve().parent.parent
 QUICKSTART = PROJECT / "configs" / "quickstart.yaml"

@@ -17,7 +17,7 @@ class DetectionDataset:
     """Pictures with their annotations, in the frame of the original images.
 
     A handful of numpy arrays instead of a list of dicts: reading a Python object writes its reference count, so with
-    lists every worker process would slowly copy all annotations. Made by `detector.datasets.open.open_dataset`.
+    lists every worker process would slowly copy all annotations. Made by `open_dataset`.
 
     Args:
         categories: what labels 1..K mean.

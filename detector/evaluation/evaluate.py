@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from detector.categories import Category, CategoryMap, list_categories
 from detector.errors import UserError
-from detector.found import Found
+from detector.inference.detections import Found
 from detector.model.postprocess import to_original_frame
 from detector.structures import ImageBatch
 

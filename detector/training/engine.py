@@ -6,22 +6,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from detector import process_group
 from detector.config import Config
-from detector.datasets.loader import training_loader
-from detector.training import distributed, plan
-from detector.training.feed import explain_dead_worker, no_workers_left, steps
-from detector.training.finish import evaluate_run, finish_run
-from detector.training.logs import RunLog
+from detector.datasets.loading.loader import training_loader
 from detector.training.nonfinite import RunningStatistics, leave_out
 from detector.training.optimizer import set_learning_rate
-from detector.training.output import claim, is_finished
-from detector.training.report import describe_run, report_steps
-from detector.training.run import Run, set_up
+from detector.training.process.signals import StoppedError, StopSignals, signal_name
+from detector.training.process.watchdog import Watchdog
+from detector.training.report.logs import RunLog
+from detector.training.report.progress import describe_run, report_steps
+from detector.training.report.validation import Evaluation
+from detector.training.run import plan
+from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
+from detector.training.run.finish import evaluate_run, finish_run
+from detector.training.run.output import claim, is_finished
+from detector.training.run.run import Run, set_up
 from detector.training.schedule import learning_rate
-from detector.training.signals import StoppedError, StopSignals, signal_name
 from detector.training.step import clip_and_check, explain_out_of_memory, forward_backward, mean_losses
-from detector.training.validation import Evaluation
-from detector.training.watchdog import Watchdog
 
 DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says what the run is waiting for
 
@@ -48,7 +49,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
 
     Args:
         config: of the run.
-        output: folder for all files; `detector.training.output` has their names.
+        output: folder for all files; `detector.training.run.output` has their names.
         resume: go on from the newest whole checkpoint in `output`, or from the beginning where there is none.
         overwrite: delete an earlier run in `output` first.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -58,11 +59,11 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
     """
     with StopSignals() as stop:
         try:
-            chosen = distributed.start(device)
-            distributed.on_main(lambda: claim(output, resume, overwrite))
+            chosen = process_group.start(device)
+            process_group.on_main(lambda: claim(output, resume, overwrite))
             with (
                 no_workers_left(),
-                RunLog(output, distributed.rank()) as log,
+                RunLog(output, process_group.rank()) as log,
                 Watchdog(log.warning) as watchdog,
                 explain_out_of_memory(watchdog),
                 explain_dead_worker(),
@@ -79,13 +80,13 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                 log.begin_numbers(run.progress, config.train.tensorboard)
                 return run_loop(run, stop, watchdog)
         finally:
-            distributed.stop()
+            process_group.stop()
 
 
 def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
     """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order."""
     settings, progress = run.config.train, run.progress
-    rank, processes = distributed.rank(), distributed.world_size()
+    rank, processes = process_group.rank(), process_group.world_size()
     statistics = RunningStatistics(run.model)
     evaluation: Evaluation | None = None
     stopped_by = 0
@@ -138,7 +139,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
                 run.meter.add(losses, settings.batch_size, seconds, waited)
                 if plan.is_log_due(progress, settings):
                     report_steps(run, run.meter.report(progress.iteration, rate))
-                stopped_by = distributed.maximum_over_processes([stop.received])[0]
+                stopped_by = process_group.maximum_over_processes([stop.received])[0]
         except StoppedError:
             stopped_by = stop.received
         if stopped_by:
@@ -153,4 +154,4 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
 
 def _at_once(stop: StopSignals) -> AbstractContextManager[None]:
     """Where a process alone stops at once. Several must agree where they stop, so each goes on to where they meet."""
-    return stop.at_once() if distributed.world_size() == 1 else nullcontext()
+    return stop.at_once() if process_group.world_size() == 1 else nullcontext()

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import ModelConfig
+from detector.fast.training import FastForward, Forward, ReadableForward, RPNOutputs
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.proposals import ProposalSettings, select_proposals
+from detector.process_group import mean_over_processes
 from detector.structures import ImageBatch, Target
-from detector.training.distributed import mean_over_processes
-from detector.training.forward import FastForward, Forward, ReadableForward, RPNOutputs
 from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
 from detector.training.targets import AnchorTargetSettings, RoITargetSettings, anchor_targets, roi_targets
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.datasets.loader import TrainingBatch
+from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
-from detector.training.checkpoint import Progress
-from detector.training.distributed import gather
-from detector.training.logs import RunLog
-from detector.training.output import NON_FINITE_FILE
+from detector.process_group import gather
+from detector.training.report.logs import RunLog
+from detector.training.run.output import NON_FINITE_FILE
+from detector.training.state.checkpoint import Progress
 
 MAX_NAMED_GRADIENTS = 10
 

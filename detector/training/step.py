@@ -9,10 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from detector.config import TrainConfig
-from detector.datasets.loader import TrainingBatch
+from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
-from detector.training.distributed import maximum_over_processes
-from detector.training.watchdog import Watchdog
+from detector.process_group import maximum_over_processes
+from detector.training.process.watchdog import Watchdog
 
 Losses = dict[str, Tensor]
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from detector.config import Config
 from detector.errors import UserError
-from detector.weights.cache import fetch
 from detector.weights.files import SUFFIX, read_weights
-from detector.weights.foreign import read_foreign
-from detector.weights.imagenet import imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.layout import BACKBONE_PREFIXES
-from detector.weights.published import PUBLISHED, suggest
+from detector.weights.lineages.foreign import read_foreign
+from detector.weights.lineages.imagenet import imagenet_config, imagenet_state, resnet_names_of
+from detector.weights.published.cache import fetch
+from detector.weights.published.published import PUBLISHED, suggest
 
 # Channel means of the lineages (103.53 … 123.675, 102.98 … 122.77) differ by less; BGR for RGB by more.
 MEAN_TOLERANCE = 5.0

@@ -10,23 +10,23 @@ from torch import Tensor
 from detector.categories import CategoryMap
 from detector.config import Config, load_config
 from detector.errors import UserError
-from detector.weights.cache import fetch
-from detector.weights.coco_categories import COCO_CATEGORIES
-from detector.weights.detectron2 import from_detectron2, is_detectron2
-from detector.weights.detectron2_settings import read_settings
 from detector.weights.files import SUFFIX, WeightsFile, read_weights
-from detector.weights.foreign import ForeignWeights, read_foreign
-from detector.weights.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.layout import model_shapes
-from detector.weights.published import PUBLISHED, Published, suggest
-from detector.weights.remap import remap
-from detector.weights.torchvision_detector import (
+from detector.weights.lineages.coco_categories import COCO_CATEGORIES
+from detector.weights.lineages.detectron2 import from_detectron2, is_detectron2
+from detector.weights.lineages.detectron2_settings import read_settings
+from detector.weights.lineages.foreign import ForeignWeights, read_foreign
+from detector.weights.lineages.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
+from detector.weights.lineages.torchvision_detector import (
     from_torchvision_detector,
     is_torchvision_detector,
     num_classes_of,
     resnet_names,
     torchvision_detector_config,
 )
+from detector.weights.published.cache import fetch
+from detector.weights.published.published import PUBLISHED, Published, suggest
+from detector.weights.remap import remap
 
 log = logging.getLogger(__name__)
 

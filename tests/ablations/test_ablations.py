@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from detector.config import load_config
-from detector.datasets.loader import evaluation_loader
-from detector.datasets.open import open_dataset
+from detector.datasets.formats.open_dataset import open_dataset
+from detector.datasets.loading.loader import evaluation_loader
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
 from detector.evaluation.evaluate import detect_dataset
-from detector.predictor import load
+from detector.inference.predictor import load
 
 pytestmark = pytest.mark.slow
 

@@ -1,10 +1,9 @@
 """A network and its peer, so small that they run in a tenth of a second."""
 
 import pytest
+from benchmarking.peer import Pair, build_pair
+from benchmarking.pictures import load_picture, variants
 from torch import Tensor
-
-from detector.benchmarking.peer import Pair, build_pair
-from detector.benchmarking.pictures import load_picture, variants
 
 SIZE = (96, 128)
 

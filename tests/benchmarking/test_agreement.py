@@ -3,8 +3,7 @@ import math
 
 import pytest
 import torch
-
-from detector.benchmarking.agreement import (
+from benchmarking.agreement import (
     NEAR_IOU,
     SAME_IOU,
     Agreement,
@@ -13,6 +12,7 @@ from detector.benchmarking.agreement import (
     refusal_exact,
     refusal_near,
 )
+
 from detector.structures import Detections
 
 

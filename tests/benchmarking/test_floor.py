@@ -1,9 +1,9 @@
 import pytest
 import torch
+from benchmarking import floor
+from benchmarking.floor import inference_work, measure_peak, training_work
 
-from detector.benchmarking import floor
-from detector.benchmarking.floor import inference_work, measure_peak, training_work
-from detector.weights.torchvision_detector import torchvision_detector_config
+from detector.weights.lineages.torchvision_detector import torchvision_detector_config
 
 GMAC = 2e9
 

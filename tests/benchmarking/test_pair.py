@@ -7,11 +7,9 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from torch import Tensor
-
-from detector.benchmarking import inference, training
-from detector.benchmarking.agreement import SAME_IOU, compare, refusal_exact
-from detector.benchmarking.forms import (
+from benchmarking import inference, training
+from benchmarking.agreement import SAME_IOU, compare, refusal_exact
+from benchmarking.forms import (
     EAGER,
     FAST,
     FAST_COMPILED,
@@ -23,13 +21,15 @@ from detector.benchmarking.forms import (
     prepare,
     warm_up,
 )
-from detector.benchmarking.peer import Pair
-from detector.benchmarking.report import Report
-from detector.benchmarking.settings import Settings
-from detector.benchmarking.training_agreement import compare_training
-from detector.benchmarking.training_forms import prepare_step, random_targets
+from benchmarking.peer import Pair
+from benchmarking.report import Report
+from benchmarking.settings import Settings
+from benchmarking.training_agreement import compare_training
+from benchmarking.training_forms import prepare_step, random_targets
+from torch import Tensor
+
 from detector.structures import Target
-from detector.weights.torchvision import IMAGENET_MEAN, IMAGENET_STD
+from detector.weights.lineages.torchvision import IMAGENET_MEAN, IMAGENET_STD
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(CPU, size=(96, 128), depths=(50,), proposals=(20,), rounds=1, forms=("eager",), rois=16)
@@ -43,7 +43,7 @@ def report(tmp_path: Path) -> Report:
 @pytest.fixture(autouse=True)
 def no_peak_and_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds and is tested elsewhere."""
-    monkeypatch.setattr("detector.benchmarking.comparisons.measure_peak", lambda *_: 1e11)
+    monkeypatch.setattr("benchmarking.comparisons.measure_peak", lambda *_: 1e11)
     monkeypatch.setattr(inference, "report_memory", lambda *_: None)
     monkeypatch.setattr(training, "report_memory", lambda *_: None)
 

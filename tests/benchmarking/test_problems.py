@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarking import loading
+from benchmarking.memory import can_measure, in_new_process, measure
+from benchmarking.pictures import as_batch, load_picture, smaller, variants
+from benchmarking.report import Report
+from benchmarking.scoring import score
+from benchmarking.scoring_problem import make_problem
+from benchmarking.settings import Settings
 from PIL import Image
-
-from detector.benchmarking import loading
-from detector.benchmarking.memory import can_measure, in_new_process, measure
-from detector.benchmarking.pictures import as_batch, load_picture, smaller, variants
-from detector.benchmarking.report import Report
-from detector.benchmarking.scoring import score
-from detector.benchmarking.scoring_problem import make_problem
-from detector.benchmarking.settings import Settings
 
 CPU = torch.device("cpu")
 

@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarking.report import JSON_LINES, Report, markdown_table, show
 
-from detector.benchmarking.report import JSON_LINES, Report, markdown_table, show
 from detector.errors import UserError
 
 

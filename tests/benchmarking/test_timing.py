@@ -2,8 +2,7 @@ import time
 
 import pytest
 import torch
-
-from detector.benchmarking.timing import cpus, ratio, take_turns, time_call, walls
+from benchmarking.timing import cpus, ratio, take_turns, time_call, walls
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from detector.datasets.checks.contents import Contents
 from detector.datasets.checks.examine import check_before_training
 from detector.datasets.checks.faults import Fault, by_kind, summarise
 from detector.datasets.checks.parsing import parse, whole_numbers
-from detector.datasets.coco import read_coco
+from detector.datasets.formats.coco import read_coco
 
 
 def check(content: dict[str, Any]) -> list[Fault]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from detector.datasets.open import open_dataset
+from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
 

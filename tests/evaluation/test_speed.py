@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-
-from detector.benchmarking.memory import can_measure, in_new_process
-from detector.benchmarking.scoring import PROGRAM
+from benchmarking.memory import can_measure, in_new_process
+from benchmarking.scoring import PROGRAM
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from detector.datasets.checks.examine import examine
 from detector.datasets.checks.faults import summarise
 from detector.datasets.checks.pictures import Picture
 from detector.datasets.checks.repair import repair
-from detector.datasets.coco import read_coco
-from detector.datasets.open import open_dataset
-from detector.datasets.write import write_coco, write_voc, write_yolo
+from detector.datasets.formats.coco import read_coco
+from detector.datasets.formats.open_dataset import open_dataset
+from detector.datasets.formats.write import write_coco, write_voc, write_yolo
 from detector.errors import UserError
 from detector.evaluation.ground_truth import read_ground_truth
 from detector.evaluation.results import read_results

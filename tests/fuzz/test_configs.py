@@ -9,7 +9,7 @@ import yaml
 from fuzzing import RAW, mutate_bytes, mutate_tree, seeds, survive
 
 from detector.config import Config, config_from_dict, config_to_dict, load_config, override_config, save_config
-from detector.weights.detectron2_settings import read_settings
+from detector.weights.lineages.detectron2_settings import read_settings
 
 
 def to_yaml(value: Any) -> bytes:

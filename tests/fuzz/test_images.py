@@ -10,7 +10,7 @@ import pytest
 from fuzzing import mutate_bytes, seeds, survive
 from PIL import Image
 
-from detector.datasets.images import image_size, read_image, stored_size
+from detector.datasets.pictures.read import image_size, read_image, stored_size
 
 # Enough for the good pictures. A broken header may claim more, and is then refused before anything is decoded.
 MAX_PIXELS = 2**20

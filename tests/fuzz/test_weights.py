@@ -18,7 +18,7 @@ from tiny_models import tiny_config
 
 from detector.categories import CategoryMap
 from detector.model.build import build_model
-from detector.training.checkpoint import (
+from detector.training.state.checkpoint import (
     MANIFEST,
     Progress,
     TrainingState,
@@ -27,7 +27,7 @@ from detector.training.checkpoint import (
     save_checkpoint,
 )
 from detector.weights.files import METADATA_KEY, read_weights, save_weights
-from detector.weights.foreign import read_foreign
+from detector.weights.lineages.foreign import read_foreign
 from detector.weights.resolve import resolve_weights
 
 CATEGORIES = CategoryMap.from_names(["a", "b", "c"])

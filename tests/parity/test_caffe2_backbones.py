@@ -8,11 +8,11 @@ import torch
 from comparison import Comparison, ExpectEqual
 from detectron2_cases import folders_with, needs_references, read_json
 
-from detector.weights.caffe2 import from_caffe2
-from detector.weights.detectron2 import RENAMES
-from detector.weights.detectron2_config import config_from_detectron2
-from detector.weights.detectron2_settings import read_settings
-from detector.weights.foreign import read_foreign
+from detector.weights.lineages.caffe2 import from_caffe2
+from detector.weights.lineages.detectron2 import RENAMES
+from detector.weights.lineages.detectron2_config import config_from_detectron2
+from detector.weights.lineages.detectron2_settings import read_settings
+from detector.weights.lineages.foreign import read_foreign
 from detector.weights.remap import translate
 
 pytestmark = needs_references

@@ -10,12 +10,12 @@ from tiny_models import random_batch, with_model
 from torchvision.models.detection import FasterRCNN
 
 from detector.config import Config
-from detector.datasets.batch import make_batch
-from detector.datasets.transforms import prepare_for_test
+from detector.datasets.loading.batch import make_batch
+from detector.datasets.pictures.transforms import prepare_for_test
 from detector.model import faster_rcnn
 from detector.model.build import build_model
 from detector.model.postprocess import to_original_frame
-from detector.weights.torchvision_detector import from_torchvision_detector, torchvision_detector_config
+from detector.weights.lineages.torchvision_detector import from_torchvision_detector, torchvision_detector_config
 
 NUM_CLASSES = 5
 MIN_SIZE, MAX_SIZE, PROPOSALS = 112, 160, 20

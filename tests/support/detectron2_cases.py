@@ -22,10 +22,10 @@ from detector.config import Config
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Detections, Size
-from detector.weights.detectron2 import from_detectron2
-from detector.weights.detectron2_config import channel_order
-from detector.weights.detectron2_settings import read_settings
-from detector.weights.foreign import read_foreign
+from detector.weights.lineages.detectron2 import from_detectron2
+from detector.weights.lineages.detectron2_config import channel_order
+from detector.weights.lineages.detectron2_settings import read_settings
+from detector.weights.lineages.foreign import read_foreign
 
 
 def references() -> Path | None:

@@ -10,9 +10,9 @@ from detectron2_cases import Case, Reference, box_deltas, class_logits, detectio
 from torch import Tensor, nn
 
 from detector.config import Config
-from detector.datasets.batch import make_batch
-from detector.datasets.images import read_image
-from detector.datasets.transforms import prepare_for_test
+from detector.datasets.loading.batch import make_batch
+from detector.datasets.pictures.read import read_image
+from detector.datasets.pictures.transforms import prepare_for_test
 from detector.model import faster_rcnn
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame

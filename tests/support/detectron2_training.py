@@ -19,9 +19,9 @@ from torch import Tensor
 
 from detector.boxes import decode_deltas, pairwise_iou
 from detector.config import AugmentConfig
-from detector.datasets.batch import make_batch
-from detector.datasets.images import read_image
-from detector.datasets.transforms import TrainTransform
+from detector.datasets.loading.batch import make_batch
+from detector.datasets.pictures.read import read_image
+from detector.datasets.pictures.transforms import TrainTransform
 from detector.structures import ImageBatch, Sample, Target
 from detector.training import joint as joint_module
 from detector.training import targets as targets_module
@@ -30,7 +30,7 @@ from detector.training.matcher import NEGATIVE, POSITIVE, Matches
 from detector.training.optimizer import build_optimizer, set_learning_rate
 from detector.training.schedule import learning_rate
 from detector.training.targets import RoITargets
-from detector.weights.detectron2 import RENAMES
+from detector.weights.lineages.detectron2 import RENAMES
 from detector.weights.remap import translate
 
 # Ours → theirs.

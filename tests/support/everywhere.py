@@ -2,7 +2,7 @@
 
 import pytest
 
-from detector.training import winograd
+from detector.fast import winograd_gradient as winograd
 
 
 def train_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 from torch import Tensor
 
-from detector.model.fused.packed import GroupedProducts
+from detector.fast.onednn import GroupedProducts
 
 
 def need(*faults: str | None) -> None:

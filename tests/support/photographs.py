@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from detector.config import InputConfig
-from detector.datasets.batch import make_batch
-from detector.datasets.images import read_image
-from detector.datasets.transforms import prepare_for_test
+from detector.datasets.loading.batch import make_batch
+from detector.datasets.pictures.read import read_image
+from detector.datasets.pictures.transforms import prepare_for_test
 from detector.structures import ImageBatch
 
 

@@ -17,7 +17,7 @@ from sabotage import Sabotage, sabotaged
 from detector import command
 from detector.config import load_config
 from detector.training import engine
-from detector.training.signals import exit_code
+from detector.training.process.signals import exit_code
 
 # A server that has imported everything and done nothing forks each run: no second is lost on importing torch.
 CONTEXT = multiprocessing.get_context("forkserver")

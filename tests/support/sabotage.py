@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from detector.training import engine, run
+from detector.training import engine
+from detector.training.run import run
 
 Function = Callable[..., Any]
 

@@ -14,7 +14,7 @@ import pytest
 from annotated_sets import COCO_ANNOTATIONS, sound_content, write_json, write_large_file, write_pictures
 from tool_loading import load_tool
 
-from detector.datasets.coco import read_coco
+from detector.datasets.formats.coco import read_coco
 from detector.errors import UserError
 
 

@@ -9,7 +9,7 @@ import pytest
 from annotated_sets import sound_content, write_json, write_pictures
 from tool_loading import load_tool
 
-from detector.datasets.open import open_dataset
+from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 
 FORMATS = ("coco", "voc", "yolo")

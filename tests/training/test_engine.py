@@ -13,13 +13,14 @@ from tiny_run import assert_same_bits, losses, tiny_config, write_dataset
 from torch import Tensor
 
 from detector.config import load_config
-from detector.datasets.loader import TrainingBatch
+from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
-from detector.training import engine, saving
-from detector.training.checkpoint import CheckpointError, list_checkpoints, load_checkpoint
+from detector.training import engine
 from detector.training.engine import Outcome, train
 from detector.training.nonfinite import TrainingDivergedError
-from detector.training.run import Run
+from detector.training.run.run import Run
+from detector.training.state import saving
+from detector.training.state.checkpoint import CheckpointError, list_checkpoints, load_checkpoint
 from detector.weights.files import read_weights
 
 # Everything that has a state: averaged weights, accumulation, clipping, bfloat16, live statistics.
@@ -279,7 +280,7 @@ def test_a_disk_that_fills_up_does_not_end_the_run(
 
 
 def test_patience(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.training.finish.update_best", never_better)
+    monkeypatch.setattr("detector.training.run.finish.update_best", never_better)
     config = tiny_config(data, "train.patience=2", "train.evaluate_every=2", "train.iterations=100")
     assert train(config, tmp_path, device="cpu") == Outcome(4, 0)
     assert read_weights(tmp_path / "model_final.safetensors").provenance["iterations"] == 4

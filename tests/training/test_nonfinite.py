@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from detector.datasets.loader import TrainingBatch
+from detector.datasets.loading.loader import TrainingBatch
 from detector.structures import ImageBatch, Target
-from detector.training.checkpoint import Progress
-from detector.training.logs import RunLog
 from detector.training.nonfinite import RunningStatistics, TrainingDivergedError, describe_step, leave_out, summarize
+from detector.training.report.logs import RunLog
+from detector.training.state.checkpoint import Progress
 
 
 def make_batch(*image_ids: int) -> TrainingBatch:

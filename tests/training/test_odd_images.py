@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiny_run import losses, tiny_config
 
-from detector.datasets.images import ImageError, image_size, read_image
+from detector.datasets.pictures.read import ImageError, image_size, read_image
 from detector.training.engine import Outcome, train
 
 

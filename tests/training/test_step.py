@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import TrainConfig
-from detector.datasets.loader import TrainingBatch
+from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
 from detector.structures import ImageBatch, Target
+from detector.training.process.watchdog import Watchdog
 from detector.training.step import (
     choose_precision,
     clip_and_check,
@@ -16,7 +17,6 @@ from detector.training.step import (
     mean_losses,
     total,
 )
-from detector.training.watchdog import Watchdog
 
 CPU = torch.device("cpu")
 

@@ -22,13 +22,13 @@ from detector.categories import CategoryMap
 from detector.config import Config, save_config
 from detector.errors import UserError
 from detector.weights import resolve
-from detector.weights.coco_categories import COCO_CATEGORIES
-from detector.weights.detectron2_export import write_detectron2
 from detector.weights.files import save_weights
 from detector.weights.layout import model_shapes
-from detector.weights.published import PUBLISHED, suggest
+from detector.weights.lineages.coco_categories import COCO_CATEGORIES
+from detector.weights.lineages.detectron2_export import write_detectron2
+from detector.weights.lineages.torchvision import to_torchvision_resnet
+from detector.weights.published.published import PUBLISHED, suggest
 from detector.weights.resolve import resolve_weights
-from detector.weights.torchvision import to_torchvision_resnet
 
 NAMES = CategoryMap.from_names(["a", "b", "c"])
 

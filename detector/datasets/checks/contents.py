@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detector.datasets.checks.faults import Fault
-from detector.datasets.coco import read_content
+from detector.datasets.formats.coco import read_content
 from detector.errors import UserError
 
 Row = dict[str, Any]

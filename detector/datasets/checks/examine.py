@@ -53,7 +53,7 @@ def examine(
     """Find every fault of a set of annotations.
 
     Args:
-        data_format, annotations: as `detector.datasets.open.open_dataset` takes them.
+        data_format, annotations: as `detector.datasets.formats.open_dataset.open_dataset` takes them.
         images: folder of the pictures; None will do where they stay closed, except for YOLO.
         progress, workers: see `open_pictures`.
         open_files: decode the pictures. Without, only what the annotations say is checked.

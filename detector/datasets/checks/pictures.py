@@ -13,7 +13,7 @@ import numpy as np
 from detector.datasets.checks import faults as kinds
 from detector.datasets.checks.columns import Columns
 from detector.datasets.checks.faults import Fault, Kind
-from detector.datasets.images import ImageError, read_image, stored_size
+from detector.datasets.pictures.read import ImageError, read_image, stored_size
 from detector.structures import Size
 
 

@@ -7,8 +7,8 @@ from xml.etree.ElementTree import Element
 
 from detector.datasets.checks.contents import Contents, Row
 from detector.datasets.checks.faults import UNREADABLE_FILE, UNREADABLE_OBJECT, Fault
-from detector.datasets.folders import IMAGE_SUFFIXES, by_stem, list_files
-from detector.datasets.voc import FLAGS, annotation_files, find_picture, read_object, read_xml, stated_size
+from detector.datasets.formats.voc import FLAGS, annotation_files, find_picture, read_object, read_xml, stated_size
+from detector.datasets.pictures.folders import IMAGE_SUFFIXES, by_stem, list_files
 from detector.errors import UserError
 
 
@@ -18,7 +18,7 @@ def voc_contents(annotations: str | Path, images: str | Path | None) -> Contents
     Images are numbered 1, 2, … in the order of their files, annotations likewise, categories in alphabetical order.
 
     Args:
-        annotations: as `detector.datasets.voc.read_voc` takes it.
+        annotations: as `detector.datasets.formats.voc.read_voc` takes it.
         images: folder of the pictures; None takes their names from the files.
 
     Raises:

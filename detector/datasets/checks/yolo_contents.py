@@ -10,9 +10,9 @@ from detector.datasets.checks.faults import (
     UNREADABLE_OBJECT,
     Fault,
 )
-from detector.datasets.folders import IMAGE_SUFFIXES, by_stem, list_files
-from detector.datasets.images import ImageError, image_size
-from detector.datasets.yolo import find_categories, labels_folder, read_line, read_text
+from detector.datasets.formats.yolo import find_categories, labels_folder, read_line, read_text
+from detector.datasets.pictures.folders import IMAGE_SUFFIXES, by_stem, list_files
+from detector.datasets.pictures.read import ImageError, image_size
 from detector.errors import UserError
 from detector.structures import Size
 
@@ -28,7 +28,7 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     from 1. Sizes come from the headers of the pictures.
 
     Args:
-        annotations: as `detector.datasets.yolo.read_yolo` takes it.
+        annotations: as `detector.datasets.formats.yolo.read_yolo` takes it.
         images: folder of the pictures.
 
     Raises:

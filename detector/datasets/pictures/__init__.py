@@ -1,0 +1,1 @@
+"""Pictures: found, read, resized and augmented."""

@@ -1,0 +1,140 @@
+"""Resize, flip and augment: image and boxes moved together, in training by an explicit random generator."""
+
+import math
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from detector import boxes as box_geometry
+from detector.config import AugmentConfig, InputConfig
+from detector.datasets.pictures.augment import jitter_color, random_crop
+from detector.datasets.pictures.pil_resize import resize_like_pil
+from detector.structures import Sample, Size, Target
+
+ResizeKind = Literal["pil", "torchvision"]
+
+# Boxes that are not wider and higher than this after all transforms are gone (detectron2's limit, input pixels).
+MIN_BOX_SIDE = 1e-5
+
+
+def resized_size(size: Size, min_size: int, max_size: int, how: ResizeKind) -> Size:
+    """The size that brings the shortest edge to `min_size` and the longest to at most `max_size`.
+
+    Both lineages compute in float64; "pil" (detectron2) rounds halves up, "torchvision" rounds down.
+
+    Args:
+        size: (height, width) of the original image.
+        min_size: wanted shortest edge; 0 leaves the size as it is.
+        max_size: limit of the longest edge, which may leave the shortest below `min_size`.
+        how: whose rounding.
+
+    Returns:
+        (height, width) of the input image, at least 1 each.
+    """
+    height, width = size
+    if min_size == 0:
+        return size
+    if how == "torchvision":
+        scale = min(min_size / min(size), max_size / max(size))
+        return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+    scale = min_size / min(size)
+    new_height, new_width = (min_size, scale * width) if height < width else (scale * height, min_size)
+    longest = max(new_height, new_width)
+    if longest > max_size:
+        scale = max_size / longest
+        new_height, new_width = new_height * scale, new_width * scale
+    return max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
+
+
+def resize(image: np.ndarray, size: Size, how: ResizeKind) -> np.ndarray:
+    """Resize an [H, W, 3] uint8 image to `size`.
+
+    "pil" gives uint8, bit for bit Pillow's antialiased bilinear resize. "torchvision" gives float32 in 0..255 by
+    bilinear sampling without antialiasing, corners not aligned. (torchvision normalises before it resizes; the sampling
+    is linear with weights that sum to 1, so the order matters only to float rounding.)
+    """
+    if how == "pil":
+        return resize_like_pil(image, size)
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
+    if image.shape[:2] != size:
+        pixels = F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]
+    return pixels.numpy().transpose(1, 2, 0)
+
+
+def flip_horizontal(image: np.ndarray) -> np.ndarray:
+    """Mirror an [H, W, 3] image left to right."""
+    rows = image.transpose(0, 2, 1)  # where that is the order in memory, as after a resize, each row is three lines
+    if rows.flags.c_contiguous:
+        return cv2.flip(rows.reshape(-1, rows.shape[2]), 1).reshape(rows.shape).transpose(0, 2, 1)
+    return cv2.flip(image, 1)
+
+
+def prepare_for_test(image: np.ndarray, config: InputConfig) -> np.ndarray:
+    """Original image [H, W, 3] uint8 → input image of the network, uint8, or float32 where `config.resize` says so."""
+    size = (image.shape[0], image.shape[1])
+    return resize(image, resized_size(size, config.min_size_test, config.max_size_test, config.resize), config.resize)
+
+
+def prepare_target(sample: Sample, input_size: Size, original_size: Size) -> Target:
+    """The boxes of a sample in the frame of its unaugmented input image; crowd boxes left out, the rest clipped."""
+    kept = ~sample.iscrowd
+    boxes = torch.from_numpy(sample.boxes[kept])
+    boxes = box_geometry.rescale(boxes, original_size, input_size)
+    return _target(boxes, torch.from_numpy(sample.labels[kept]), input_size)
+
+
+class TrainTransform:
+    """From an original image and its sample to an input image and its target, as a pure function of a generator.
+
+    In this order: crop, vertical flip and colour jitter where configured, a shortest edge chosen from
+    `input.min_size_train`, horizontal flip. Boxes stay float64 until the end.
+    """
+
+    def __init__(self, input_config: InputConfig, augment: AugmentConfig) -> None:
+        self.input = input_config
+        self.augment = augment
+
+    def __call__(self, image: np.ndarray, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
+        """Transform one picture.
+
+        Args:
+            image: [H, W, 3] uint8 RGB, the original image.
+            sample: its annotations, in the frame of the original image.
+            rng: decides everything random; the same state gives the same result.
+
+        Returns:
+            The input image, [H', W', 3] uint8, or float32 for torchvision's resize, and its target: boxes moved with
+            the image and clipped to it, without crowd boxes and without boxes that are gone.
+        """
+        kept = ~sample.iscrowd
+        boxes, labels = torch.from_numpy(sample.boxes[kept]), torch.from_numpy(sample.labels[kept])
+        # Every decision is drawn, also at probability 0, so that changing one setting leaves the others' draws alone.
+        crop, flip_y, jitter, flip_x = rng.random(4)
+        min_size = self.input.min_size_train[int(rng.integers(len(self.input.min_size_train)))]
+        crop_rng, jitter_rng = rng.spawn(2)
+
+        if crop < self.augment.crop:
+            image, boxes, labels = random_crop(image, boxes, labels, self.augment.crop_min_scale, crop_rng)
+        if flip_y < self.augment.vertical_flip:
+            image = cv2.flip(image, 0)
+            boxes = box_geometry.flip_vertical(boxes, image.shape[0])
+        if jitter < self.augment.color_jitter:
+            image = jitter_color(image, self.augment, jitter_rng)
+        size = (image.shape[0], image.shape[1])
+        input_size = resized_size(size, min_size, self.input.max_size_train, self.input.resize)
+        image = resize(image, input_size, self.input.resize)
+        boxes = box_geometry.rescale(boxes, size, input_size)
+        if flip_x < self.augment.horizontal_flip:
+            image = flip_horizontal(image)
+            boxes = box_geometry.flip_horizontal(boxes, input_size[1])
+        return image, _target(boxes, labels, input_size)
+
+
+def _target(boxes: Tensor, labels: Tensor, size: Size) -> Target:
+    boxes = box_geometry.clip(boxes, size).float()
+    present = box_geometry.is_larger_than(boxes, MIN_BOX_SIDE)
+    return Target(boxes[present], labels[present])

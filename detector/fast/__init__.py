@@ -1,0 +1,1 @@
+"""The fast execution of the network's parameters. `detector.fast.fuse` puts it together."""

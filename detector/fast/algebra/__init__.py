@@ -1,0 +1,1 @@
+"""Constants of minimal filtering: no network, no kernels."""

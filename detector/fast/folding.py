@@ -1,0 +1,153 @@
+"""A convolution with the norm after it, or what remains of the two when they are taken apart."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from detector.fast.algebra.tiles import suits
+from detector.fast.convolution import Execution, FusedConv, RoIMaps
+from detector.fast.whole_maps import SmallMapConv, small_map_suits
+from detector.fast.winograd import MIN_CHANNELS, WinogradConv
+from detector.model.resnet import NORM_EPS, FrozenBatchNorm2d
+
+BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+Conv = FusedConv | WinogradConv | SmallMapConv
+
+
+class NormedConv(nn.Module):
+    """A convolution and a norm that cannot be folded into it (group norm), residual and ReLU."""
+
+    def __init__(self, conv: Conv, norm: nn.Module, relu: bool) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+        self.relu = relu
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """As `FusedConv.forward`."""
+        out = normalize_channels_last(self.norm, self.conv(x))
+        if residual is not None:
+            out += residual
+        return out.relu_() if self.relu else out
+
+
+class BiasReLU(nn.Module):
+    """What a folded norm leaves to do where its convolution ran elsewhere without bias."""
+
+    bias: Tensor
+
+    def __init__(self, bias: Tensor, relu: bool, execution: Execution) -> None:
+        super().__init__()
+        self.register_buffer("bias", bias.detach().to(execution.precision).view(-1, 1, 1))
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Changes [N, O, H, W] in place and returns it."""
+        x += self.bias
+        return x.relu_() if self.relu else x
+
+
+class NormReLU(nn.Module):
+    """A norm that cannot be folded, apart from its convolution."""
+
+    def __init__(self, norm: nn.Module, relu: bool) -> None:
+        super().__init__()
+        self.norm = norm
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = normalize_channels_last(self.norm, x)
+        return out.relu_() if self.relu else out
+
+
+def normalize_channels_last(norm: nn.Module, x: Tensor) -> Tensor:
+    """Group norm of a channels-last map. PyTorch's own kernel for it subtracts squares, which costs two digits."""
+    return norm(x.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
+Unit = Conv | NormedConv
+
+
+def fuse_conv(
+    conv: nn.Conv2d,
+    norm: nn.Module | None,
+    relu: bool,
+    execution: Execution,
+    extra_bias: Tensor | None = None,
+    maps: RoIMaps | None = None,
+) -> Unit:
+    """One unit of a convolution, the norm after it (None: there is none) and, with `relu`, a ReLU.
+
+    extra_bias: [O], to be added after the norm as well; only with a norm that can be folded. maps: what it is applied
+    to, where that is always of one size.
+    """
+    weight, bias = fold_norm(conv, norm)
+    if norm is None or is_foldable(norm):
+        if extra_bias is not None:
+            assert bias is not None
+            bias = bias + extra_bias
+        return _convolution(conv, weight, bias, relu, execution, maps)
+    assert extra_bias is None
+    plain = _convolution(conv, weight, bias, False, execution, maps)
+    return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu)
+
+
+def _convolution(
+    conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, relu: bool, execution: Execution, maps: RoIMaps | None
+) -> Conv:
+    stride, padding = conv.stride[0], int(conv.padding[0])
+    if execution.winograd and maps is not None and small_map_suits(weight, stride, padding, maps):
+        return SmallMapConv(weight, bias, stride, relu, execution, maps)
+    if execution.winograd and suits(weight, stride, padding, MIN_CHANNELS):
+        return WinogradConv(weight, bias, relu, execution)
+    return FusedConv(weight, bias, stride, padding, relu, execution, maps)
+
+
+def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> FusedConv:
+    """A 1×1 convolution and the factors of its norm, at stride 1 and without bias: what commutes with RoIAlign."""
+    weight, _ = fold_norm(conv, norm)
+    return FusedConv(weight, None, 1, 0, False, execution)
+
+
+def remaining_part(conv: nn.Conv2d, norm: nn.Module, relu: bool, execution: Execution) -> nn.Module:
+    """What `linear_part` leaves to do."""
+    _, bias = fold_norm(conv, norm)
+    if bias is not None:
+        return BiasReLU(bias, relu, execution)
+    return NormReLU(copy.deepcopy(norm).to(execution.precision), relu)
+
+
+def is_foldable(norm: nn.Module) -> bool:
+    """Whether a norm is an affine map per channel, with its stored statistics."""
+    return isinstance(norm, BATCH_NORMS)
+
+
+def fixed_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """Scale and offset [O] of a norm that maps y = x · scale + offset, with gradient to what it trains.
+
+    None for those that look at their input: group norm, and batch norm while it trains.
+    """
+    if not isinstance(norm, BATCH_NORMS) or (norm.training and not isinstance(norm, FrozenBatchNorm2d)):
+        return None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + NORM_EPS)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def fold_norm(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, float64, of a convolution with its norm folded in; of the convolution alone where it cannot be.
+
+    Batch norm with its stored statistics: y = (W·x + b − mean) · s + β with s = γ / √(var + ε).
+    """
+    weight = conv.weight.detach().double()
+    bias = None if conv.bias is None else conv.bias.detach().double()
+    if norm is None or not is_foldable(norm):
+        return weight, bias
+    affine = fixed_affine(copy.deepcopy(norm).double().eval())
+    assert affine is not None
+    scale, offset = affine[0].detach(), affine[1].detach()
+    return weight * scale.view(-1, 1, 1, 1), offset if bias is None else offset + bias * scale

@@ -1,0 +1,1 @@
+"""Pictures in, detections out: what a user of a trained model meets."""

@@ -1,0 +1,200 @@
+"""Pictures in, detections out: a trained model with everything around it that a user should not have to think of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector.categories import CategoryMap
+from detector.config import Config, override_config
+from detector.datasets.loading.batch import make_batch
+from detector.datasets.pictures.transforms import prepare_for_test
+from detector.device import choose_device
+from detector.errors import UserError
+from detector.fast.fuse import fuse
+from detector.inference.detections import Found
+from detector.inference.sources import Picture, as_rgb
+from detector.model.build import build_model
+from detector.model.faster_rcnn import FasterRCNN
+from detector.model.postprocess import to_original_frame
+from detector.structures import Detections, Size
+from detector.weights.resolve import resolve_weights
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load(
+    weights: str | Path,
+    config: str | Path | None = None,
+    device: str = "auto",
+    overrides: Sequence[str] = (),
+    fast: bool = True,
+    precision: Precision = "float32",
+    compiled: bool = False,
+) -> "Predictor":
+    """Load a trained detector, ready to predict.
+
+    Args:
+        weights: a path to our `.safetensors`, a published name such as "R101-C4-3x" (fetched once into the cache
+            folder), or another framework's checkpoint.
+        config: the config that belongs to another framework's checkpoint; our own files carry theirs.
+        device: auto (the best there is), cpu, cuda, cuda:N or mps.
+        overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600".
+        fast: use the fast execution of the network (`detector.fast.fuse`); the detections are the same.
+        precision: bfloat16 is about twice as fast and gives nearly the same detections; only with `fast`.
+        compiled: use `torch.compile` as well, which takes a minute at the first pictures; only with `fast`.
+
+    Raises:
+        UserError: one sentence saying what is missing or does not fit, and the remedy.
+    """
+    chosen = choose_device(device)
+    loaded = resolve_weights(str(weights), None if config is None else str(config))
+    if len(loaded.categories) == 0:
+        raise UserError(f"{weights}: holds a backbone without a detection head; train a detector from it first.")
+    settings = override_config(loaded.config, overrides)
+    settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
+    model = build_model(settings)
+    _load_state(model, loaded.state_dict, str(weights))
+    return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance, fast, precision, compiled)
+
+
+class Predictor:
+    """A model with its config, categories and provenance.
+
+    Pictures of a list are put through the network together only where their network inputs have the same size: padding
+    would change the numbers a little (features near the border, anchors in the padding). So a list gives what its
+    pictures give one by one, up to the rounding of a batched convolution.
+
+    Args:
+        model: with its weights loaded, on its device; it is put into evaluation mode.
+        config: how the model was made, and how pictures are prepared for it.
+        categories: what labels 1..K mean.
+        provenance: what trained the weights.
+        fast: predict with the fast execution of the model, made from it here and now; later changes of the model's
+            parameters do not reach it. False predicts with the model itself.
+        precision, compiled: of the fast execution.
+
+    Raises:
+        UserError: precision or compiled without `fast`.
+    """
+
+    def __init__(
+        self,
+        model: FasterRCNN,
+        config: Config,
+        categories: CategoryMap,
+        provenance: Mapping[str, Any] | None = None,
+        fast: bool = True,
+        precision: Precision = "float32",
+        compiled: bool = False,
+    ) -> None:
+        if not fast and (precision != "float32" or compiled):
+            raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
+        self.model = model.eval()
+        self.network: nn.Module = fuse(model, PRECISIONS[precision], compiled) if fast else model
+        self.config = config
+        self.categories = categories
+        self.provenance = dict(provenance or {})
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def default_batch_size(self) -> int:
+        """1 on the CPU, where more pictures at once are no faster and take more memory; 4 elsewhere."""
+        return 1 if self.device.type == "cpu" else 4
+
+    @overload
+    def predict(self, source: Picture, score_threshold: float = ..., batch_size: int | None = ...) -> Found: ...
+
+    @overload
+    def predict(
+        self, source: list[Any] | tuple[Any, ...], score_threshold: float = ..., batch_size: int | None = ...
+    ) -> list[Found]: ...
+
+    def predict(
+        self,
+        source: Picture | list[Any] | tuple[Any, ...],
+        score_threshold: float = 0.5,
+        batch_size: int | None = None,
+    ) -> Found | list[Found]:
+        """Detect objects in one picture, or in each of a list.
+
+        Args:
+            source: a path, the bytes of an image file, an [H, W, 3] uint8 RGB array, a PIL image, a [3, H, W] uint8 RGB
+                tensor; or a list of these. Paths, bytes and PIL images are turned upright by their EXIF orientation.
+            score_threshold: detections scoring less are left out. What scores at most
+                `config.model.detection.score_threshold` never leaves the network.
+            batch_size: how many pictures of a list at most go through the network together (`default_batch_size`).
+
+        Returns:
+            A `Found` with boxes in pixels of the original image; a list of them for a list.
+
+        Raises:
+            UserError: a picture cannot be read or is of another form; the message says which.
+        """
+        if not 0 <= score_threshold <= 1:
+            raise UserError(f"score_threshold={score_threshold}: choose 0 to 1.")
+        if batch_size is None:
+            batch_size = self.default_batch_size
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size}: choose 1 or more.")
+        if not isinstance(source, (list, tuple)):
+            return self._predict_list([source], score_threshold, 1)[0]
+        return self._predict_list(source, score_threshold, batch_size)
+
+    def _predict_list(self, sources: Sequence[Picture], score_threshold: float, batch_size: int) -> list[Found]:
+        found: list[Found] = []
+        waiting: list[np.ndarray] = []  # network inputs of one size, and the sizes of the pictures they came from
+        sizes: list[Size] = []
+        for source in sources:
+            image = as_rgb(source)
+            pixels = prepare_for_test(image, self.config.input)
+            if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
+                found += self._detect(waiting, sizes, score_threshold)
+                waiting, sizes = [], []
+            waiting.append(pixels)
+            sizes.append((image.shape[0], image.shape[1]))
+        return found + self._detect(waiting, sizes, score_threshold) if waiting else found
+
+    def _detect(self, pixels: list[np.ndarray], sizes: list[Size], score_threshold: float) -> list[Found]:
+        batch = make_batch(pixels, sizes, list(range(len(pixels))), self.config.input.pad_to_multiple)
+        try:
+            # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
+            with torch.inference_mode():
+                detections = self.network(batch.to(self.device))
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"{self.device} has not enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the batch "
+                "size, or input.min_size_test and input.max_size_test in the config."
+            ) from None
+        found = []
+        for one, size, original in zip(detections, batch.sizes, batch.original_sizes, strict=True):
+            moved = to_original_frame(one.to(torch.device("cpu")), size, original)
+            found.append(Found.from_detections(_above(moved, score_threshold), original, self.categories))
+        return found
+
+
+def _above(detections: Detections, score_threshold: float) -> Detections:
+    kept = detections.scores >= score_threshold
+    return Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept])
+
+
+def _load_state(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Copy all weights into the model. Raises UserError where names or shapes are not exactly the model's."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
+    if wanted != given:
+        wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+        raise UserError(
+            f"{source}: {len(wrong)} tensors do not fit the model of its config (first: {wrong[0]}, file "
+            f"{given.get(wrong[0], 'lacks it')}, model {wanted.get(wrong[0], 'has none')}); use the config it was "
+            "trained with."
+        )
+    model.load_state_dict(dict(state_dict))

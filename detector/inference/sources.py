@@ -1,0 +1,83 @@
+"""The forms in which a user may hand over a picture, and the one form in which it travels on."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from detector.datasets.pictures.read import ImageError, from_pil, read_image
+from detector.errors import UserError
+
+Picture = str | Path | bytes | np.ndarray | Image.Image | Tensor
+
+
+def as_rgb(source: Picture) -> np.ndarray:
+    """Any form of a picture as an [H, W, 3] uint8 RGB array.
+
+    Args:
+        source: a path or the bytes of an image file; an [H, W, 3] uint8 array in RGB order; a PIL image; a [3, H, W]
+            uint8 tensor. Files and PIL images are turned upright by their EXIF orientation. Gray arrays and tensors
+            ([H, W] or one channel) are repeated to three channels; an alpha channel is dropped without blending.
+
+    Raises:
+        UserError: the file cannot be read as a picture, or the array is of another type or shape.
+    """
+    if isinstance(source, (str, Path, bytes)):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return _from_pil(source)
+    if isinstance(source, Tensor):
+        return _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    raise UserError(
+        f"a picture cannot be a {type(source).__name__}; give a path, bytes, an [H, W, 3] uint8 RGB array, a PIL "
+        "image, a [3, H, W] uint8 tensor, or a list of these."
+    )
+
+
+def _from_pil(image: Image.Image) -> np.ndarray:
+    name = str(getattr(image, "filename", "")) or "the given PIL image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of malformed EXIF, which is harmless
+            return from_pil(image, name)
+    except ImageError:
+        raise
+    except Exception as error:  # an image is decoded when it is first used, and raises whatever a broken file provokes
+        raise ImageError(f"{name}: cannot be decoded ({error}). Replace or remove the picture.") from error
+
+
+def _from_tensor(tensor: Tensor) -> np.ndarray:
+    _check_type(tensor.dtype == torch.uint8, tensor.dtype, "tensor")
+    if tensor.dim() == 2:
+        tensor = tensor[None]
+    if tensor.dim() != 3 or tensor.shape[0] not in (1, 2, 3, 4) or 0 in tensor.shape:
+        raise UserError(f"a picture given as tensor must have the shape [3, H, W], not {list(tensor.shape)}.")
+    return _three_channels(tensor.detach().permute(1, 2, 0).cpu().numpy())
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    _check_type(array.dtype == np.uint8, array.dtype, "array")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+        raise UserError(f"a picture given as array must have the shape [H, W, 3], not {list(array.shape)}.")
+    return _three_channels(array)
+
+
+def _check_type(is_uint8: bool, dtype: object, kind: str) -> None:
+    if not is_uint8:
+        raise UserError(
+            f"a picture given as {kind} must hold uint8 values 0 to 255, not {dtype}; convert it first, for values in "
+            "[0, 1] by (255 * x).round() and a cast."
+        )
+
+
+def _three_channels(array: np.ndarray) -> np.ndarray:
+    """[H, W, 3] from gray, gray and alpha, RGB, or RGB and alpha."""
+    color = array[..., :3] if array.shape[2] >= 3 else np.repeat(array[..., :1], 3, axis=2)
+    return np.ascontiguousarray(color)

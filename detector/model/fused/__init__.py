@@ -1,1 +1,0 @@
-"""The fast execution of the network's parameters. `detector.model.fuse` puts it together."""

@@ -1,0 +1,1 @@
+"""A run as a process of the system."""

@@ -1,0 +1,186 @@
+"""What a run says: lines on the screen and in log.txt, numbers in metrics.jsonl and TensorBoard.
+
+Nothing here may end a run: where the disk is full, the loss of a log is said once and training goes on.
+"""
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from detector.training.state.checkpoint import Progress
+from detector.weights.files import write_atomically
+
+LOG_FILE, METRICS_FILE, EVENTS_FOLDER = "log.txt", "metrics.jsonl", "tensorboard"
+LINE_FORMAT, TIME_FORMAT = "%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"
+
+
+class RunLog:
+    """Writes the log of one run; on other processes than the main one only warnings, and only to the screen.
+
+    Args:
+        output: the run's folder, which must exist.
+        rank: number of this process; 0 is the main one.
+
+    To be left as a context manager, which gives the package's logger back.
+    """
+
+    def __init__(self, output: Path, rank: int) -> None:
+        self.rank = rank
+        self._output = output
+        # The package's own logger, so that what other parts say (about weights, say) is in the run's log too.
+        self._logger = logging.getLogger("detector")
+        self._before = (self._logger.level, self._logger.propagate)
+        self._logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+        self._logger.propagate = False
+        self._handlers: list[logging.Handler] = []
+        self._add_handler(_ScreenHandler(sys.stdout if rank == 0 else sys.stderr))
+        self._events: SummaryWriter | None = None
+        if rank == 0:
+            self._add_handler(_FileHandler(output / LOG_FILE, encoding="utf-8"))
+
+    def begin_numbers(self, progress: Progress, tensorboard: bool) -> None:
+        """Go on with metrics.jsonl and, where wanted, TensorBoard from here.
+
+        Numbers of later iterations, written before an interruption, are removed, so that every iteration is there once.
+        """
+        if self.rank != 0:
+            return
+        forget_metrics_after(self._output / METRICS_FILE, progress)
+        if tensorboard:
+            # Steps at or after purge_step that an interrupted run wrote are hidden.
+            self._events = SummaryWriter(str(self._output / EVENTS_FOLDER), purge_step=progress.iteration + 1)
+
+    def info(self, text: str) -> None:
+        """Something worth knowing."""
+        self._logger.info(text)
+
+    def warning(self, text: str) -> None:
+        """Something that went wrong and did not stop the run."""
+        prefix = f"warning (process {self.rank}): " if self.rank else "warning: "
+        self._logger.warning(prefix + text)
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl; NaN and infinities become null."""
+        self.append(self._output / METRICS_FILE, values)
+
+    def append(self, path: Path, values: Mapping[str, Any]) -> None:
+        """One line of any JSON-lines file."""
+        if self.rank != 0:
+            return
+        line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            self.warning(f"{path}: cannot write the numbers of this run ({error.strerror or error}).")
+
+    def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Curves for TensorBoard, by name such as `loss/total`."""
+
+        def write(events: SummaryWriter) -> None:
+            for name, value in values.items():
+                events.add_scalar(name, value, iteration)
+
+        self._write_events(write)
+
+    def picture(self, iteration: int, name: str, image: np.ndarray) -> None:
+        """A picture for TensorBoard, [H, W, 3] uint8 RGB."""
+        self._write_events(lambda events: events.add_image(name, image, iteration, dataformats="HWC"))
+
+    def flush(self) -> None:
+        """Hand everything to the system, as before a checkpoint."""
+        self._write_events(lambda events: events.flush())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._write_events(lambda events: events.close())
+        for handler in self._handlers:
+            self._logger.removeHandler(handler)
+            handler.close()
+        level, self._logger.propagate = self._before
+        self._logger.setLevel(level)
+
+    def _add_handler(self, handler: logging.Handler) -> None:
+        handler.setFormatter(logging.Formatter(LINE_FORMAT, TIME_FORMAT))
+        self._logger.addHandler(handler)
+        self._handlers.append(handler)
+
+    def _write_events(self, write: Callable[[SummaryWriter], None]) -> None:
+        if self._events:
+            try:
+                write(self._events)
+            except OSError as error:
+                self._events = None
+                self.warning(f"TensorBoard events cannot be written any more ({error.strerror or error}).")
+
+
+class _ScreenHandler(logging.StreamHandler[TextIO]):
+    """A screen that may go away, like that of a closed connection; log.txt has everything."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the base class's name)
+        pass
+
+
+class _FileHandler(logging.FileHandler):
+    """A file that may stop being writable: said once on the screen."""
+
+    _lost = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 (the base class's names)
+        if not self._lost:
+            self._lost = True
+            print(f"warning: {self.baseFilename}: cannot write the log ({sys.exc_info()[1]}).", file=sys.stderr)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl. A last line that a killed run left unfinished is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def forget_metrics_after(path: Path, progress: Progress) -> None:
+    """Rewrite a metrics.jsonl without the lines of later steps and evaluations, and without an unfinished line."""
+    if path.is_file():
+        kept = [entry for entry in read_metrics(path) if _is_of_before(entry, progress)]
+        write_atomically(path, "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in kept).encode())
+
+
+def _is_of_before(entry: Mapping[str, Any], progress: Progress) -> bool:
+    last = progress.evaluated_iteration if "evaluation" in entry else progress.iteration
+    iteration = entry.get("iteration")
+    return isinstance(iteration, int) and iteration <= last
+
+
+def memory_in_use() -> int:
+    """Bytes that this process holds in memory now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,116 @@
+"""Losses and speed between two lines of the log."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detector.process_group import gather, mean_over_processes, rank, world_size
+from detector.training.report.logs import memory_in_use
+
+
+class Meter:
+    """Collects what `report` averages. Losses stay on the device until then, so that no step waits for them.
+
+    Args:
+        device: whose memory is reported.
+        iterations: of the whole run, for the time that remains.
+    """
+
+    def __init__(self, device: torch.device, iterations: int) -> None:
+        self._device = device
+        self._iterations = iterations
+        self._sums: dict[str, Tensor]
+        self._begin()
+
+    def add(self, losses: dict[str, Tensor], images: int, seconds: float, waited: float) -> None:
+        """One step.
+
+        Args:
+            losses: means over the step's micro-batches in this process; empty for a step that was left out.
+            images: pictures of the step, over all processes.
+            seconds: the step took, `waited` of them waiting for its data.
+        """
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss if name in self._sums else loss.clone()
+        self._counted += bool(losses)
+        self._steps += 1
+        self._images += images
+        self._seconds += seconds
+        self._waited += waited
+
+    def report(self, iteration: int, learning_rate: float) -> dict[str, Any]:
+        """The numbers since the last report, for metrics.jsonl. All processes must call this.
+
+        The losses are means over all processes; null where every step was left out.
+        """
+        names = sorted(self._sums)
+        losses: dict[str, float] = {}
+        if names:
+            means = mean_over_processes(torch.stack([self._sums[n] for n in names]) / self._counted)
+            losses = dict(zip(names, means.tolist(), strict=True))
+        seconds = max(self._seconds, 1e-9)
+        values = {
+            "iteration": iteration,
+            "loss": sum(losses.values()) if losses else None,
+            "losses": losses,
+            "learning_rate": learning_rate,
+            "seconds": self._seconds,
+            "images_per_second": self._images / seconds,
+            "data_wait": self._waited / seconds,
+            "memory_bytes": self._memory(),
+            "seconds_left": (self._iterations - iteration) * self._seconds / max(self._steps, 1),
+        }
+        self._begin()
+        return values
+
+    def state(self) -> list[dict[str, Any]]:
+        """What was added since the last report, of every process: plain numbers. All processes must call this."""
+        mine = {
+            "sums": {name: total.item() for name, total in self._sums.items()},
+            "counted": self._counted,
+            "steps": self._steps,
+            "images": self._images,
+            "seconds": self._seconds,
+            "waited": self._waited,
+        }
+        return gather(mine)
+
+    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on from what `state` returned, so that an interruption does not show in the next report.
+
+        Where there were more or fewer processes then, each goes on from their mean: what is reported is a mean too.
+        """
+        if not states:
+            return
+        parts = [states[rank()]] if len(states) == world_size() else states
+        state = parts[0]
+        sums = {name: sum(part["sums"][name] for part in parts) / len(parts) for name in state["sums"]}
+        self._sums = {name: torch.tensor(value, device=self._device) for name, value in sums.items()}
+        self._counted, self._steps, self._images = state["counted"], state["steps"], state["images"]
+        self._seconds, self._waited = state["seconds"], state["waited"]
+
+    def _begin(self) -> None:
+        self._sums = {}
+        self._counted = self._steps = self._images = 0
+        self._seconds = self._waited = 0.0
+
+    def _memory(self) -> int:
+        """The GPU's, at its most so far, or this process's, now."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return memory_in_use()
+
+
+def progress_line(values: dict[str, Any], iterations: int) -> str:
+    """One line for people from `Meter.report`."""
+    total = "-" if values["loss"] is None else f"{values['loss']:.4f}"
+    parts = " ".join(f"{name} {value:.4f}" for name, value in values["losses"].items())
+    left = timedelta(seconds=round(values["seconds_left"]))
+    return (
+        f"iteration {values['iteration']}/{iterations}  loss {total} ({parts})  lr {values['learning_rate']:.3g}  "
+        f"{values['images_per_second']:.1f} images/s  data {values['data_wait']:.0%}  "
+        f"{values['memory_bytes'] / 1e9:.1f} GB  {left} left"
+    )

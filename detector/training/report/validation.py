@@ -1,0 +1,141 @@
+"""Scoring a model while it trains: COCO metrics, the four losses on the val split, and which model is the best."""
+
+import json
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from detector import process_group
+from detector.datasets.dataset import DetectionDataset
+from detector.datasets.loading.loader import TrainingBatch
+from detector.errors import UserError
+from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
+from detector.evaluation.evaluate import detect_dataset, evaluation_mode, gather_results
+from detector.evaluation.ground_truth import GroundTruth
+from detector.structures import ImageBatch
+from detector.training.report.logs import RunLog
+from detector.training.state.checkpoint import Progress
+from detector.weights.files import write_atomically
+
+T = TypeVar("T")
+Covariant = TypeVar("Covariant", covariant=True)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found. Every process has the metrics; the main one the detections too, COCO results."""
+
+    metrics: CocoMetrics
+    detections: list[dict[str, Any]]
+    validation_losses: dict[str, float]
+
+
+def update_best(progress: Progress, iteration: int, ap: float) -> bool:
+    """Note an evaluation's AP; whether it is the best so far. NaN, and −1 for an undefined AP, never are."""
+    progress.evaluated_iteration = iteration
+    better = math.isfinite(ap) and ap >= 0 and (progress.best_ap is None or ap > progress.best_ap)
+    if better:
+        progress.best_ap, progress.best_iteration = ap, iteration
+        progress.evaluations_without_gain = 0
+    else:
+        progress.evaluations_without_gain += 1
+    return better
+
+
+def score(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    truth: GroundTruth | None,
+    loader: Iterable[ImageBatch],
+    device: torch.device,
+    progress: bool,
+) -> tuple[CocoMetrics, list[dict[str, Any]]]:
+    """COCO metrics of a model, in every process, and its detections in the main one. All processes must call this.
+
+    Args:
+        truth: the dataset's; the main process alone needs it.
+        loader: this process's share of the dataset.
+        progress: show a bar with the remaining time.
+    """
+    local = detect_dataset(model, loader, device, dataset.categories, progress)
+    detections = gather_results(local)
+
+    def evaluate() -> CocoMetrics:
+        assert truth is not None
+        return evaluate_coco(truth, detections, evaluator="hotcoco")
+
+    return process_group.on_main(evaluate), detections
+
+
+def validation_losses(
+    joint: nn.Module, batches: Iterable[TrainingBatch], device: torch.device, precision: torch.dtype
+) -> dict[str, float]:
+    """The mean of each loss over all images, the network in evaluation mode. All processes must call this.
+
+    Args:
+        joint: `JointTraining`, not wrapped. Every module of it is left in the mode it was in.
+        batches: this process's share, one image each.
+    """
+    found: dict[str, list[float]] = {}
+    autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+    with evaluation_mode(joint), torch.inference_mode(), autocast:
+        for batch in batches:
+            targets = [target.to(device) for target in batch.targets]
+            for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():
+                found.setdefault(name, []).append(float(loss))
+    parts = process_group.gather(found)
+    # fsum rounds once, at the end: the mean is the same in whatever order, from however many processes, they come.
+    names = sorted({name for part in parts for name in part})
+    values = {name: [loss for part in parts for loss in part.get(name, ())] for name in names}
+    return {name: math.fsum(losses) / len(losses) for name, losses in values.items()}
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: RunLog) -> None:
+    """`metrics.json` and `detections.json`; a failure is said and the run goes on."""
+    metrics = {"iteration": iteration} | evaluation.metrics.to_dict()
+    if evaluation.validation_losses:
+        metrics["validation_losses"] = evaluation.validation_losses
+    try:
+        write_atomically(folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False).encode())
+        write_atomically(folder / "detections.json", json.dumps(evaluation.detections).encode())
+    except UserError as error:
+        log.warning(str(error))
+
+
+class SizedBatches(Protocol[Covariant]):
+    """What a loader is: it can be run through, and says how many batches that gives."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Covariant]: ...
+
+
+class Announced(Generic[T]):
+    """Batches, with `announce` called before every one. Closing it ends the processes that prepare them."""
+
+    def __init__(self, batches: SizedBatches[T], announce: Callable[[], None]) -> None:
+        self._batches = batches
+        self._announce = announce
+        self._stream: Generator[T, None, None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[T]:
+        self._stream = self._announced()
+        return self._stream
+
+    def _announced(self) -> Generator[T, None, None]:
+        self._announce()
+        for batch in self._batches:
+            yield batch
+            self._announce()
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()

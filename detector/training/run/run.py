@@ -1,0 +1,242 @@
+"""Everything that a run consists of, put together from its config and, where it goes on, from a checkpoint."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detector import process_group
+from detector.categories import CategoryMap
+from detector.config import Config, save_config
+from detector.datasets.checks.examine import check_before_training
+from detector.datasets.dataset import DetectionDataset
+from detector.errors import UserError
+from detector.evaluation.ground_truth import GroundTruth, ground_truth_of
+from detector.model.build import build_model
+from detector.model.faster_rcnn import FasterRCNN
+from detector.training.ema import AveragedModel
+from detector.training.joint import build_joint
+from detector.training.optimizer import build_optimizer, load_momentum_buffers, momentum_buffers
+from detector.training.report.logs import RunLog
+from detector.training.report.meter import Meter
+from detector.training.run.output import CHECKPOINTS, CONFIG_FILE, check_room
+from detector.training.run.resume import check_resumable
+from detector.training.run.start import check_batch, check_start, open_data, with_classes
+from detector.training.state.checkpoint import Progress, TrainingState, load_checkpoint, load_newest
+from detector.training.state.random_state import random_states, restore_random_states, seed_everything
+from detector.training.state.saving import CheckpointWriter
+from detector.training.step import choose_precision
+from detector.weights.initialise import initialise
+
+CHECKPOINT_COPIES = 2  # weights and momentum; the averaged weights are a third
+
+
+@dataclass
+class Run:
+    """A run's parts.
+
+    `model` is trained, `joint` wraps it with its losses (and, with others, in DDP). `val_truth` is what `val_data` is
+    scored against, in the main process, where scoring happens.
+    """
+
+    config: Config
+    output: Path
+    device: torch.device
+    precision: torch.dtype
+    train_data: DetectionDataset
+    val_data: DetectionDataset | None
+    val_truth: GroundTruth | None
+    model: FasterRCNN
+    joint: nn.Module
+    optimizer: torch.optim.SGD
+    averaged: AveragedModel[FasterRCNN] | None
+    progress: Progress
+    meter: Meter
+    checkpoints: CheckpointWriter
+    log: RunLog
+
+    @property
+    def categories(self) -> CategoryMap:
+        return self.train_data.categories
+
+    @property
+    def result(self) -> FasterRCNN:
+        """The model that is evaluated and saved: the averaged one, where there is one."""
+        return self.averaged.model if self.averaged else self.model
+
+    def save(self) -> None:
+        """Write a checkpoint, unless this iteration has one. All processes must call this."""
+        if self.progress.iteration != self.checkpoints.saved_iteration:
+            self.log.flush()
+            self.checkpoints.save(self.state())
+
+    def update_average(self) -> None:
+        """Let the averaged weights, where there are any, follow a step."""
+        if self.averaged:
+            self.averaged.update(self.model)
+            self.progress.averaged_updates = self.averaged.updates
+
+    def state(self) -> TrainingState:
+        """Everything that a checkpoint holds. Tensors are the live ones. All processes must call this."""
+        return TrainingState(
+            config=self.config,
+            categories=self.categories,
+            world_size=process_group.world_size(),
+            progress=self.progress,
+            model=self.model.state_dict(),
+            averaged=self.averaged.model.state_dict() if self.averaged else None,
+            momentum=momentum_buffers(self.optimizer, self.model),
+            random=random_states(),
+            unreported=self.meter.state(),
+        )
+
+
+def set_up(
+    config: Config,
+    output: Path,
+    device: torch.device,
+    resume: bool,
+    log: RunLog,
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Run:
+    """Open the data, build the model, and bring both to where the run stands.
+
+    Args:
+        output: a folder that was claimed for this run.
+        device: of this process.
+        resume: go on from the newest whole checkpoint, if there is one.
+        at_once: entered around what may take minutes (rendering, reading annotations, fetching weights), so that a
+            signal can interrupt it.
+
+    Raises:
+        UserError: the run cannot be started, or not be continued, as asked.
+    """
+    check_batch(config, process_group.world_size())
+    with at_once():
+        train_data, val_data = open_data(config)
+    config = with_classes(config, train_data)
+    process_group.on_main(lambda: warn_of_faults(train_data, val_data, log))
+    state = find_state(output, log) if resume else None
+    if state is not None:
+        check_resumable(state, config, train_data.categories, process_group.world_size(), log.warning)
+    else:
+        check_start(config)
+    seed_everything(config.train.seed)
+    model = build_model(config)
+    if state is None:
+        with at_once():
+            initialise(model, config, train_data.categories)
+    run = assemble(config, output, device, train_data, val_data, model, state, log)
+    process_group.on_main(lambda: prepare_output(run))
+    return run
+
+
+def warn_of_faults(train_data: DetectionDataset, val_data: DetectionDataset | None, log: RunLog) -> None:
+    """Say what is wrong with the data that can nevertheless be trained on."""
+    for line in check_before_training(train_data, val_data):
+        log.warning(line)
+
+
+def assemble(
+    config: Config,
+    output: Path,
+    device: torch.device,
+    train_data: DetectionDataset,
+    val_data: DetectionDataset | None,
+    model: FasterRCNN,
+    state: TrainingState | None,
+    log: RunLog,
+) -> Run:
+    """Move a model to its device, wrap it for training, and give everything a checkpoint's state, if there is one."""
+    if state is not None:
+        load_weights_exactly(model, state.model)
+    if device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+        if process_group.world_size() > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model = model.to(device).train()
+    optimizer = build_optimizer(model, config.train)
+    averaged = AveragedModel(model, config.train.ema_decay) if config.train.ema_decay else None
+    progress = Progress()
+    meter = Meter(device, config.train.iterations)
+    if state is not None:
+        progress = state.progress
+        meter.restore(state.unreported)
+        load_momentum_buffers(optimizer, model, state.momentum)
+        if averaged and state.averaged is not None:
+            load_weights_exactly(averaged.model, state.averaged)
+            averaged.updates = progress.averaged_updates
+        if process_group.is_main():
+            restore_random_states(state.random)
+    return Run(
+        config=config,
+        output=output,
+        device=device,
+        precision=choose_precision(config.train, device),
+        train_data=train_data,
+        val_data=val_data,
+        val_truth=ground_truth_of(val_data) if val_data and process_group.is_main() else None,
+        model=model,
+        joint=wrap(build_joint(model, config.model), device),
+        optimizer=optimizer,
+        averaged=averaged,
+        progress=progress,
+        meter=meter,
+        checkpoints=CheckpointWriter(output / CHECKPOINTS, config.train.keep_checkpoints, progress.iteration, log),
+        log=log,
+    )
+
+
+def find_state(output: Path, log: RunLog) -> TrainingState | None:
+    """The newest whole checkpoint's state, the same in every process."""
+
+    def find() -> Path | None:
+        found = load_newest(output / CHECKPOINTS, log.warning)
+        return found[0] if found else None
+
+    path = process_group.on_main(find)
+    if path is None:
+        log.warning(f"{output} has no checkpoint to resume from: the run starts at the beginning.")
+        return None
+    log.info(f"resuming from {path}")
+    return load_checkpoint(path)
+
+
+def load_weights_exactly(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load a checkpoint's weights. Raises UserError where it is another network's."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())
+        raise UserError(
+            f"the checkpoint is of another network ({first[:300]}); resume with the model settings it was made with, "
+            "or start a new run from its weights with --weights."
+        ) from None
+
+
+def wrap(joint: nn.Module, device: torch.device) -> nn.Module:
+    """With several processes, average the gradients of all."""
+    if process_group.world_size() == 1:
+        return joint
+    live = any(isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)) for module in joint.modules())
+    return DistributedDataParallel(
+        joint,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        broadcast_buffers=live,  # the main process's statistics are the run's
+        gradient_as_bucket_view=True,
+    )
+
+
+def prepare_output(run: Run) -> None:
+    """Write the config, and check that there is room for what will follow."""
+    weights = sum(t.numel() * t.element_size() for t in run.model.state_dict().values())
+    copies = CHECKPOINT_COPIES + (run.averaged is not None)
+    check_room(run.output, weights * copies, run.config.train.keep_checkpoints, run.log.warning)
+    try:
+        save_config(run.config, run.output / CONFIG_FILE)
+    except OSError as error:
+        raise UserError(f"{run.output / CONFIG_FILE}: cannot be written ({error.strerror or error}).") from None

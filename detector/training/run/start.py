@@ -1,0 +1,72 @@
+"""What a run needs before its first step: data, classes, and weights to start from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from detector import process_group
+from detector.categories import list_categories
+from detector.config import Config
+from detector.datasets.dataset import DetectionDataset
+from detector.datasets.formats.open_dataset import open_dataset
+from detector.datasets.shapes import ensure_shapes
+from detector.errors import UserError
+
+
+def check_batch(config: Config, world_size: int) -> None:
+    """Raise UserError unless the batch divides evenly among processes and micro-batches."""
+    train = config.train
+    parts = world_size * train.accumulate
+    if train.batch_size % parts:
+        raise UserError(
+            f"train.batch_size={train.batch_size} cannot be divided among {world_size} processes × "
+            f"train.accumulate={train.accumulate}; choose a multiple of {parts}."
+        )
+
+
+def check_start(config: Config) -> None:
+    """Raise UserError for layers that would stay random: frozen ones, with no weights to fill them."""
+    model, backbone = config.model, config.model.backbone
+    if model.weights or backbone.weights:
+        return
+    if "frozen_batch" in (backbone.norm, backbone.conv5_norm):
+        raise UserError(
+            "model.backbone.norm=frozen_batch needs trained weights (--weights, or model.backbone.weights); from "
+            "scratch use norm=batch or norm=group."
+        )
+    if backbone.freeze_stages:
+        raise UserError(
+            f"model.backbone.freeze_stages={backbone.freeze_stages} would freeze random weights; set it to 0, or give "
+            "trained ones (--weights, or model.backbone.weights)."
+        )
+
+
+def with_classes(config: Config, dataset: DetectionDataset) -> Config:
+    """The config with the number of classes that the dataset has. Raises UserError where it says another."""
+    count = len(dataset.categories)
+    if config.model.num_classes not in (None, count):
+        raise UserError(
+            f"model.num_classes={config.model.num_classes}, but {dataset.annotation_path} has {count} categories "
+            f"({list_categories(dataset.categories.categories)}); set it to {count} or to null."
+        )
+    return replace(config, model=replace(config.model, num_classes=count))
+
+
+def open_data(config: Config) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """The training data, and the val split where the config names one. All processes must call this.
+
+    The embedded set is rendered first where it is asked for and not there.
+
+    Raises:
+        UserError: there is no training data, a file of it cannot be used, or the splits have different classes.
+    """
+    data = config.data
+    if data.train_annotations is None or data.train_images is None:
+        raise UserError("data.train_annotations and data.train_images are not set: there is nothing to train on.")
+    if data.generate == "shapes":
+        folder = Path(data.train_annotations).parent
+        process_group.on_main(lambda: ensure_shapes(folder))
+    train = open_dataset(data.format, data.train_annotations, data.train_images, data.drop_degenerate_boxes)
+    if data.val_annotations is None or data.val_images is None:
+        return train, None
+    val = open_dataset(data.format, data.val_annotations, data.val_images, data.drop_degenerate_boxes, like=train)
+    return train, val

@@ -1,0 +1,1 @@
+"""Other frameworks' weights and settings, converted at the border."""

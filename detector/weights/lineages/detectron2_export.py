@@ -1,0 +1,165 @@
+"""Our detector written as a detectron2 checkpoint with its config, so that nobody is locked in.
+
+The inverse of `detectron2` and `detectron2_config`, bit for bit. Channels are written in detectron2's usual BGR.
+"""
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from detector.categories import CategoryMap
+from detector.config import Config, config_to_dict, flatten
+from detector.errors import UserError
+from detector.weights.files import write_atomically
+from detector.weights.layout import CLS_SCORE, CONV1
+from detector.weights.lineages.detectron2 import RENAMES
+from detector.weights.lineages.detectron2_config import (
+    BOTTLENECK_DEPTHS,
+    EXPANSION,
+    FLIPS,
+    NORMS,
+    POOLERS,
+    SAME,
+    SCHEDULES,
+)
+from detector.weights.lineages.detectron2_settings import write_settings
+from detector.weights.lineages.foreign import CATEGORIES_KEY
+from detector.weights.remap import reverse_channels, translate
+
+# Settings whose other values would change detections, and which detectron2 has only with this one.
+DETECTION_ONLY: Mapping[str, Any] = {
+    "input.pad_to_multiple": 1,
+    "input.resize": "pil",
+    "model.detection.min_size": 0.0,
+    "model.rpn.anchor_rounding": False,
+}
+# The same of training; another value is reported, since the written model detects alike.
+TRAINING_ONLY: Mapping[str, Any] = {
+    "data.augment.color_jitter": 0.0,
+    "data.augment.crop": 0.0,
+    "train.clip_gradient_norm": None,
+    "train.ema_decay": None,
+}
+
+
+def to_detectron2(
+    state_dict: Mapping[str, Tensor], config: Config, categories: CategoryMap
+) -> tuple[dict[str, Tensor], str]:
+    """Convert our detector.
+
+    Args:
+        state_dict: complete, ours.
+        config: of the same model.
+        categories: their number is checked; detectron2 keeps names in its catalogue and not in the config.
+
+    Returns:
+        detectron2's state dict, and its config as YAML text.
+
+    Raises:
+        UserError: one message naming every setting that detectron2 has no counterpart for.
+    """
+    settings = settings_from_config(config)
+    assert len(categories) == config.model.num_classes, "categories do not fit the config"
+    table = translate(state_dict, RENAMES)
+    values = dict(state_dict)
+    values[CONV1] = reverse_channels(values[CONV1])
+    for name in CLS_SCORE:
+        values[name] = values[name].roll(-1, dims=0)  # the background is our first row and their last
+    return {table[name]: tensor for name, tensor in values.items()}, write_settings(settings)
+
+
+def settings_from_config(config: Config) -> dict[str, Any]:
+    """detectron2's settings, flat, that make the same model and training; `config_from_detectron2` reads them back.
+
+    Settings that have no counterpart here, and new ones that older versions do not know, are left at their defaults.
+
+    Raises:
+        UserError: one message naming every setting that would change detections and has no counterpart there.
+    """
+    values = flatten(config_to_dict(config))
+    problems = [f"{key}={values[key]}" for key, only in DETECTION_ONLY.items() if values[key] != only]
+    if values["model.backbone.depth"] not in BOTTLENECK_DEPTHS:
+        problems.append(f"model.backbone.depth={values['model.backbone.depth']}")
+    if config.model.backbone.conv5_norm not in (None, config.model.backbone.norm):
+        problems.append(f"model.backbone.conv5_norm={config.model.backbone.conv5_norm}")
+    pooler = _key_of(POOLERS, (values["model.roi.pooling"], values["model.roi.aligned"]), "ROIPool")
+    if problems:
+        raise UserError(f"detectron2 has no counterpart for {', '.join(problems)}.")
+    horizontal, vertical = values["data.augment.horizontal_flip"], values["data.augment.vertical_flip"]
+    train = config.train
+    scale = train.batch_size / (train.reference_batch_size or train.batch_size)
+    settings = {theirs: values[ours] for theirs, ours in SAME.items()}
+    settings |= {
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS": not values["data.keep_empty_images"],
+        "INPUT.FORMAT": "BGR",
+        "INPUT.RANDOM_FLIP": _key_of(FLIPS, (horizontal, vertical), "horizontal"),
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [values["model.rpn.anchor_ratios"]],
+        "MODEL.ANCHOR_GENERATOR.SIZES": [values["model.rpn.anchor_sizes"]],
+        "MODEL.BACKBONE.FREEZE_AT": values["model.backbone.freeze_stages"],
+        "MODEL.PIXEL_MEAN": values["input.pixel_mean"][::-1],
+        "MODEL.PIXEL_STD": values["input.pixel_std"][::-1],
+        "MODEL.RESNETS.NORM": _key_of(NORMS, values["model.backbone.norm"], "FrozenBN"),
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": EXPANSION * values["model.backbone.width"],
+        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": pooler,
+        "MODEL.ROI_HEADS.IOU_THRESHOLDS": [values["model.roi.positive_iou"]],
+        "MODEL.RPN.IOU_THRESHOLDS": [values["model.rpn.negative_iou"], values["model.rpn.positive_iou"]],
+        "SEED": values["train.seed"],
+        "SOLVER.BASE_LR": train.learning_rate * scale,
+        "SOLVER.LR_SCHEDULER_NAME": _key_of(SCHEDULES, values["train.schedule"], "WarmupMultiStepLR"),
+        "VERSION": 2,
+    }
+    if config.model.rpn.channels is not None:
+        settings["MODEL.RPN.CONV_DIMS"] = [config.model.rpn.channels]
+    if train.precision == "bfloat16":
+        settings["SOLVER.AMP.ENABLED"] = True
+    return settings
+
+
+def lost_in_training(config: Config) -> list[str]:
+    """Settings of training, as `key=value`, that a detectron2 config cannot say; detections do not depend on them."""
+    values = flatten(config_to_dict(config))
+    lost = [f"{key}={values[key]}" for key, only in TRAINING_ONLY.items() if values[key] != only]
+    flips = {key: values[key] for key in ("data.augment.horizontal_flip", "data.augment.vertical_flip")}
+    if tuple(flips.values()) not in FLIPS.values():
+        lost += [f"{key}={value}" for key, value in flips.items()]
+    return lost
+
+
+def write_detectron2(
+    path: Path, state_dict: Mapping[str, Tensor], config: Config, categories: CategoryMap
+) -> tuple[Path, list[str]]:
+    """Write a detectron2 checkpoint, `.pth` or `.pkl` as `path` ends, and its config beside it.
+
+    The categories go into the checkpoint under a key that detectron2 does not read, and we do.
+
+    Returns:
+        The path of the config, and what of the training settings it cannot say.
+
+    Raises:
+        UserError: as `to_detectron2`, or the files cannot be written.
+    """
+    state, text = to_detectron2(state_dict, config, categories)
+    config_path = path.with_suffix(".yaml")
+    write_atomically(path, _checkpoint(state, categories, "pickle" if path.suffix == ".pkl" else "torch"))
+    write_atomically(config_path, text.encode())
+    return config_path, lost_in_training(config)
+
+
+def _checkpoint(state: Mapping[str, Tensor], categories: CategoryMap, kind: Literal["pickle", "torch"]) -> bytes:
+    extra = {CATEGORIES_KEY: categories.to_coco()}
+    if kind == "pickle":
+        arrays = {name: tensor.cpu().numpy() for name, tensor in state.items()}
+        # detectron2 takes a pickle for its own kind only if it names an author.
+        return pickle.dumps({"model": arrays, "__author__": "detector", **extra}, protocol=4)
+    file = io.BytesIO()
+    torch.save({"model": {name: tensor.cpu().contiguous() for name, tensor in state.items()}, **extra}, file)
+    return file.getvalue()
+
+
+def _key_of(choices: Mapping[str, Any], value: Any, otherwise: str) -> str:
+    return next((key for key, choice in choices.items() if choice == value), otherwise)

@@ -1,0 +1,110 @@
+"""Files of other frameworks: recognised by their contents, read without trusting them, as named float32 tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.categories import CategoryMap
+from detector.errors import UserError, one_line
+from detector.weights.files import as_float32
+from detector.weights.untrusted.torch_file import is_torch_file, read_torch_file
+from detector.weights.untrusted.unpickle import is_html, read_pickle
+
+# The largest C4 detector (ResNet-152, with optimizer state) is a tenth of this.
+MAX_BYTES = 8 * 2**30
+# Where the weights are inside of a checkpoint: detectron2 and torchvision's scripts, Lightning and others, Caffe2.
+WEIGHTS_KEYS = ("model", "state_dict", "blobs")
+CATEGORIES_KEY = "categories"  # as in a COCO file: [{"id": 1, "name": "person"}, …]
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """Tensors under another framework's names.
+
+    tensors: floating-point ones in float32, contiguous, on the CPU. categories: where the file was written by us in
+    another framework's form (`detectron2_export`), which stores them beside the model; else None.
+    """
+
+    tensors: dict[str, Tensor]
+    categories: CategoryMap | None
+
+
+def read_foreign(path: str | Path) -> ForeignWeights:
+    """Read a `.pkl` of numpy arrays or a file of torch.save, whatever its name ends with.
+
+    Weights may be the whole file or lie under one of `WEIGHTS_KEYS`; a `module.` before every name (left by
+    DistributedDataParallel) is removed.
+
+    Raises:
+        UserError: one sentence: missing, empty, a web page, a text, cut short, wants more than tensors, holds none.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{path}: {size} bytes are too many for the weights of a detector.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
+    if not data:
+        raise UserError(f"{path}: the file is empty; copy or download it again.")
+    if is_html(data):
+        raise UserError(f"{path}: this is a web page saved instead of weights; download the file itself.")
+    source = str(path)
+    content = read_torch_file(data, source) if is_torch_file(data) else read_pickle(data, source)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
+    tensors = _tensors(_weights_of(content), len(data), source)
+    return ForeignWeights(without_module_prefix(tensors), _categories(content.get(CATEGORIES_KEY), source))
+
+
+def without_module_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the `module.` that DistributedDataParallel puts before all names."""
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return dict(tensors)
+
+
+def _categories(value: Any, source: str) -> CategoryMap | None:
+    if value is None:
+        return None
+    try:
+        return CategoryMap.from_coco(value)
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        raise UserError(f"{source}: its {CATEGORIES_KEY} are not a list of ids and names.") from None
+
+
+def _weights_of(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    for key in WEIGHTS_KEYS:
+        if isinstance(content.get(key), Mapping):
+            inner: Mapping[Any, Any] = content[key]
+            return inner
+    return content
+
+
+def _tensors(content: Mapping[Any, Any], size: int, source: str) -> dict[str, Tensor]:
+    """Check that every value is a plain array of numbers, and that together they claim no more than the file holds."""
+    arrays: dict[str, Tensor] = {}
+    claimed = 0
+    for name, value in content.items():
+        # Arrays from a pickle are read-only views of the file's bytes.
+        tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(tensor, Tensor):
+            raise UserError(
+                f"{source}: {one_line(repr(name))} holds a {type(value).__name__} where weights have arrays of numbers "
+                "under names."
+            )
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+            raise UserError(f"{source}: {name} is not a plain tensor of real numbers.")
+        claimed += tensor.numel() * tensor.element_size()
+        if claimed > size:
+            raise UserError(f"{source}: refused, its tensors up to {name} claim more than the {size} bytes it has.")
+        arrays[name] = tensor.detach()
+    if not arrays:
+        raise UserError(f"{source}: holds no weights.")
+    return {name: as_float32(tensor).contiguous() for name, tensor in arrays.items()}

@@ -1,0 +1,1 @@
+"""Published weights: fetched once, verified at every use."""

@@ -1,0 +1,125 @@
+"""The cache folder of published weights: fetched once whatever happens, verified at every use.
+
+`DETECTOR_CACHE` moves the folder (default `~/.cache/detector`), `DETECTOR_OFFLINE=1` forbids the network, and
+`DETECTOR_MIRROR=https://host/prefix` takes the place of scheme and host in every address.
+"""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from detector.errors import UserError
+from detector.weights.files import sync_folder, write_atomically
+from detector.weights.published.download import DownloadError, DownloadPolicy, download
+from detector.weights.published.locking import file_lock
+from detector.weights.published.published import Published
+from detector.weights.untrusted.unpickle import is_html
+
+log = logging.getLogger(__name__)
+
+OFFLINE_WORDS = {"1", "true", "yes", "on"}
+
+
+def cache_folder() -> Path:
+    """Where published weights are kept."""
+    return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
+
+
+def address(url: str) -> str:
+    """Where `url` is fetched from: itself, or the mirror's copy of its path. Raises UserError for an odd mirror."""
+    mirror = os.environ.get("DETECTOR_MIRROR")
+    if not mirror:
+        return url
+    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
+        raise UserError(f"DETECTOR_MIRROR={mirror}: give an address such as https://mirror.example/weights.")
+    return mirror.rstrip("/") + urlsplit(url).path
+
+
+def fetch(name: str, published: Published, policy: DownloadPolicy | None = None) -> Path:
+    """The path of a published file in the cache folder, downloaded if it is not there yet, and verified.
+
+    Several processes at once download it once. What was put into the folder by hand is used, after the same check.
+
+    Raises:
+        UserError: one sentence: no network (with the address, the place, and what to do), or a wrong checksum.
+    """
+    folder = cache_folder()
+    target = folder / (name + Path(urlsplit(published.url).path).suffix)
+    if not target.is_file():
+        url = address(published.url)
+        remedy = f"put the file at {target} by hand, or set DETECTOR_MIRROR to a server that has it"
+        if os.environ.get("DETECTOR_OFFLINE", "").lower() in OFFLINE_WORDS:
+            raise UserError(
+                f"{name}: not in the cache, and DETECTOR_OFFLINE forbids fetching {url}; unset it, or {remedy}."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with file_lock(
+                folder / f".{target.name}.lock", lambda: log.info("waiting for another download of %s", name)
+            ):
+                if not target.is_file():
+                    _download(name, published, url, target, policy or DownloadPolicy())
+        except DownloadError as error:
+            raise UserError(f"{name}: cannot fetch {url} ({error}); connect to the network, {remedy}.") from None
+        except OSError as error:
+            raise UserError(
+                f"{name}: cannot write into {folder} ({error.strerror or error}); "
+                "set DETECTOR_CACHE to a folder with room."
+            ) from None
+    _verify(name, published, target)
+    return target
+
+
+def _download(name: str, published: Published, url: str, target: Path, policy: DownloadPolicy) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    size = f", about {published.megabytes:.0f} MB" if published.megabytes else ""
+    log.info("fetching %s from %s%s into %s", name, url, size, target.parent)
+    resumed = download(url, partial, name, policy, verified_later=published.checksum is not None)
+    problem = _mismatch(published, partial)
+    if problem is not None and resumed:
+        # The file may have changed between the two halves.
+        partial.unlink()
+        download(url, partial, name, policy, verified_later=True)
+        problem = _mismatch(published, partial)
+    if problem is not None:
+        page = "a web page, " if is_html(partial.read_bytes()[:512]) else ""
+        partial.unlink()
+        raise DownloadError(f"it served {page}{problem}")
+    os.replace(partial, target)
+    sync_folder(target.parent)
+
+
+def _mismatch(published: Published, path: Path) -> str | None:
+    """What is wrong with a fresh download, by the checksum that its authors publish, or None."""
+    if published.checksum is None:
+        return "and no weights" if is_html(path.read_bytes()[:512]) else None
+    algorithm, prefix = published.checksum
+    digest = _digest(path, algorithm)
+    if digest.startswith(prefix):
+        return None
+    return f"another file: its {algorithm} begins {digest[: len(prefix)]} and should begin {prefix}"
+
+
+def _verify(name: str, published: Published, target: Path) -> None:
+    """Hold a cached file to the SHA-256 recorded at its first use; at first use, to the published checksum."""
+    record = target.with_name(f"{target.name}.sha256")
+    digest = _digest(target, "sha256")
+    if record.is_file():
+        recorded = record.read_text(encoding="ascii", errors="replace").strip()
+        if digest != recorded:
+            raise UserError(
+                f"{name}: {target} changed since it was first used (sha256 {digest[:12]}…, recorded {recorded[:12]}…); "
+                "delete both files to fetch it again."
+            )
+        return
+    problem = _mismatch(published, target)
+    if problem is not None:
+        raise UserError(f"{name}: {target} is {problem}; delete it to fetch it again.")
+    write_atomically(record, f"{digest}\n".encode())
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.datasets.formats.open_dataset import open_dataset
+from detector.errors import UserError
+
+
+def write_all(tmp_path: Path) -> None:
+    """One picture and one box in the three formats."""
+    for folder in ("images", "labels", "xml"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "classes.txt").write_text("dog\n")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
+    corners = "<xmin>10</xmin><ymin>5</ymin><xmax>30</xmax><ymax>15</ymax>"
+    (tmp_path / "xml" / "a.xml").write_text(
+        f"<annotation><object><name>dog</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+    images = [{"id": 1, "file_name": "a.png", "height": 20, "width": 40}]
+    annotations = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 5, 20, 10]}]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "dog"}]}
+    (tmp_path / "set.json").write_text(json.dumps(content))
+
+
+def test_the_three_formats_agree(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    images = tmp_path / "images"
+    coco = open_dataset("coco", tmp_path / "set.json", images)
+    for data_format, annotations in (("voc", "xml"), ("yolo", "labels")):
+        other = open_dataset(data_format, tmp_path / annotations, images, like=coco)
+        assert other.categories == coco.categories
+        for name, value in vars(coco[0]).items():
+            assert np.array_equal(value, getattr(other[0], name)), name
+        assert other.to_coco() == coco.to_coco()
+
+
+def test_a_split_must_be_like_the_other(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    images = tmp_path / "images"
+    voc = open_dataset("voc", tmp_path / "xml", images)
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    with pytest.raises(UserError, match=r"have different categories: only .*labels has 2 cat"):
+        open_dataset("yolo", tmp_path / "labels", images, like=voc)
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    with pytest.raises(UserError, match=r"data\.format=tfrecord: choose coco, voc or yolo"):
+        open_dataset("tfrecord", tmp_path / "set.json", tmp_path / "images")
+    with pytest.raises(UserError, match="none: no such folder of pictures"):
+        open_dataset("coco", tmp_path / "set.json", tmp_path / "none")

@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.categories import CategoryMap
+from detector.datasets.formats.voc import read_voc
+from detector.errors import UserError
+
+SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
+
+
+def voc_object(name: str, corners: tuple[object, ...], extra: str = "") -> str:
+    box = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+    return f"<object><name>{name}</name>{extra}<bndbox>{box}</bndbox></object>"
+
+
+def tree(tmp_path: Path, files: dict[str, str]) -> tuple[Path, Path]:
+    """A VOC folder with these XML contents, and a 40×30 picture for each."""
+    annotations, images = tmp_path / "Annotations", tmp_path / "JPEGImages"
+    for name, content in files.items():
+        path = annotations / f"{name}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if content.startswith("<?") else f"<annotation>{content}</annotation>")
+        picture = images / f"{name}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(picture)
+    return annotations, images
+
+
+def test_corners_are_taken_as_they_are(tmp_path: Path) -> None:
+    part = "<part><name>head</name><bndbox><xmin>0</xmin><ymin>0</ymin><xmax>1</xmax><ymax>1</ymax></bndbox></part>"
+    annotations, images = tree(
+        tmp_path,
+        {
+            "b": SIZE + voc_object("dog", (1, 2, 11, 22)) + voc_object("cat", (3.5, 4, 5, 6), part),
+            "a": SIZE + "<filename>elsewhere.jpg</filename>",
+            "c/d": voc_object("dog", (0, 0, 40, 30), "<difficult>1</difficult>"),
+        },
+    )
+    data = read_voc(annotations, images)
+    assert data.categories == CategoryMap.from_names(["cat", "dog"])
+    samples = [data[index] for index in range(3)]
+    assert [sample.image_id for sample in samples] == [1, 2, 3]
+    assert [data.file_name(index) for index in range(3)] == ["a.png", "b.png", "c/d.png"]
+    assert [sample.size for sample in samples] == [(30, 40)] * 3  # the last from the picture itself
+    assert samples[0].boxes.shape == (0, 4)
+    assert samples[1].boxes.tolist() == [[1, 2, 11, 22], [3.5, 4, 5, 6]]
+    assert samples[1].labels.tolist() == [2, 1]
+    assert (samples[2].labels.tolist(), samples[2].iscrowd.tolist()) == ([2], [False])
+    assert data.to_coco()["annotations"][0]["bbox"] == [1, 2, 10, 20]
+
+
+def test_lists_of_names(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {name: SIZE + voc_object(name, (1, 1, 2, 2)) for name in "abc"})
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("c\na\n\n")
+    (lists / "a_val.txt").write_text("b -1\nc  1\n")
+    train = read_voc(lists / "train.txt", images)
+    assert [train.file_name(index) for index in range(2)] == ["c.png", "a.png"]
+    assert train.categories.names == ["a", "c"]
+    everything = read_voc(annotations, images)
+    val = read_voc(lists / "a_val.txt", images, everything.categories)
+    assert [val[index].labels.tolist() for index in range(2)] == [[2], [3]]
+    with pytest.raises(UserError, match=r"b\.xml: the class 'b' is not among a, c"):
+        read_voc(lists / "a_val.txt", images, train.categories)
+    (annotations / "near.txt").write_text("a")
+    assert len(read_voc(annotations / "near.txt", images)) == 1
+    (lists / "train.txt").write_text("a\na\n")
+    with pytest.raises(UserError, match="lists a more than once"):
+        read_voc(lists / "train.txt", images)
+
+
+def test_a_picture_of_another_name_is_found_by_filename(tmp_path: Path) -> None:
+    annotations, images = tree(
+        tmp_path, {"x/a": "<filename>C:\\pics\\other.PNG</filename>" + voc_object("k", (1, 1, 2, 2))}
+    )
+    (images / "x" / "a.png").rename(images / "x" / "other.PNG")
+    assert read_voc(annotations, images).file_name(0) == "x/other.PNG"
+
+
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotation>&b;</annotation>'
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<object>", r"a\.xml: not an XML file of annotations \(mismatched tag"),
+        (BOMB, r"a\.xml: not an XML file of annotations"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "not an XML file of annotations"),
+        ("<object><name>k</name></object>", r"a\.xml: an object has no bndbox/xmin"),
+        (voc_object("", (1, 1, 2, 2)), "an object has no name"),
+        (voc_object("k", (1, 1, "two", 2)), "bndbox/xmax is 'two', which is not a number"),
+        (SIZE + voc_object("k", (1, 1, "nan", 2)), "annotation 1 of image a.png has a coordinate that is not a finite"),
+        (SIZE, "found no annotated objects"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, content: str, message: str) -> None:
+    annotations, images = tree(tmp_path, {"a": content})
+    with pytest.raises(UserError, match=message) as caught:
+        read_voc(annotations, images)
+    assert "\n" not in str(caught.value)
+
+
+def test_degenerate_boxes(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {"a": SIZE + voc_object("k", (1, 1, 2, 2)) + voc_object("k", (5, 5, 5, 9))})
+    assert read_voc(annotations, images).dropped == 1
+    with pytest.raises(UserError, match=r"annotation 2 of image a\.png has width 0 and height 4"):
+        read_voc(annotations, images, drop_degenerate_boxes=False)
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {"a": SIZE + voc_object("k", (1, 1, 2, 2))})
+    with pytest.raises(UserError, match="no such folder"):
+        read_voc(tmp_path / "none", images)
+    with pytest.raises(UserError, match=r"none\.txt: cannot read the list"):
+        read_voc(tmp_path / "none.txt", images)
+    (tmp_path / "list.txt").write_text("b")
+    with pytest.raises(UserError, match=r"b\.xml: cannot read the annotations"):
+        read_voc(tmp_path / "list.txt", images)
+    for outside in ("../a", "/a"):
+        (tmp_path / "list.txt").write_text(outside)
+        with pytest.raises(UserError, match=rf"list\.txt: lists {outside}, which lies outside the tree"):
+            read_voc(tmp_path / "list.txt", images)
+    (images / "a.jpg").write_bytes((images / "a.png").read_bytes())
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png differ in their suffix only"):
+        read_voc(annotations, images)
+    (images / "a.jpg").unlink()
+    (images / "a.png").unlink()
+    with pytest.raises(UserError, match=r"a\.xml: its picture a is not in .*JPEGImages"):
+        read_voc(annotations, images)

@@ -1,0 +1,204 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from detector.datasets.pictures.read import ImageError, from_pil, image_size, read_image
+
+# What the folder's own README calls undecodable; every other picture there must be read.
+UNDECODABLE = {"broken.png", "truncated_image.png", "truncated_jpeg.jpg"}
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def exif(orientation: int) -> Image.Exif:
+    block = Image.Exif()
+    block[274] = orientation
+    return block
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def pillow(data: bytes) -> np.ndarray:
+    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+
+
+def test_odd_pictures_are_read_or_refused_in_one_sentence(shared: Path) -> None:
+    paths = sorted((shared / "data" / "odd_images").iterdir())
+    assert len(paths) == 29
+    for path in paths:
+        if path.name in UNDECODABLE:
+            with pytest.raises(ImageError, match=r"^.*(Replace or remove)[^\n]*\.$") as caught:
+                read_image(path)
+            assert str(path) in str(caught.value)
+            continue
+        image = read_image(path)
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        assert image.shape == (*image_size(path), 3)
+        assert np.array_equal(image, read_image(path.read_bytes()))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_pixels_equal_pillows_on_real_pictures(shared: Path) -> None:
+    folders = ("odd_images", "coco_excerpt/val2017", "bccd/images")
+    paths = [path for folder in folders for path in sorted((shared / "data" / folder).iterdir())[:30]]
+    compared = 0
+    for path in paths:
+        data = path.read_bytes()
+        if path.name in UNDECODABLE or Image.open(io.BytesIO(data)).mode.startswith("I"):
+            continue
+        assert np.array_equal(read_image(path), pillow(data)), path.name
+        compared += 1
+    assert compared > 60
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations(orientation: int, kind: str) -> None:
+    data = encode(Image.fromarray(noise(20, 30)), kind, exif=exif(orientation))
+    image = read_image(data)
+    assert np.array_equal(image, pillow(data))
+    assert image.shape[:2] == ((30, 20) if orientation >= 5 else (20, 30))
+    assert image_size(data) == image.shape[:2]
+
+
+def test_orientation_8_by_hand() -> None:
+    """Stored with its top to the right: what was the last column comes first, as a row."""
+    stored = np.array([[[1, 1, 1], [2, 2, 2]]], np.uint8)
+    data = encode(Image.fromarray(stored), "PNG", exif=exif(8))
+    assert read_image(data)[..., 0].tolist() == [[2], [1]]
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_illegal_orientations_count_as_upright(orientation: int) -> None:
+    pixels = noise(20, 30)
+    data = encode(Image.fromarray(pixels), "PNG", exif=exif(orientation))
+    assert np.array_equal(read_image(data), pixels)
+    assert image_size(data) == (20, 30)
+
+
+def test_orientation_behind_the_pixels_of_a_png_is_found() -> None:
+    plain = encode(Image.fromarray(noise(20, 30)), "PNG")
+    block = png_chunk(b"eXIf", exif(6).tobytes().removeprefix(b"Exif\0\0"))
+    end = plain.rindex(b"IEND") - 4
+    data = plain[:end] + block + plain[end:]
+    assert read_image(data).shape == (30, 20, 3)
+    assert image_size(data) == (30, 20)
+
+
+def test_header_is_enough_for_a_size(tmp_path: Path) -> None:
+    for kind in ("JPEG", "PNG"):
+        data = encode(Image.fromarray(noise(200, 300)), kind, exif=exif(6))
+        path = tmp_path / "cut"
+        path.write_bytes(data[: len(data) // 2])
+        assert image_size(path) == (300, 200)
+        with pytest.raises(ImageError, match="cut: cannot be decoded"):
+            read_image(path)
+
+
+def test_gray_and_alpha() -> None:
+    gray = noise(4, 5, 1)[..., 0]
+    assert np.array_equal(read_image(encode(Image.fromarray(gray), "PNG")), np.repeat(gray[..., None], 3, axis=2))
+    colors = noise(4, 5, 4)  # alpha is dropped, not blended
+    assert np.array_equal(read_image(encode(Image.fromarray(colors), "PNG")), colors[..., :3])
+
+
+@pytest.mark.parametrize(("largest", "shift"), [(255, 0), (256, 2), (4095, 4), (16383, 6), (65535, 8)])
+def test_gray_of_16_bits_is_shifted_by_the_depth_in_use(largest: int, shift: int) -> None:
+    values = np.array([[0, 17, largest]], np.uint16)
+    expected = (values >> shift).astype(np.uint8)
+    for kind in ("PNG", "TIFF"):
+        image = read_image(encode(Image.fromarray(values), kind))
+        assert image[..., 0].tolist() == image[..., 2].tolist() == expected.tolist()
+
+
+def test_floating_point_pictures_are_refused() -> None:
+    with pytest.raises(ImageError, match="floating-point numbers has no set range"):
+        read_image(encode(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"))
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [Image.fromarray(np.full((3, 3), value, np.uint8)) for value in (10, 200)]
+    image = read_image(encode(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert (image == 10).all()
+
+
+def test_content_tells_the_format_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "ünï code.jpg"
+    path.write_bytes(encode(Image.fromarray(noise(6, 7)), "WEBP", lossless=True))
+    assert np.array_equal(read_image(path), noise(6, 7))
+
+
+def test_decompression_bombs_are_refused_from_the_header() -> None:
+    for edge, message in ((20000, "which are not decoded"), (10000, "10000x10000 pixels are more than the 89478485")):
+        header = struct.pack(">IIBBBBB", edge, edge, 1, 0, 0, 0, 0)  # 1-bit gray, and no pixels behind it
+        data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b""))
+        with pytest.raises(ImageError, match=f"{message}.*Shrink or tile"):
+            read_image(data)
+    data = encode(Image.fromarray(noise(11, 10)), "PNG")
+    with pytest.raises(ImageError, match="10x11 pixels are more than the 100 allowed"):
+        read_image(data, max_pixels=100)
+    assert read_image(data, max_pixels=110).shape == (11, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read the picture"),
+        (b"", "not a picture of a known format"),
+        (b"hello", "not a picture of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture of a known format"),
+    ],
+)
+def test_what_is_no_picture(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "x.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    for function in (read_image, image_size):
+        with pytest.raises(ImageError, match=rf"x\.jpg: {message}"):
+            function(path)
+
+
+def test_folders_and_impossible_paths(tmp_path: Path) -> None:
+    for path in (tmp_path, "a\0b", "x" * 5000):
+        with pytest.raises(ImageError, match="cannot read the picture"):
+            read_image(path)
+
+
+def test_damaged_jpegs_never_raise_anything_else(shared: Path) -> None:
+    """300 altered or cut files: an array, or an ImageError."""
+    rng = np.random.default_rng(5)
+    whole = (shared / "data" / "odd_images" / "hopper_orientation_7.jpg").read_bytes()
+    read, refusals = 0, []
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), 3):
+            data[place] = rng.integers(256)
+        cut = bytes(data[: rng.integers(1, len(data))]) if rng.random() < 0.3 else bytes(data)
+        try:
+            read += read_image(cut).ndim == 3
+        except ImageError as error:
+            refusals.append(str(error))
+    assert read + len(refusals) == 300
+    assert min(read, len(refusals)) > 50
+    assert not any("\n" in message for message in refusals)
+
+
+def test_pil_images_are_turned_upright() -> None:
+    data = encode(Image.fromarray(noise(20, 30)), "PNG", exif=exif(6))
+    assert np.array_equal(from_pil(Image.open(io.BytesIO(data))), read_image(data))

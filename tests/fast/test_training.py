@@ -1,0 +1,138 @@
+"""The fast way through a training step against the readable one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from everywhere import train_by_winograd
+from tiny_models import random_batch, tiny_config, tiny_model
+from torch import Tensor
+
+from detector.fast.training import DenseRPNOutputs, FastForward, ReadableForward, SparseRPNOutputs
+from detector.model.faster_rcnn import FasterRCNN
+from detector.structures import Target
+from detector.training.joint import JointTraining, build_joint
+
+SIZES = [(96, 128), (80, 100)]
+BOXES = [[[10.0, 10, 60, 50], [70, 40, 120, 90]], [[20.0, 20, 90, 75]]]
+
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"backbone": {"depth": 50}},
+    {"backbone": {"depth": 50, "stride_in_1x1": False, "freeze_stages": 0}},
+    {"backbone": {"depth": 50, "stride_in_1x1": False}, "roi": {"aligned": False, "sampling_ratio": 2}},
+    {"backbone": {"depth": 50, "freeze_stages": 4}},
+    {"backbone": {"depth": 50}, "roi": {"pooling": "pool"}},
+    {"backbone": {"norm": "batch", "freeze_stages": 1}},
+    {"backbone": {"depth": 50, "norm": "batch", "freeze_stages": 3}},
+    {"backbone": {"depth": 50, "norm": "group", "freeze_stages": 0}},
+    {"backbone": {"depth": 50, "conv5_norm": "group"}},
+    {"rpn": {"anchor_sizes": (24.0,), "anchor_ratios": (1.0,), "channels": 6}, "roi": {"pooled_size": 7}},
+]
+every_kind = pytest.mark.parametrize("settings", KINDS, ids=str)
+
+
+def targets(boxes: Sequence[list[list[float]]], dtype: torch.dtype) -> list[Target]:
+    return [Target(torch.tensor(b, dtype=dtype).reshape(-1, 4), torch.arange(len(b)) % 3 + 1) for b in boxes]
+
+
+def step(joint: JointTraining, boxes: Sequence[list[list[float]]] = BOXES) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Losses, and the gradient of every trained parameter."""
+    parameters = [p for p in joint.parameters() if p.requires_grad]
+    dtype = joint.model.pixel_mean.dtype
+    losses = joint(random_batch(SIZES), targets(boxes, dtype), seeds=[3, 4])
+    return losses, list(torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters))
+
+
+def in_float64(settings: dict[str, Any]) -> tuple[FasterRCNN, Any]:
+    config = tiny_config(**settings)
+    return tiny_model(config).double().train(), config.model
+
+
+@every_kind
+@pytest.mark.parametrize("boxes", [BOXES, [[], []]], ids=["objects", "none"])
+@pytest.mark.parametrize("everywhere", [False, True], ids=["direct", "winograd"])
+def test_same_losses_and_gradients_in_float64(
+    settings: dict[str, Any], boxes: list[list[list[float]]], everywhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if everywhere:
+        train_by_winograd(monkeypatch)
+    model, config = in_float64(settings)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    expected, expected_gradients = step(build_joint(model, config, fast=False), boxes)
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.load_state_dict(before, strict=False)
+    found, gradients = step(build_joint(model, config, fast=True), boxes)
+    for name, loss in expected.items():
+        assert loss.dtype == torch.float64
+        torch.testing.assert_close(found[name], loss, rtol=1e-10, atol=1e-12)
+    largest = max(float(g.abs().max()) for g in expected_gradients)
+    assert largest > 0.01
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-10 * largest)
+    # Live batch norms have seen the same.
+    for name, buffer in model.named_buffers():
+        torch.testing.assert_close(buffer, statistics[name], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", [KINDS[1], KINDS[2], KINDS[6]], ids=str)
+@pytest.mark.parametrize("everywhere", [False, True], ids=["direct", "winograd"])
+def test_near_in_float32_and_in_bfloat16(
+    settings: dict[str, Any], everywhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if everywhere:
+        train_by_winograd(monkeypatch)
+    config = tiny_config(**settings)
+    model = tiny_model(config).train()
+    expected, expected_gradients = step(build_joint(model, config.model, fast=False))
+    joint = build_joint(model, config.model, fast=True)
+    for autocast, tolerance in ((False, 1e-4), (True, 0.15)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            found, gradients = step(joint)
+        for name, loss in expected.items():
+            assert found[name].dtype == torch.float32
+            torch.testing.assert_close(found[name], loss, rtol=tolerance, atol=tolerance)
+        difference = torch.cat([(g - e).flatten() for g, e in zip(gradients, expected_gradients, strict=True)])
+        whole = torch.cat([e.flatten() for e in expected_gradients])
+        assert difference.norm() / whole.norm() < 5 * tolerance
+
+
+def test_frozen_stages_keep_no_gradient() -> None:
+    for freeze_stages in range(5):
+        model = tiny_model(tiny_config(backbone={"depth": 50, "freeze_stages": freeze_stages})).train()
+        features = FastForward(model).features(random_batch(SIZES))
+        assert features.requires_grad == (freeze_stages < 4)
+        trained = [p for p in model.backbone.parameters() if p.requires_grad]
+        if trained:
+            assert all((g != 0).any() for g in torch.autograd.grad(features.sum(), trained))
+
+
+def test_sampled_anchors_are_those_of_the_whole_map() -> None:
+    model, _ = in_float64({"backbone": {"depth": 18}})
+    features = torch.randn(2, model.backbone.out_channels, 6, 8, dtype=torch.float64, requires_grad=True)
+    count = 6 * 8 * model.anchors.per_cell
+    dense, sparse = DenseRPNOutputs(*model.rpn(features)), SparseRPNOutputs(model, features)
+    torch.testing.assert_close(sparse.logits, dense.logits)
+    torch.testing.assert_close(sparse.deltas, dense.deltas)
+    assert not sparse.logits.requires_grad
+    everything, nothing = torch.arange(count), torch.arange(0)
+    corners_twice = torch.tensor([0, 0, count - 1, 7 * model.anchors.per_cell, 5])
+    for chosen in ([everything, everything.flip(0)], [corners_twice, nothing], [nothing, nothing]):
+        for found, expected in zip(sparse.at(chosen), dense.at(chosen), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+            upstream = torch.randn_like(expected)
+            gradient = torch.autograd.grad(found, features, upstream, retain_graph=True)[0]
+            expected_gradient = torch.autograd.grad(expected, features, upstream, retain_graph=True)[0]
+            torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-12)
+
+
+def test_no_rois_pass_and_every_parameter_takes_part() -> None:
+    model, _ = in_float64({"backbone": {"depth": 50}})
+    for forward in (FastForward(model), ReadableForward(model)):
+        features = forward.features(random_batch(SIZES))
+        logits, deltas = forward.roi_head(features, [torch.zeros(0, 4), torch.zeros(0, 4)])
+        assert logits.shape == (0, 4)
+        assert deltas.shape == (0, 3, 4)
+        trained = [p for p in model.roi_head.parameters() if p.requires_grad]
+        assert len(torch.autograd.grad(logits.sum() + deltas.sum(), trained)) == len(trained)

@@ -1,0 +1,82 @@
+"""From command-line words to pictures, and from those to output names."""
+
+from pathlib import Path
+
+import pytest
+
+from detector.errors import UserError
+from detector.inference.inputs import Input, find_inputs, name_outputs
+
+NOWHERE = Path("output-that-is-not-there")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (
+        "cats/b.jpg",
+        "cats/a.JPG",
+        "cats/notes.txt",
+        "cats/.hidden.jpg",
+        "cats/old/a.png",
+        "cats/.cache/x.png",
+        "dogs/b.jpg",
+        "odd[1].jpg",
+        "scan.data",
+        "empty/readme.md",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(words: list[str], skip: Path = NOWHERE) -> list[str]:
+    return [one.name for one in find_inputs(words, skip)[0]]
+
+
+def test_a_folder_stands_for_its_pictures(tree: Path) -> None:
+    assert names(["cats"]) == ["a.JPG", "b.jpg", "old/a.png"]
+    assert names([str(tree / "cats")]) == ["a.JPG", "b.jpg", "old/a.png"]
+
+
+def test_a_named_file_needs_no_suffix(tree: Path) -> None:  # noqa: ARG001
+    assert names(["scan.data", "odd[1].jpg"]) == ["scan.data", "odd[1].jpg"]
+
+
+def test_patterns(tree: Path) -> None:  # noqa: ARG001
+    assert names(["*/b.jpg"]) == ["cats/b.jpg", "dogs/b.jpg"]  # they share their name, so the paths are told
+    assert names(["cats/*.JPG"]) == ["a.JPG"]
+    assert names(["ca*s"]) == ["a.JPG", "b.jpg", "old/a.png"]  # a pattern that matches a folder
+    assert names(["cats/**/a.*"]) == ["a.JPG", "a.png"]
+
+
+def test_each_file_once(tree: Path) -> None:
+    assert names(["cats/b.jpg", str(tree / "cats/b.jpg"), "cats"]) == ["b.jpg", "a.JPG", "old/a.png"]
+
+
+def test_the_output_folder_is_left_alone_unless_named(tree: Path) -> None:  # noqa: ARG001
+    assert names(["cats"], skip=Path("cats/old")) == ["a.JPG", "b.jpg"]
+    assert names(["cats/old"], skip=Path("cats/old")) == ["a.png"]
+
+
+def test_words_that_stand_for_nothing(tree: Path) -> None:  # noqa: ARG001
+    found, unused = find_inputs(["missing.jpg", "cats/b.jpg", "empty"], NOWHERE)
+    assert [one.name for one in found] == ["b.jpg"]
+    assert unused[0] == "missing.jpg: there is no such file, folder or match; check the path."
+    assert unused[1].startswith("empty: this folder holds no pictures")
+    with pytest.raises(UserError, match=r"missing.jpg: there is no such file, folder or match; check the path."):
+        find_inputs(["missing.jpg"], NOWHERE)
+
+
+def test_output_names_do_not_meet() -> None:
+    relatives = ["a.jpg", "A.JPG", "a.png", "a.gif", "a.tif", "sub/a.jpg", "Image.rf.x.webp", "noend"]
+    inputs = [Input(Path(f"in{i}") / name, name, name) for i, name in enumerate(relatives)]
+    outputs = [path.as_posix() for path in name_outputs(inputs, Path("out"))]
+    expected = ["a.jpg", "A-2.JPG", "a.png", "a-2.png", "a-3.png", "sub/a.jpg", "Image.rf.x.png", "noend.png"]
+    assert outputs == [f"out/{name}" for name in expected]
+
+
+def test_an_output_never_replaces_an_input(tree: Path) -> None:
+    inputs, _ = find_inputs(["cats"], NOWHERE)
+    with pytest.raises(UserError, match="would replace its input; choose another --output"):
+        name_outputs(inputs, tree / "cats")

@@ -1,0 +1,335 @@
+"""Prediction as users meet it: every form of a picture, lists, thresholds, frames, and the sentences for mistakes."""
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import random_batch, tiny_config, tiny_model
+
+import detector
+from detector.categories import Category, CategoryMap
+from detector.config import Config
+from detector.datasets.pictures.read import image_size
+from detector.datasets.pictures.transforms import prepare_for_test
+from detector.errors import UserError
+from detector.inference.detections import Found
+from detector.inference.predictor import Predictor
+from detector.inference.sources import as_rgb
+from detector.model.postprocess import to_original_frame
+from detector.structures import ImageBatch, Size
+from detector.weights.files import save_weights
+
+CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "dog"), Category(90, "猫")))
+LOW = 0.2  # random weights are not sure of anything
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return tiny_config(inputs={"min_size_test": 96, "max_size_test": 160})
+
+
+@pytest.fixture(scope="module")
+def weights(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {"trained_on": "noise"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(weights: Path) -> Predictor:
+    return detector.load(weights, device="cpu")
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return random_batch([(height, width)], seed).pixels[0].permute(1, 2, 0).numpy().copy()
+
+
+def bomb() -> bytes:
+    """A PNG of a hundred bytes whose header announces 20000 × 20000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def to_png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return stream.getvalue()
+
+
+def assert_same(a: Found, b: Found) -> None:
+    assert torch.equal(a.boxes, b.boxes)
+    assert torch.equal(a.scores, b.scores)
+    assert torch.equal(a.labels, b.labels)
+    assert a.image_size == b.image_size
+
+
+def test_load_brings_everything_from_one_file(predictor: Predictor, config: Config) -> None:
+    assert predictor.config == config
+    assert predictor.categories == CATEGORIES
+    assert predictor.provenance == {"trained_on": "noise"}
+    assert predictor.device == torch.device("cpu")
+    assert not predictor.model.training
+
+
+def test_the_same_picture_in_every_form(predictor: Predictor, tmp_path: Path) -> None:
+    image = picture(90, 130)
+    path = tmp_path / "picture.png"
+    path.write_bytes(to_png(image))
+    by_array = predictor.predict(image, score_threshold=LOW)
+    assert len(by_array) > 3
+    forms: list[Any] = [
+        path,
+        str(path),
+        path.read_bytes(),
+        Image.open(path),
+        Image.fromarray(image),
+        torch.from_numpy(image).permute(2, 0, 1),
+        np.asfortranarray(image),
+        np.concatenate((image, image[..., :1]), axis=2),  # an alpha channel is dropped
+    ]
+    for form in forms:
+        assert_same(predictor.predict(form, score_threshold=LOW), by_array)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_in_every_form(predictor: Predictor, tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    Image.fromarray(picture(90, 130)).save(path, exif=exif)
+    upright = as_rgb(path)
+    assert upright.shape == ((130, 90, 3) if orientation >= 5 else (90, 130, 3))
+    expected = predictor.predict(upright, score_threshold=LOW)
+    assert expected.image_size == upright.shape[:2]
+    for form in (str(path), path.read_bytes(), Image.open(path)):
+        assert_same(predictor.predict(form, score_threshold=LOW), expected)
+
+
+def test_gray_pictures(predictor: Predictor) -> None:
+    gray = picture(90, 130)[..., 0]
+    expected = predictor.predict(np.stack([gray] * 3, axis=2), score_threshold=LOW)
+    for form in (gray, gray[..., None], torch.from_numpy(gray), torch.from_numpy(gray)[None], Image.fromarray(gray)):
+        assert_same(predictor.predict(form, score_threshold=LOW), expected)
+
+
+def test_pillow_images_of_other_modes() -> None:
+    sixteen_bit = Image.fromarray(np.array([[0, 256, 65535]], np.uint16))
+    assert as_rgb(sixteen_bit).tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+    assert as_rgb(Image.new("RGBA", (2, 1), (1, 2, 3, 0))).tolist() == [[[1, 2, 3]] * 2]
+    assert as_rgb(Image.new("1", (1, 1), 1)).tolist() == [[[255] * 3]]
+
+
+def test_boxes_are_in_the_frame_of_the_original(predictor: Predictor, config: Config) -> None:
+    image = picture(61, 203)  # the longest edge limits: 48×160, so x and y scale a little differently
+    found = predictor.predict(image, score_threshold=0)
+    pixels = prepare_for_test(image, config.input)
+    size = (pixels.shape[0], pixels.shape[1])
+    assert size == (48, 160)
+    batch = ImageBatch(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], [size], [(61, 203)], [0])
+    with torch.inference_mode():
+        expected = to_original_frame(predictor.network(batch)[0], size, (61, 203))
+    assert len(found) > 3
+    assert torch.equal(found.boxes, expected.boxes)
+    assert found.image_size == (61, 203)
+    assert found.boxes[:, 2].max() > 160  # not the input frame's
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= torch.tensor([203, 61, 203, 61])).all()
+
+
+def test_threshold(predictor: Predictor) -> None:
+    image = picture(90, 130)
+    everything = predictor.predict(image, score_threshold=0)
+    threshold = float(everything.scores[2])
+    assert len(predictor.predict(image, score_threshold=threshold)) == 3  # the limit itself is kept
+    assert (everything.scores[:-1] >= everything.scores[1:]).all()
+    nothing = predictor.predict(image, score_threshold=1)
+    assert len(nothing) == 0
+    assert nothing.boxes.shape == (0, 4)
+    assert nothing.names == []
+    assert nothing.to_coco(1) == []
+    assert np.array_equal(nothing.draw(image), image)
+
+
+def test_a_list_gives_what_its_pictures_give(predictor: Predictor) -> None:
+    images = [picture(90, 130, 1), picture(90, 130, 2), picture(64, 64, 3), picture(90, 130, 4), picture(130, 90, 5)]
+    alone = [predictor.predict(image, score_threshold=LOW) for image in images]
+    for found, expected in zip(predictor.predict(images, score_threshold=LOW, batch_size=1), alone, strict=True):
+        assert_same(found, expected)
+    together = predictor.predict(tuple(images), score_threshold=LOW, batch_size=3)
+    for found, expected in zip(together, alone, strict=True):
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.allclose(found.boxes, expected.boxes, atol=1e-3)
+        assert torch.allclose(found.scores, expected.scores, atol=1e-5)
+    assert predictor.predict([]) == []
+
+
+def test_only_equal_sizes_share_a_pass(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[list[Size]] = []
+    forward: Callable[[ImageBatch], Any] = predictor.network.forward
+
+    def record(batch: ImageBatch) -> Any:
+        passes.append(batch.sizes)
+        return forward(batch)
+
+    monkeypatch.setattr(predictor.network, "forward", record)
+    sizes = [(96, 128), (96, 128), (96, 128), (96, 96), (96, 128)]
+    predictor.predict([picture(*size) for size in sizes], batch_size=2)
+    assert passes == [[(96, 128)] * 2, [(96, 128)], [(96, 96)], [(96, 128)]]
+
+
+def test_results_are_plain_tensors(predictor: Predictor) -> None:
+    found = predictor.predict(picture(90, 130), score_threshold=LOW)
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert found.labels.dtype == torch.int64
+    found.boxes.mul_(2)  # tensors made in inference mode would refuse
+    assert not found.boxes.requires_grad
+
+
+def test_found() -> None:
+    found = Found(
+        torch.tensor([[10.0, 20.0, 30.5, 60.0], [1.0, 2.0, 3.0, 4.0]]),
+        torch.tensor([0.75, 0.5]),
+        torch.tensor([3, 1]),
+        (80, 100),
+        CATEGORIES,
+    )
+    assert len(found) == 2
+    assert found.names == ["猫", "cat"]
+    assert repr(found) == "Found(2 in 80×100: 猫 0.75, cat 0.50)"
+    coco = found.to_coco(12)
+    assert coco[0] == {"image_id": 12, "category_id": 90, "bbox": [10.0, 20.0, 20.5, 40.0], "score": 0.75}
+    assert json.loads(json.dumps(coco)) == coco
+    image = np.full((80, 100, 3), 9, np.uint8)
+    drawn = found.draw(to_png(image))
+    assert drawn.shape == (80, 100, 3)
+    assert not np.array_equal(drawn, image)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "must hold uint8 values 0 to 255, not float32"),
+        (torch.zeros(3, 4, 4), "must hold uint8 values 0 to 255, not torch.float32"),
+        (torch.zeros(3, 4, 4, dtype=torch.bfloat16), "must hold uint8 values 0 to 255, not torch.bfloat16"),
+        (np.zeros((3, 8, 8), np.uint8), r"as array must have the shape \[H, W, 3\], not \[3, 8, 8\]"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), r"as tensor must have the shape \[3, H, W\], not \[8, 8, 3\]"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"not \[1, 4, 4, 3\]"),
+        (np.zeros((0, 4, 3), np.uint8), r"not \[0, 4, 3\]"),
+        (np.zeros(5, np.uint8), r"not \[5\]"),
+        (None, "cannot be a NoneType; give a path"),
+        ({"image": 1}, "cannot be a dict; give a path"),
+        ("nowhere.jpg", "nowhere.jpg"),
+        (b"not a picture", "not a picture of a known format"),
+        (b"", "the given bytes"),
+        (bomb(), "pixels.*Shrink or tile the picture"),
+        (Image.fromarray(np.zeros((2, 2), np.float32)), "floating-point"),
+    ],
+)
+def test_what_is_no_picture(predictor: Predictor, source: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        predictor.predict(source)
+    with pytest.raises(UserError, match=sentence):
+        predictor.predict([source])
+
+
+def test_a_truncated_pillow_image(predictor: Predictor) -> None:
+    data = to_png(picture(90, 130))
+    with pytest.raises(UserError, match="cannot be decoded"):
+        predictor.predict(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_settings_out_of_range(predictor: Predictor) -> None:
+    with pytest.raises(UserError, match=r"score_threshold=1.5: choose 0 to 1"):
+        predictor.predict(picture(8, 8), score_threshold=1.5)
+    with pytest.raises(UserError, match=r"score_threshold=nan"):
+        predictor.predict(picture(8, 8), score_threshold=float("nan"))
+    with pytest.raises(UserError, match="batch_size=0: choose 1 or more"):
+        predictor.predict([picture(8, 8)], batch_size=0)
+
+
+def test_extreme_sizes(predictor: Predictor) -> None:
+    for size in ((1, 1), (1, 2), (2, 1), (30, 750), (700, 3)):
+        found = predictor.predict(picture(*size), score_threshold=0)
+        assert found.image_size == size
+
+
+def test_weights_that_do_not_fit_their_config(config: Config, tmp_path: Path) -> None:
+    state = tiny_model(config).state_dict()
+    del state["rpn.conv.bias"]
+    save_weights(tmp_path / "torn.safetensors", state, config, CATEGORIES, {})
+    with pytest.raises(UserError, match=r"1 tensors do not fit .*\(first: rpn.conv.bias, file lacks it, model \(32,\)"):
+        detector.load(tmp_path / "torn.safetensors", device="cpu")
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.safetensors"):
+        detector.load(tmp_path / "missing.safetensors", device="cpu")
+
+
+def test_import_does_no_work() -> None:
+    code = "import sys, detector; print(detector.__version__, 'torch' in sys.modules, 'cv2' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == [detector.__version__, "False", "False"]
+
+
+def test_public_names() -> None:
+    for name in detector.__all__:
+        assert getattr(detector, name) is not None
+    assert set(detector.__all__) <= set(dir(detector))
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        _ = detector.lod
+
+
+def test_the_fast_execution_changes_nothing(predictor: Predictor) -> None:
+    plain = Predictor(predictor.model, predictor.config, predictor.categories, fast=False)
+    assert plain.network is predictor.model
+    assert predictor.network is not predictor.model
+    image = picture(90, 130)
+    fast, slow = (one.predict(image, score_threshold=LOW) for one in (predictor, plain))
+    assert len(fast) == len(slow) > 3
+    assert torch.equal(fast.labels, slow.labels)
+    assert torch.allclose(fast.boxes, slow.boxes, rtol=0, atol=1e-3)
+    assert torch.allclose(fast.scores, slow.scores, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_finds_nearly_the_same(predictor: Predictor, weights: Path) -> None:
+    near = detector.load(weights, device="cpu", precision="bfloat16")
+    image = picture(90, 130)
+    found, expected = (one.predict(image, score_threshold=LOW) for one in (near, predictor))
+    assert found.boxes.dtype == found.scores.dtype == torch.float32
+    assert not torch.equal(found.scores, expected.scores)
+    assert torch.allclose(found.scores[:3], expected.scores[:3], rtol=0, atol=0.05)
+
+
+def test_the_plain_network_has_no_other_precision(weights: Path) -> None:
+    with pytest.raises(UserError, match="belong to the fast execution"):
+        detector.load(weights, device="cpu", fast=False, precision="bfloat16")
+    with pytest.raises(UserError, match="belong to the fast execution"):
+        detector.load(weights, device="cpu", fast=False, compiled=True)
+
+
+def test_odd_pictures_are_right_or_one_sentence(predictor: Predictor, shared: Path) -> None:
+    broken = {"broken.png", "truncated_image.png", "truncated_jpeg.jpg"}
+    for path in sorted((shared / "data/odd_images").iterdir()):
+        if path.name in broken:
+            with pytest.raises(UserError, match=rf"{path.name}: [^\n]*\.$"):
+                predictor.predict(path, score_threshold=LOW)
+        else:
+            found = predictor.predict(path, score_threshold=LOW)
+            assert found.image_size == image_size(path)
+            assert found.boxes.isfinite().all()

@@ -1,0 +1,113 @@
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.training.report.logs import RunLog, forget_metrics_after, memory_in_use, read_metrics
+from detector.training.state.checkpoint import Progress
+
+
+@contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    """No file of this process may grow beyond `limit` bytes: what a full disk looks like to a writer."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_lines_numbers_and_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunLog(tmp_path, rank=0) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
+        log.info("hello")
+        log.warning("careful")
+        log.metrics({"iteration": 1, "loss": float("nan"), "deep": {"x": [float("inf"), 2.0]}})
+        log.scalars(1, {"loss/total": 1.0})
+        log.picture(1, "samples/1", np.zeros((4, 6, 3), np.uint8))
+    text = (tmp_path / "log.txt").read_text()
+    assert "hello" in text
+    assert "warning: careful" in text
+    assert "hello" in capsys.readouterr().out
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"iteration": 1, "loss": None, "deep": {"x": [None, 2.0]}}]
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 1
+
+
+def test_what_other_parts_of_the_package_say_is_in_the_log_while_the_run_lasts(tmp_path: Path) -> None:
+    elsewhere = logging.getLogger("detector.weights.somewhere")
+    package = logging.getLogger("detector")
+    before = (list(package.handlers), package.level, package.propagate)
+    with RunLog(tmp_path, rank=0):
+        elsewhere.info("weights fetched")
+    assert "weights fetched" in (tmp_path / "log.txt").read_text()
+    assert (package.handlers, package.level, package.propagate) == before
+
+
+def test_other_processes_write_no_files_and_only_warn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunLog(tmp_path, rank=2) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
+        log.info("hello")
+        log.warning("careful")
+        log.metrics({"iteration": 1})
+        log.scalars(1, {"loss/total": 1.0})
+    assert list(tmp_path.iterdir()) == []
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "warning (process 2): careful" in captured.err
+
+
+def test_a_resumed_run_has_every_iteration_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        {"iteration": 10, "loss": 1.0},
+        {"iteration": 20, "loss": 2.0},
+        {"iteration": 20, "evaluation": {"AP": 0.1}},  # done after the checkpoint of iteration 20: will be repeated
+        {"iteration": 30, "loss": 3.0},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"iteration": 4')
+    forget_metrics_after(path, Progress(iteration=20, evaluated_iteration=10))
+    assert read_metrics(path) == lines[:2]
+    forget_metrics_after(tmp_path / "none.jsonl", Progress())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
+def test_a_full_disk_loses_the_log_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorBoard's own thread would print a traceback before its writer tells us.
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    before = set(threading.enumerate())
+    with RunLog(tmp_path, rank=0) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
+        log.scalars(1, {"loss/total": 1.0})
+        with file_size_limit(0):
+            log.info("line one")
+            log.info("line two")
+            log.metrics({"iteration": 1})
+            log.scalars(2, {"loss/total": 1.0})
+            log.flush()
+            log.scalars(3, {"loss/total": 1.0})
+        log.info("room again")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    captured = capsys.readouterr()
+    assert captured.err.count("cannot write the log") == 1
+    assert "cannot write the numbers" in captured.out
+    assert captured.out.count("TensorBoard events cannot be written any more") == 1
+    assert "room again" in captured.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_in_use_grows_with_an_array() -> None:
+    before = memory_in_use()
+    array = np.ones(32_000_000)
+    assert memory_in_use() - before > 0.8 * array.nbytes

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+import torch
+
+from detector.training.report.meter import Meter, progress_line
+
+
+def add(meter: Meter, value: float | None, seconds: float = 2.0) -> None:
+    losses = {} if value is None else {"b": torch.tensor(value), "a": torch.tensor(1.0)}
+    meter.add(losses, images=8, seconds=seconds, waited=0.5)
+
+
+def test_means_speed_and_time_left_by_hand() -> None:
+    meter = Meter(torch.device("cpu"), iterations=100)
+    add(meter, 1.0)
+    add(meter, 4.0)
+    add(meter, None)  # a step that was left out counts for the time and not for the losses
+    values = meter.report(20, 0.01)
+    assert values["losses"] == {"a": 1.0, "b": 2.5}
+    assert values["loss"] == 3.5
+    assert values["images_per_second"] == pytest.approx(24 / 6)
+    assert values["data_wait"] == pytest.approx(1.5 / 6)
+    assert values["seconds_left"] == pytest.approx(80 * 2)
+    assert values["memory_bytes"] > 0
+    line = progress_line(values, 100)
+    assert "iteration 20/100  loss 3.5000 (a 1.0000 b 2.5000)  lr 0.01  4.0 images/s  data 25%" in line
+    assert line.endswith("0:02:40 left")
+
+
+def test_a_report_begins_anew_and_may_have_no_losses() -> None:
+    meter = Meter(torch.device("cpu"), iterations=100)
+    add(meter, 1.0)
+    meter.report(1, 0.01)
+    add(meter, None)
+    values = meter.report(2, 0.01)
+    assert values["loss"] is None
+    assert values["losses"] == {}
+    assert "loss - ()" in progress_line(values, 100)
+
+
+def test_an_interruption_does_not_show_in_the_next_report() -> None:
+    straight, before, after = (Meter(torch.device("cpu"), iterations=100) for _ in range(3))
+    for value in (0.1, 0.7, None):
+        add(straight, value)
+        add(before, value)
+    after.restore(json.loads(json.dumps(before.state())))
+    for meter in (straight, after):
+        add(meter, 1.3)
+    assert after.report(4, 0.01) | {"memory_bytes": 0} == straight.report(4, 0.01) | {"memory_bytes": 0}
+
+
+def test_other_processes_go_on_from_the_mean() -> None:
+    two = [{"sums": {"a": a}, "counted": 1, "steps": 1, "images": 8, "seconds": 1.0, "waited": 0.0} for a in (1.0, 2.0)]
+    meter = Meter(torch.device("cpu"), iterations=100)
+    meter.restore(two)
+    assert meter.report(1, 0.01)["losses"] == {"a": 1.5}
+
+
+def test_adding_leaves_the_losses_alone() -> None:
+    meter = Meter(torch.device("cpu"), iterations=100)
+    loss = {"a": torch.tensor(1.0)}
+    for _ in range(3):
+        meter.add(loss, 1, 1.0, 0.0)
+    assert loss["a"] == 1.0

@@ -1,0 +1,200 @@
+"""detectron2's settings become ours; what cannot be honoured is refused by name and value."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.config import Config, config_to_dict, differences
+from detector.errors import UserError
+from detector.weights.lineages.detectron2_config import IGNORED, ONLY, SAME, config_from_detectron2
+from detector.weights.lineages.detectron2_settings import BASE_RCNN_C4, DEFAULTS, read_settings
+
+
+def value_of(config: Config, key: str) -> Any:
+    value: Any = config_to_dict(config)
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def test_the_flagship_is_our_default() -> None:
+    settings = {**BASE_RCNN_C4, "MODEL.RESNETS.DEPTH": 101}
+    config = config_from_detectron2(settings, "x")
+    assert differences(Config(), config) == [
+        "model.num_classes: None → 80",
+        "data.keep_empty_images: True → False",
+        "data.num_workers: 2 → 4",
+        "train.precision: auto → float32",
+        "train.evaluate_every: 5000 → 0",
+    ]
+
+
+def test_dumped_configs(shared: Path) -> None:
+    folder = shared / "fixtures/detectron2"
+    rgb = config_from_detectron2(read_settings(folder / "r50_w3_c3_rgb_stride3x3/config.yaml"), "x")
+    assert rgb.input.pixel_mean == (123.675, 116.28, 103.53)
+    assert rgb.input.pixel_std == (58.395, 57.12, 57.375)
+    assert not rgb.model.backbone.stride_in_1x1
+    assert rgb.input.min_size_test == 200
+    bgr = config_from_detectron2(read_settings(folder / "r50_w6_c6/config.yaml"), "x")
+    assert bgr.input.pixel_mean == (123.675, 116.28, 103.53)
+    assert bgr.model.backbone.stride_in_1x1
+    assert (bgr.model.backbone.depth, bgr.model.backbone.width, bgr.model.num_classes) == (50, 6, 6)
+    training = config_from_detectron2(read_settings(folder / "train_r50_w6_c6/config_all.yaml"), "x")
+    assert (training.train.milestones, training.train.warmup_iterations) == ((6, 8), 4)
+    assert training.train.warmup_factor == 0.1
+    assert (training.train.batch_size, training.train.reference_batch_size) == (2, 2)
+    assert training.model.rpn.batch_size_per_image == 20000
+
+
+# A value other than the default for every setting that has one meaning here and there.
+OTHER = {bool: lambda v: not v, int: lambda v: v + 3, float: lambda v: v + 0.01, list: lambda v: [x + 1 for x in v]}
+OTHER_VALUES = {
+    "MODEL.RESNETS.DEPTH": 152,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 64,
+    "INPUT.MIN_SIZE_TRAIN": [400, 500],
+    "SOLVER.STEPS": [1, 2],
+}
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_every_setting_of_one_meaning_arrives(key: str) -> None:
+    value = OTHER_VALUES.get(key, OTHER[type(DEFAULTS[key])](DEFAULTS[key]))  # type: ignore[no-untyped-call]
+    config = config_from_detectron2({key: value}, "x")
+    assert value_of(config, SAME[key]) == value
+    assert value_of(config_from_detectron2({}, "x"), SAME[key]) == DEFAULTS[key]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"INPUT.RANDOM_FLIP": "none"}, {"data.augment.horizontal_flip": 0.0, "data.augment.vertical_flip": 0.0}),
+        ({"INPUT.RANDOM_FLIP": "vertical"}, {"data.augment.horizontal_flip": 0.0, "data.augment.vertical_flip": 0.5}),
+        ({"INPUT.MIN_SIZE_TRAIN": 640}, {"input.min_size_train": [640]}),
+        ({"MODEL.PIXEL_STD": [1.0, 2.0, 3.0]}, {"input.pixel_std": [3.0, 2.0, 1.0]}),
+        ({"MODEL.PIXEL_STD": [1.0, 2.0, 3.0], "INPUT.FORMAT": "RGB"}, {"input.pixel_std": [1.0, 2.0, 3.0]}),
+        ({"MODEL.RESNETS.NORM": "BN"}, {"model.backbone.norm": "batch"}),
+        ({"MODEL.RESNETS.NORM": "SyncBN"}, {"model.backbone.norm": "batch"}),
+        ({"MODEL.RESNETS.NORM": "GN"}, {"model.backbone.norm": "group"}),
+        ({"MODEL.BACKBONE.FREEZE_AT": 0}, {"model.backbone.freeze_stages": 0}),
+        ({"MODEL.BACKBONE.FREEZE_AT": 5}, {"model.backbone.freeze_stages": 4}),
+        ({"MODEL.ANCHOR_GENERATOR.SIZES": [[16, 64]]}, {"model.rpn.anchor_sizes": [16.0, 64.0]}),
+        ({"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[1.0]]}, {"model.rpn.anchor_ratios": [1.0]}),
+        ({"MODEL.RPN.CONV_DIMS": [256]}, {"model.rpn.channels": 256}),
+        ({"MODEL.RPN.CONV_DIMS": [-1]}, {"model.rpn.channels": None}),
+        (
+            {"MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.8]},
+            {"model.rpn.negative_iou": 0.2, "model.rpn.positive_iou": 0.8},
+        ),
+        ({"MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.6]}, {"model.roi.positive_iou": 0.6}),
+        ({"MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign"}, {"model.roi.pooling": "align", "model.roi.aligned": False}),
+        ({"MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool"}, {"model.roi.pooling": "pool"}),
+        ({"SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR"}, {"train.schedule": "cosine"}),
+        ({"SOLVER.AMP.ENABLED": True}, {"train.precision": "bfloat16"}),
+        ({"SOLVER.IMS_PER_BATCH": 4}, {"train.batch_size": 4, "train.reference_batch_size": 4}),
+        ({"SOLVER.WEIGHT_DECAY": 0.1, "SOLVER.WEIGHT_DECAY_BIAS": 0.1}, {"train.weight_decay": 0.1}),
+        ({"SEED": 5}, {"train.seed": 5}),
+        ({"DATALOADER.FILTER_EMPTY_ANNOTATIONS": False}, {"data.keep_empty_images": True}),
+    ],
+)
+def test_settings_that_need_more_than_another_name(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    config = config_from_detectron2(settings, "x")
+    assert {key: value_of(config, key) for key in expected} == expected
+
+
+REFUSED = {
+    "INPUT.CROP.ENABLED": True,
+    "INPUT.FORMAT": "YUV-BT.601",
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": "range",
+    "INPUT.RANDOM_FLIP": "diagonal",
+    "DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler",
+    "MODEL.ANCHOR_GENERATOR.NAME": "RotatedAnchorGenerator",
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64]],
+    "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.BACKBONE.FREEZE_AT": "two",
+    "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.KEYPOINT_ON": True,
+    "MODEL.LOAD_PROPOSALS": True,
+    "MODEL.MASK_ON": True,
+    "MODEL.META_ARCHITECTURE": "RetinaNet",
+    "MODEL.PIXEL_MEAN": [1.0, 2.0, 3.0, 4.0],
+    "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN",
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.NORM": "",
+    "MODEL.RESNETS.NUM_GROUPS": 32,
+    "MODEL.RESNETS.OUT_FEATURES": ["res5"],
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 128,
+    "MODEL.RESNETS.RES5_DILATION": 2,
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": "giou",
+    "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 2.0,
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignRotated",
+    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": True,
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": True,
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": True,
+    "MODEL.ROI_HEADS.IN_FEATURES": ["res5"],
+    "MODEL.ROI_HEADS.IOU_LABELS": [0, -1, 1],
+    "MODEL.ROI_HEADS.IOU_THRESHOLDS": [0.3, 0.5],
+    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False,
+    "MODEL.RPN.BBOX_REG_LOSS_TYPE": "giou",
+    "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": 2.0,
+    "MODEL.RPN.BOUNDARY_THRESH": 0,
+    "MODEL.RPN.CONV_DIMS": [-1, -1],
+    "MODEL.RPN.HEAD_NAME": "MyRPNHead",
+    "MODEL.RPN.IN_FEATURES": ["res5"],
+    "MODEL.RPN.IOU_LABELS": [0, 1, 1],
+    "MODEL.RPN.IOU_THRESHOLDS": [0.7],
+    "MODEL.RPN.LOSS_WEIGHT": 2.0,
+    "SEED": "random",
+    "SOLVER.BASE_LR_END": 0.001,
+    "SOLVER.BIAS_LR_FACTOR": 2.0,
+    "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupStepWithFixedGammaLR",
+    "SOLVER.NESTEROV": True,
+    "SOLVER.WARMUP_METHOD": "constant",
+    "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
+    "TEST.AUG.ENABLED": True,
+    "TEST.DETECTIONS_PER_IMAGE": -1,
+    "TEST.PRECISE_BN.ENABLED": True,
+    "VERSION": 1,
+    "MODEL.BIFPN.LEVELS": 4,
+    "MODEL.RPN.NMS_TRESH": 0.7,
+    "MY_PROJECT": "x",
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_cannot_be_honoured_is_refused_by_name_and_value(key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config_from_detectron2({key: REFUSED[key]}, "theirs.yaml")
+    assert str(caught.value).startswith("theirs.yaml: settings of detectron2 that cannot be honoured here: ")
+    assert f"{key}={REFUSED[key]!r}" in str(caught.value)
+
+
+def test_all_of_them_are_refused_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        config_from_detectron2(REFUSED, "theirs.yaml")
+    assert [key for key in REFUSED if f"{key}=" not in str(caught.value)] == []
+
+
+def test_every_switch_is_tested() -> None:
+    assert [key for key in ONLY if key not in REFUSED and not key.endswith("IGNORE_THRESHOLD")] == []
+
+
+def test_what_does_not_matter_is_ignored() -> None:
+    settings = {prefix + ("X" if prefix.endswith((".", "_")) else ""): "anything" for prefix in IGNORED}
+    assert config_from_detectron2(settings, "x") == config_from_detectron2({}, "x")
+
+
+def test_values_of_the_wrong_type_name_the_setting() -> None:
+    with pytest.raises(UserError, match=r"model\.rpn\.nms_threshold=high .*expected a number"):
+        config_from_detectron2({"MODEL.RPN.NMS_THRESH": "high"}, "x")
+
+
+def test_huge_values_are_named_shortly() -> None:
+    with pytest.raises(UserError) as caught:
+        config_from_detectron2({"MODEL.META_ARCHITECTURE": "x" * 10_000, "MY_PROJECT": list(range(10_000))}, "x")
+    assert len(str(caught.value)) < 800

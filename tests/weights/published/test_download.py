@@ -1,0 +1,181 @@
+"""Downloads from a server that truncates, stalls, answers with errors, and serves other parts than asked for."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from weights_server import (
+    Server,
+    answer,
+    cut_after,
+    serving,
+    stall_after,
+    without_length,
+    without_ranges,
+    wrong_part,
+)
+
+from detector.weights.published import download as module
+from detector.weights.published.download import DownloadError, DownloadPolicy, download
+
+CONTENT = bytes(range(256)) * 2000
+QUICK = DownloadPolicy(timeout=0.3, attempts=3, backoff=0.0)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(CONTENT) as running:
+        yield running
+
+
+@pytest.fixture
+def partial(tmp_path: Path) -> Path:
+    return tmp_path / "file.partial"
+
+
+def get(server: Server, partial: Path, verified_later: bool = True) -> bool:
+    return download(server.address + "/file", partial, "file", QUICK, verified_later)
+
+
+def test_whole_file(server: Server, partial: Path) -> None:
+    assert get(server, partial) is False
+    assert partial.read_bytes() == CONTENT
+    assert server.ranges == [None]
+    assert [p.name for p in partial.parent.iterdir()] == ["file.partial"]
+
+
+def test_a_cut_connection_is_resumed_where_it_ended(server: Server, partial: Path) -> None:
+    server.script = [cut_after(100_000), cut_after(50_000)]
+    assert get(server, partial) is True
+    assert partial.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_a_broken_download_is_resumed_by_the_next_process(server: Server, partial: Path) -> None:
+    server.script = [cut_after(1000), answer(404)]
+    with pytest.raises(DownloadError, match="404"):
+        get(server, partial)
+    assert partial.read_bytes() == CONTENT[:1000]
+    assert get(server, partial) is True
+    assert partial.read_bytes() == CONTENT
+    assert server.ranges[-1] == "bytes=1000-"
+
+
+def test_progress_never_ends_the_attempts(server: Server, partial: Path) -> None:
+    server.script = [cut_after(60_000)] * 8
+    get(server, partial)
+    assert partial.read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_starts_again(server: Server, partial: Path) -> None:
+    partial.write_bytes(b"x" * 1000)
+    server.script = [without_ranges]
+    assert get(server, partial) is False
+    assert server.ranges == ["bytes=1000-"]
+    assert partial.read_bytes() == CONTENT
+
+
+def test_another_version_is_not_joined_to_the_first(server: Server, partial: Path) -> None:
+    server.script = [cut_after(1000), answer(404)]
+    with pytest.raises(DownloadError):
+        get(server, partial)
+    server.content, server.etag = CONTENT[::-1], '"v2"'
+    assert get(server, partial) is False
+    assert partial.read_bytes() == CONTENT[::-1]
+
+
+def test_nothing_is_resumed_that_could_not_be_verified(server: Server, partial: Path) -> None:
+    server.etag = None
+    partial.write_bytes(b"x" * 1000)
+    assert get(server, partial, verified_later=False) is False
+    assert server.ranges == [None]
+    assert partial.read_bytes() == CONTENT
+
+
+def test_more_bytes_than_the_server_has(server: Server, partial: Path) -> None:
+    partial.write_bytes(b"x" * (len(CONTENT) + 5))
+    assert get(server, partial) is False
+    assert server.ranges == [f"bytes={len(CONTENT) + 5}-", None]
+    assert partial.read_bytes() == CONTENT
+
+
+def test_another_part_than_asked_for_is_refused(server: Server, partial: Path) -> None:
+    partial.write_bytes(CONTENT[:1000])
+    server.script = [wrong_part]
+    with pytest.raises(DownloadError, match="another part of the file"):
+        get(server, partial)
+    assert partial.read_bytes() == CONTENT[:1000]
+
+
+def test_a_stalled_connection_is_given_up_and_resumed(server: Server, partial: Path) -> None:
+    server.script = [stall_after(5000)]
+    assert get(server, partial) is True
+    assert partial.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=5000-"]
+
+
+def test_a_server_that_always_stalls_is_given_up(server: Server, partial: Path) -> None:
+    server.script = [stall_after(0)] * 3
+    with pytest.raises(DownloadError, match="timed out"):
+        get(server, partial)
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429])
+def test_server_errors_are_retried(server: Server, partial: Path, status: int) -> None:
+    server.script = [answer(status), answer(status)]
+    get(server, partial)
+    assert partial.read_bytes() == CONTENT
+    server.script = [answer(status)] * 3
+    partial.unlink()
+    with pytest.raises(DownloadError, match=f"the server answered {status}"):
+        get(server, partial)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_final_answers_are_not_retried(server: Server, partial: Path, status: int) -> None:
+    server.script = [answer(status)]
+    with pytest.raises(DownloadError, match=f"the server answered {status}"):
+        get(server, partial)
+    assert len(server.requests) == 1
+
+
+def test_the_pause_doubles(server: Server, partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    server.script = [answer(500)] * 4
+    with pytest.raises(DownloadError):
+        download(server.address, partial, "file", DownloadPolicy(attempts=4, backoff=0.5), True)
+    assert pauses == [0.5, 1.0, 2.0]
+
+
+def test_a_file_without_stated_length(server: Server, partial: Path) -> None:
+    server.script = [without_length]
+    get(server, partial)
+    assert partial.read_bytes() == CONTENT
+
+
+def test_an_endless_file_is_bounded(server: Server, partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 100_000)
+    with pytest.raises(DownloadError, match="longer than 100000 bytes"):
+        get(server, partial)
+
+
+def test_nobody_listens(partial: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(DownloadError, match="Connection refused"):
+        download(f"http://127.0.0.1:{port}/file", partial, "file", QUICK, True)
+
+
+def test_what_is_no_address(partial: Path) -> None:
+    with pytest.raises(DownloadError, match="not an address"):
+        download("nonsense", partial, "file", QUICK, True)

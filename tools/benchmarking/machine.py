@@ -1,0 +1,39 @@
+"""What the numbers were measured on."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+import torchvision
+
+from benchmarking.precision import tf32_in_words
+
+BUSY = 0.5  # load from which others' work shows in the clock
+
+
+def describe_machine(device: torch.device) -> list[str]:
+    """Sentences."""
+    lines = [
+        f"{_processor()}, {os.cpu_count()} logical processors, {platform.system()} {platform.machine()}; "
+        f"Python {platform.python_version()}, PyTorch {torch.__version__}, torchvision {torchvision.__version__}"
+    ]
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        lines.append(f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; {tf32_in_words()}")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > BUSY:
+        lines.append(f"the machine was busy when this began (load {load:.1f}): trust CPU time before the clock")
+    else:
+        lines.append(f"the machine was idle when this began (load {load:.1f})")
+    return lines
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in _lines(info) if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []

@@ -1,0 +1,161 @@
+"""The same losses and the same gradient from both networks, given the same samples.
+
+Each draws anchors and regions at random, so the peer is handed those that ours drew. Labels, box targets, losses and
+gradients stay its own.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarking.forms import EAGER, FORMS, Form, convert_peer
+from benchmarking.peer import ANCHOR_RATIOS, ANCHOR_SIZES, Pair, as_peer_input
+from benchmarking.pictures import as_batch
+from benchmarking.training_forms import as_dicts, our_loss_names
+from detector.fast.training import Forward, RPNOutputs
+from detector.structures import ImageBatch, Target
+from detector.training.joint import build_joint
+from detector.weights.lineages.torchvision_detector import from_torchvision_detector
+
+# Relative: of a loss, and of the gradient's difference in the L2 norm. In float64 the gradients agree to 1e-12
+# (tests/benchmarking/test_pair.py); in float32 a ReLU whose input is zero but for rounding passes the gradient or does
+# not, which is some thousandths of the whole between any two executions.
+SAME_LOSS, SAME_GRADIENT = 1e-4, 2e-2
+
+Losses = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingAgreement:
+    """ours, peer: the four losses. loss: the largest relative difference of one.
+
+    gradient: how far the whole gradient is from the peer's, relative to that, in the L2 norm. own: the same of the
+    peer's own in channels-last.
+    """
+
+    ours: Losses
+    peer: Losses
+    loss: float
+    gradient: float
+    own: float
+
+    @property
+    def refusal(self) -> str | None:
+        """Why these are not the same, or None."""
+        if self.loss <= SAME_LOSS and self.gradient <= SAME_GRADIENT:
+            return None
+        return (
+            f"from the same samples the losses differ by {self.loss:.1e} and the gradients by {self.gradient:.1e} "
+            f"({SAME_LOSS} and {SAME_GRADIENT} allowed)"
+        )
+
+
+def compare_training(pair: Pair, pixels: Tensor, targets: list[Target], device: torch.device) -> TrainingAgreement:
+    """Our fast step against the peer's eager one, in the type of their weights; pixels: [N, 3, H, W] uint8."""
+    model = copy.deepcopy(pair.model).to(device).train()
+    joint = build_joint(model, pair.config.model, fast=True)
+    samples = Samples()
+    joint.network = Recorder(joint.network, samples)
+    images = as_batch(pixels, pair.config.input.pad_to_multiple).to(device)
+    ours = joint(images, [t.to(device) for t in targets], list(range(len(targets))))
+    torch.stack(list(ours.values())).sum().backward()  # type: ignore[no-untyped-call]
+    gradient = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    theirs, expected = _run_peer(EAGER, pair, pixels, targets, samples, device)
+    _, rounded = _run_peer(FORMS["channels-last"], pair, pixels, targets, samples, device)
+    our_losses = {name: float(loss.detach()) for name, loss in ours.items()}
+    return TrainingAgreement(
+        our_losses,
+        theirs,
+        loss=max(abs(our_losses[name] - loss) / abs(loss) for name, loss in theirs.items()),
+        gradient=_distance(gradient, expected),
+        own=_distance({name: rounded[name] for name in gradient}, expected),
+    )
+
+
+def _distance(gradient: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    difference = sum(float((grad - expected[name]).double().square().sum()) for name, grad in gradient.items())
+    norm = sum(float(grad.double().square().sum()) for grad in expected.values())
+    return float((difference / norm) ** 0.5)
+
+
+def _run_peer(
+    form: Form, pair: Pair, pixels: Tensor, targets: list[Target], samples: "Samples", device: torch.device
+) -> tuple[Losses, dict[str, Tensor]]:
+    """Losses, and the gradient by our names."""
+    peer: Any = convert_peer(form, pair.peer, device).train()
+    peer.rpn.fg_bg_sampler = samples.of_anchors
+    peer.roi_heads.add_gt_proposals = lambda _proposals, _boxes: list(samples.regions)
+    dtype = next(peer.parameters()).dtype
+    found = peer([as_peer_input(picture, dtype).to(device) for picture in pixels], as_dicts(targets, device))
+    sum(found.values()).backward()
+    losses = {name: float(loss) for name, loss in our_loss_names(found).items()}
+    # Renaming and reordering weights is linear, so it turns a gradient into a gradient.
+    whole = {name: torch.zeros_like(tensor) for name, tensor in peer.state_dict().items()}
+    whole |= {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
+    return losses, from_torchvision_detector(whole, pair.config, "gradient")
+
+
+class Samples:
+    """What ours drew. anchors: N tensors of indices in our order; regions: N tensors [R, 4]."""
+
+    def __init__(self) -> None:
+        self.anchors: list[Tensor] = []
+        self.regions: list[Tensor] = []
+
+    def of_anchors(self, labels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """In place of torchvision's sampler: masks of positive and of negative anchors, in its order, by its labels."""
+        masks = []
+        for chosen, label in zip(self.anchors, labels, strict=True):
+            mask = torch.zeros_like(label, dtype=torch.bool)
+            mask[their_anchor(chosen)] = True
+            masks.append(mask)
+        return (
+            [(mask & (label >= 1)).to(torch.uint8) for mask, label in zip(masks, labels, strict=True)],
+            [(mask & (label == 0)).to(torch.uint8) for mask, label in zip(masks, labels, strict=True)],
+        )
+
+
+def their_anchor(index: Tensor) -> Tensor:
+    """Our index of an anchor to torchvision's: sizes are ordered first in ours, ratios in theirs."""
+    sizes, ratios = len(ANCHOR_SIZES), len(ANCHOR_RATIOS)
+    cell, anchor = index // (sizes * ratios), index % (sizes * ratios)
+    return cell * sizes * ratios + (anchor % ratios) * sizes + anchor // ratios
+
+
+class Recorder:
+    """Another `Forward`, noting which anchors and regions it is asked for."""
+
+    def __init__(self, network: Forward, samples: Samples) -> None:
+        self.network = network
+        self.samples = samples
+
+    def features(self, images: ImageBatch) -> Tensor:
+        """As `Forward` says."""
+        return self.network.features(images)
+
+    def rpn(self, features: Tensor) -> "RecordedRPN":
+        """As `Forward` says."""
+        return RecordedRPN(self.network.rpn(features), self.samples)
+
+    def roi_head(self, features: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `Forward` says."""
+        self.samples.regions = list(boxes)
+        return self.network.roi_head(features, boxes)
+
+
+class RecordedRPN:
+    """Another `RPNOutputs`, noting which anchors it is asked for."""
+
+    def __init__(self, outputs: RPNOutputs, samples: Samples) -> None:
+        self.logits, self.deltas = outputs.logits, outputs.deltas
+        self._outputs = outputs
+        self._samples = samples
+
+    def at(self, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `RPNOutputs` says."""
+        self._samples.anchors = list(chosen)
+        return self._outputs.at(chosen)
