@@ -1,6 +1,8 @@
-"""The one exception for what a user must mend, and how what a file holds is quoted in its message."""
+"""The one exception for what a user must fix, and how what a file holds is quoted in its message."""
 
 import reprlib
+
+from detector.printing import printable
 
 
 class UserError(ValueError):
@@ -10,12 +12,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        text = str(message)
-        super().__init__(text if text.isprintable() else "".join(map(_escape, text)))
-
-
-def _escape(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+        super().__init__(printable(message))
 
 
 def one_line(text: object, limit: int = 200) -> str:

@@ -63,3 +63,11 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
         child.stdin.close()
         assert child.stderr.read() == b""
         assert child.wait(timeout=60) == 0
+
+
+def test_a_message_that_was_changed_later_is_still_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    error = UserError("fine")
+    error.args = ("photo\n\x1b[2J.jpg",)
+    with pytest.raises(SystemExit):
+        run(raising(error))
+    assert capsys.readouterr().err == "error: photo\\n\\x1b[2J.jpg\n"

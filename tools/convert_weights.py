@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from detector import command
 from detector.categories import CategoryMap
 from detector.errors import UserError
 from detector.evaluation.ground_truth import read_json
+from detector.printing import log_to_screen
 from detector.weights.files import SUFFIX, WeightsFile, save_weights, write_atomically
 from detector.weights.lineages.detectron2_export import write_detectron2
 from detector.weights.lineages.torchvision import to_torchvision_resnet
@@ -56,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_screen()
     args = parse_arguments(arguments)
     check_output(args)
     weights = resolve_weights(args.input, args.config)

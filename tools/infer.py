@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import logging
 import re
 import signal
 import sys
@@ -26,6 +25,7 @@ from detector.errors import UserError
 from detector.inference.detections import Found
 from detector.inference.inputs import find_inputs, name_outputs
 from detector.inference.predictor import Predictor, load
+from detector.printing import log_to_screen
 from detector.training.run.output import BEST_MODEL, FINAL_MODEL
 from detector.weights.files import write_atomically
 
@@ -76,7 +76,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")  # what fetching and converting weights has to say
+    log_to_screen()  # what fetching and converting weights has to say
     settings = [word for word in args.inputs if is_setting(word)]
     inputs, unused = find_inputs([word for word in args.inputs if not is_setting(word)], skip=args.output)
     outputs = name_outputs(inputs, args.output)

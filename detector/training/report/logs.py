@@ -16,6 +16,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from detector.printing import PrintableFormatter
 from detector.training.state.checkpoint import Progress
 from detector.weights.files import write_atomically
 
@@ -112,7 +113,7 @@ class RunLog:
         self._logger.setLevel(level)
 
     def _add_handler(self, handler: logging.Handler) -> None:
-        handler.setFormatter(logging.Formatter(LINE_FORMAT, TIME_FORMAT))
+        handler.setFormatter(PrintableFormatter(LINE_FORMAT, TIME_FORMAT))
         self._logger.addHandler(handler)
         self._handlers.append(handler)
 
