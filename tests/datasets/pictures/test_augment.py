@@ -101,7 +101,7 @@ def test_the_default_path_does_not_import_albumentations() -> None:
     code = (
         "import sys, numpy as np\n"
         "from detector.config import AugmentConfig, InputConfig\n"
-        "from detector.datasets import loader\n"
+        "from detector.datasets.loading import loader\n"
         "from detector.datasets.pictures.transforms import TrainTransform\n"
         "from detector.structures import Sample\n"
         "none = Sample(1, 'x', None, np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))\n"
