@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from detector.inference.predictor import Predictor as Predictor
     from detector.inference.predictor import load as load
     from detector.model.build import build_model as build_model
-    from detector.structures import Detections as Detections
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "detector.config",
-    "Detections": "detector.structures",
     "Found": "detector.inference.detections",
     "Predictor": "detector.inference.predictor",
     "UserError": "detector.errors",

@@ -90,8 +90,10 @@ class Proposals:
 
 
 @dataclass
-class Detections:
-    """Detections of one image, in the input frame inside the network and in the original frame outside of it.
+class Selection:
+    """What the network selects from one image: its detections, in the frame of the input image.
+
+    `to_original_frame` moves them to the original image; what a user gets is made from that, with names.
 
     boxes: [D, 4] float32 xyxy, absolute pixels. scores: [D] float32 in [0, 1], descending. labels: [D] int64, 1..K.
     """
@@ -103,11 +105,11 @@ class Detections:
     def __len__(self) -> int:
         return int(self.scores.shape[0])
 
-    def to(self, device: torch.device) -> "Detections":
-        return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
+    def to(self, device: torch.device) -> "Selection":
+        return Selection(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
 
     @classmethod
-    def empty(cls, device: torch.device | None = None) -> "Detections":
+    def empty(cls, device: torch.device | None = None) -> "Selection":
         return cls(
             torch.zeros(0, 4, device=device),
             torch.zeros(0, device=device),

@@ -26,7 +26,7 @@ def detect_dataset(
     """Detect in every picture of a loader.
 
     Args:
-        model: takes an `ImageBatch`, returns a `Detections` for each image, in the frame of the input image. It runs in
+        model: takes an `ImageBatch`, returns a `Selection` for each image, in the frame of the input image. It runs in
             evaluation mode, and every module of it is left in the mode it was in.
         loader: batches of images with their dataset ids. An id that comes again (samplers repeat images to give all
             processes equally many) is left out.

@@ -21,7 +21,7 @@ from detector.fast.rpn import FusedRPN
 from detector.fast.winograd import winograd_fault
 from detector.model.faster_rcnn import FasterRCNN, normalize
 from detector.model.postprocess import select_detections
-from detector.structures import Detections, ImageBatch
+from detector.structures import ImageBatch, Selection
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class FusedFasterRCNN(nn.Module):
         return self.pixel_mean.device
 
     @torch.no_grad()
-    def forward(self, images: ImageBatch) -> list[Detections]:
-        """Detect objects. Returns N `Detections` in the frame of the input images."""
+    def forward(self, images: ImageBatch) -> list[Selection]:
+        """Detect objects. Returns N `Selection`s in the frame of the input images."""
         features = self.features(images)
         proposals = [p.boxes for p in self.rpn(features, images.sizes)]
         class_logits, deltas = self.roi_head(features, proposals)

@@ -9,7 +9,7 @@ from torch import Tensor
 from detector.categories import CategoryMap
 from detector.drawing.boxes import draw_detections
 from detector.inference.sources import Picture, as_rgb
-from detector.structures import Detections, Size
+from detector.structures import Selection, Size
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Found:
     categories: CategoryMap
 
     @classmethod
-    def from_detections(cls, detections: Detections, image_size: Size, categories: CategoryMap) -> "Found":
+    def from_detections(cls, detections: Selection, image_size: Size, categories: CategoryMap) -> "Found":
         """From detections that are already in the frame of the original image."""
         return cls(detections.boxes, detections.scores, detections.labels, image_size, categories)
 

@@ -21,7 +21,7 @@ from detector.inference.sources import Picture, as_rgb
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import to_original_frame
-from detector.structures import Detections, Size
+from detector.structures import Selection, Size
 from detector.weights.resolve import resolve_weights
 
 Precision = Literal["float32", "bfloat16"]
@@ -181,9 +181,9 @@ class Predictor:
         return found
 
 
-def _above(detections: Detections, score_threshold: float) -> Detections:
+def _above(detections: Selection, score_threshold: float) -> Selection:
     kept = detections.scores >= score_threshold
-    return Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept])
+    return Selection(detections.boxes[kept], detections.scores[kept], detections.labels[kept])
 
 
 def _load_state(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:

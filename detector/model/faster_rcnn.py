@@ -12,7 +12,7 @@ from detector.model.resnet import ResNetC4
 from detector.model.roi_head import RoIHead
 from detector.model.roi_pooling import RoIPooling
 from detector.model.rpn import RPNHead
-from detector.structures import Detections, ImageBatch, Proposals, Size
+from detector.structures import ImageBatch, Proposals, Selection, Size
 
 
 class FasterRCNN(nn.Module):
@@ -58,8 +58,8 @@ class FasterRCNN(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, images: ImageBatch) -> list[Detections]:
-        """Detect objects. Returns N `Detections` in the frame of the input images."""
+    def forward(self, images: ImageBatch) -> list[Selection]:
+        """Detect objects. Returns N `Selection`s in the frame of the input images."""
         features = self.backbone(self.normalize(images))
         proposals = self.propose(features, images.sizes)
         pooled = self.roi_pooling(features, [p.boxes for p in proposals])

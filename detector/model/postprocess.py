@@ -8,7 +8,7 @@ from torchvision.ops import batched_nms
 
 from detector import boxes as box_ops
 from detector.boxes import DeltaWeights
-from detector.structures import Detections, Size
+from detector.structures import Selection, Size
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class DetectionSettings:
 
 def select_detections(
     class_logits: Tensor, deltas: Tensor, proposals: Tensor, size: Size, settings: DetectionSettings
-) -> Detections:
+) -> Selection:
     """The detections of one image. One RoI may give a detection of several classes.
 
     Args:
@@ -48,11 +48,11 @@ def select_detections(
         large = (extent >= settings.min_size).all(dim=1)
         boxes, scores, columns = boxes[large], scores[large], columns[large]
     kept = batched_nms(boxes, scores, columns, settings.nms_threshold)[: settings.max_per_image]
-    return Detections(boxes[kept], scores[kept], columns[kept] + 1)
+    return Selection(boxes[kept], scores[kept], columns[kept] + 1)
 
 
-def to_original_frame(detections: Detections, size: Size, original_size: Size) -> Detections:
+def to_original_frame(detections: Selection, size: Size, original_size: Size) -> Selection:
     """Move detections from the input image (of `size`) to the original image, clip them to it, drop empty ones."""
     boxes = box_ops.clip(box_ops.rescale(detections.boxes, size, original_size), original_size)
     kept = box_ops.is_larger_than(boxes, 0.0)
-    return Detections(boxes[kept], detections.scores[kept], detections.labels[kept])
+    return Selection(boxes[kept], detections.scores[kept], detections.labels[kept])

@@ -13,11 +13,11 @@ from benchmarking.agreement import (
     refusal_near,
 )
 
-from detector.structures import Detections
+from detector.structures import Selection
 
 
-def detections(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Detections:
-    return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels))
+def detections(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Selection:
+    return Selection(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.tensor(labels))
 
 
 TWO = detections([[0, 0, 10, 10], [20, 0, 40, 20]], [0.9, 0.5], [1, 2])
@@ -42,7 +42,7 @@ def test_the_same_in_another_order() -> None:
         detections([[0, 0, 10, 10], [0, 0, 10, 10]], [0.9, 0.5], [1, 1]),  # one twice
     ],
 )
-def test_not_the_same(other: Detections) -> None:
+def test_not_the_same(other: Selection) -> None:
     assert refusal_exact(compare([TWO], [other], SAME_IOU)) is not None
 
 

@@ -14,7 +14,7 @@ from detector.categories import CategoryMap
 from detector.errors import UserError
 from detector.evaluation import evaluate
 from detector.evaluation.evaluate import detect_dataset, gather_results, match_categories
-from detector.structures import Detections, ImageBatch
+from detector.structures import ImageBatch, Selection
 
 CATEGORIES = CategoryMap.from_coco([{"id": 90, "name": "b"}, {"id": 3, "name": "a"}])
 CPU = torch.device("cpu")
@@ -28,10 +28,10 @@ class Fixed(nn.Module):
         self.frozen = nn.Dropout().eval()
         self.was_training = True
 
-    def forward(self, images: ImageBatch) -> list[Detections]:
+    def forward(self, images: ImageBatch) -> list[Selection]:
         self.was_training = self.training or torch.is_grad_enabled()
         return [
-            Detections(
+            Selection(
                 torch.tensor([[w / 4, h / 4, w / 2, h / 2], [w, 0.0, w + 9.0, 9.0]]),
                 torch.tensor([0.75, 0.5]),
                 torch.tensor([2, 1]),
@@ -68,7 +68,7 @@ def test_model_is_evaluated_and_left_as_it_was() -> None:
 
 def test_modes_are_restored_after_a_failure() -> None:
     class Broken(Fixed):
-        def forward(self, images: ImageBatch) -> list[Detections]:
+        def forward(self, images: ImageBatch) -> list[Selection]:
             raise RuntimeError(str(len(images)))
 
     model = Broken()

@@ -17,7 +17,7 @@ from detector.fast import fuse as fuse_module
 from detector.fast.fuse import fuse
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
-from detector.structures import Detections, ImageBatch
+from detector.structures import ImageBatch, Selection
 
 KINDS: list[dict[str, Any]] = [
     {"backbone": {"depth": 18}},
@@ -36,12 +36,12 @@ KINDS: list[dict[str, Any]] = [
 every_kind = pytest.mark.parametrize("settings", KINDS, ids=str)
 
 
-def readable(model: FasterRCNN, images: ImageBatch) -> list[Detections]:
+def readable(model: FasterRCNN, images: ImageBatch) -> list[Selection]:
     with torch.inference_mode():
         return model(images)
 
 
-def assert_same(found: list[Detections], expected: list[Detections]) -> None:
+def assert_same(found: list[Selection], expected: list[Selection]) -> None:
     """One partner for every detection; two whose scores are equal to rounding may have changed places."""
     assert [len(f) for f in found] == [len(e) for e in expected]
     for f, e in zip(found, expected, strict=True):

@@ -8,7 +8,7 @@ from tiny_models import one_of, random_batch, tiny_config, tiny_model
 from torch import nn
 
 from detector.model.faster_rcnn import FasterRCNN
-from detector.structures import Detections, ImageBatch, Proposals
+from detector.structures import ImageBatch, Proposals, Selection
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def model() -> FasterRCNN:
     return tiny_model(tiny_config())
 
 
-def assert_equal(found: Detections, expected: Detections) -> None:
+def assert_equal(found: Selection, expected: Selection) -> None:
     assert len(expected) > 0
     assert found.labels.tolist() == expected.labels.tolist()
     torch.testing.assert_close(found.boxes, expected.boxes, rtol=0, atol=1e-3)

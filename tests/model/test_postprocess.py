@@ -4,7 +4,7 @@ from dataclasses import replace
 import torch
 
 from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame
-from detector.structures import Detections
+from detector.structures import Selection
 
 SETTINGS = DetectionSettings(
     score_threshold=0.05, nms_threshold=0.5, max_per_image=100, min_size=0.0, delta_weights=(10.0, 10.0, 5.0, 5.0)
@@ -17,7 +17,7 @@ def select(
     probabilities: list[list[float]],
     settings: DetectionSettings = SETTINGS,
     deltas: torch.Tensor | None = None,
-) -> Detections:
+) -> Selection:
     """Detections of proposals with these probabilities, background first; boxes stay, unless `deltas` moves them."""
     proposals, logits = torch.tensor(boxes).reshape(-1, 4), torch.tensor(probabilities).reshape(len(boxes), -1).log()
     deltas = torch.zeros(len(boxes), logits.shape[1] - 1, 4) if deltas is None else deltas
@@ -108,9 +108,9 @@ def test_no_proposals_and_no_detections() -> None:
 
 def test_to_original_frame_scales_clips_and_drops_what_is_empty() -> None:
     boxes = torch.tensor([[10.0, 20.0, 30.0, 40.0], [180.0, 0.0, 220.0, 10.0], [5.0, 5.0, 5.0, 9.0]])
-    found = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([3, 1, 2]))
+    found = Selection(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([3, 1, 2]))
     original = to_original_frame(found, size=(100, 200), original_size=(50, 600))
     assert original.boxes.tolist() == [[30.0, 10.0, 90.0, 20.0], [540.0, 0.0, 600.0, 5.0]]
     assert original.labels.tolist() == [3, 1]
     torch.testing.assert_close(original.scores, torch.tensor([0.9, 0.8]))
-    assert len(to_original_frame(Detections.empty(), (100, 200), (50, 600))) == 0
+    assert len(to_original_frame(Selection.empty(), (100, 200), (50, 600))) == 0

@@ -21,7 +21,7 @@ from torch import Tensor
 from detector.config import Config
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
-from detector.structures import Detections, Size
+from detector.structures import Selection, Size
 from detector.weights.lineages.detectron2 import from_detectron2
 from detector.weights.lineages.detectron2_config import channel_order
 from detector.weights.lineages.detectron2_settings import read_settings
@@ -170,7 +170,7 @@ def detections(case: Case, index: int, prefix: str, frame: str) -> Rows:
     )
 
 
-def rows(found: Detections) -> Rows:
+def rows(found: Selection) -> Rows:
     return Rows(found.boxes, found.scores, found.labels)
 
 

@@ -17,7 +17,7 @@ from detector.model import faster_rcnn
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame
 from detector.model.proposals import select_proposals
-from detector.structures import Detections, ImageBatch, Proposals, Size
+from detector.structures import ImageBatch, Proposals, Selection, Size
 
 # What float rounding needs, by the references' own measurements (README, "Tolerances").
 PIXEL, FEATURE, OUTPUT, BOX, SCORE = 1e-5, 1e-3, 5e-3, 0.02, 5e-4
@@ -94,7 +94,7 @@ def compare_selection(found: Comparison, reference: Reference, case: Case) -> No
             theirs = detections(case, i, prefix, "net")
             found.same_rows(f"{prefix}_boxes_net", rows(selected), theirs, STAGE_BOX, STAGE_SCORE)
             assert theirs.labels is not None
-            moved = to_original_frame(Detections(theirs.boxes, theirs.values, theirs.labels), size, original_size)
+            moved = to_original_frame(Selection(theirs.boxes, theirs.values, theirs.labels), size, original_size)
             theirs = detections(case, i, prefix, "out")
             found.same_rows(f"{prefix}_out_boxes", rows(moved), theirs, STAGE_BOX, STAGE_SCORE)
 
@@ -114,7 +114,7 @@ class Seen:
     deltas: Tensor
     proposals: list[Proposals]
     heads: list[tuple[Tensor, Tensor, Tensor, Size]]
-    detections: list[Detections]
+    detections: list[Selection]
 
 
 def forward_and_watch(model: FasterRCNN, images: ImageBatch) -> Seen:
@@ -128,7 +128,7 @@ def forward_and_watch(model: FasterRCNN, images: ImageBatch) -> Seen:
         proposals.append(select_proposals(*arguments))
         return proposals[-1]
 
-    def note_head(*arguments: Any) -> Detections:
+    def note_head(*arguments: Any) -> Selection:
         heads.append(arguments[:4])
         return select_detections(*arguments)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torchvision.ops import box_iou
 
-from detector.structures import Detections
+from detector.structures import Selection
 
 # The same detection: same label, IoU and difference of scores within these (the protocol of docs/performance.md).
 SAME_IOU, SAME_SCORE = 0.99, 1e-3
@@ -49,7 +49,7 @@ class Agreement:
         return 0 < self.matched == self.found[0] == self.found[1] and self.score <= SAME_SCORE
 
 
-def compare(first: Sequence[Detections], second: Sequence[Detections], min_iou: float) -> Agreement:
+def compare(first: Sequence[Selection], second: Sequence[Selection], min_iou: float) -> Agreement:
     """Pair the detections of the same pictures one to one: of one label, the largest IoUs first.
 
     Partners have an IoU of `min_iou` or corners within `SAME_CORNERS`.
@@ -87,7 +87,7 @@ def _mean(of_pairs: list[float], of_lonely: list[float]) -> Mean:
     return Mean(float(values.mean()), float(values.std()) / independent**0.5)
 
 
-def _pairs(one: Detections, other: Detections, min_iou: float) -> tuple[torch.Tensor, list[float]]:
+def _pairs(one: Selection, other: Selection, min_iou: float) -> tuple[torch.Tensor, list[float]]:
     """[M, 2] indices of partners, and their IoUs."""
     iou = box_iou(one.boxes.double(), other.boxes.double())
     iou[one.labels[:, None] != other.labels[None]] = 0

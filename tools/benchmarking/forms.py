@@ -13,9 +13,9 @@ from benchmarking.peer import Pair, peer_inputs
 from benchmarking.pictures import as_batch
 from detector.fast.compiled import Compiled
 from detector.fast.fuse import fuse
-from detector.structures import Detections
+from detector.structures import Selection
 
-Run = Callable[[], list[Detections]]  # the same pictures again, from the host's memory to detections in it
+Run = Callable[[], list[Selection]]  # the same pictures again, from the host's memory to detections in it
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def prepare(form: Form, pair: Pair, pixels: Tensor, device: torch.device) -> Run
     batch = batch.pin_memory() if device.type == "cuda" else batch
 
     @torch.inference_mode()
-    def run() -> list[Detections]:
-        found: list[Detections] = model(batch.to(device))
+    def run() -> list[Selection]:
+        found: list[Selection] = model(batch.to(device))
         if form.compiled and any(isinstance(part, Compiled) and part.compiled is None for part in model.modules()):
             raise CannotCompileError("it went on uncompiled")
         return [detections.to(torch.device("cpu")) for detections in found]
@@ -88,10 +88,10 @@ def _prepare_peer(form: Form, pair: Pair, pixels: Tensor, device: torch.device) 
     inputs = peer_inputs(pixels, device)
 
     @torch.inference_mode()
-    def run() -> list[Detections]:
+    def run() -> list[Selection]:
         with torch.autocast(device.type, form.dtype, enabled=form.dtype != torch.float32):
             found = peer([picture.to(device) for picture in inputs])
-        return [Detections(f["boxes"].cpu(), f["scores"].cpu(), f["labels"].cpu()) for f in found]
+        return [Selection(f["boxes"].cpu(), f["scores"].cpu(), f["labels"].cpu()) for f in found]
 
     return run
 
