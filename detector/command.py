@@ -28,9 +28,10 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "tf32", "bfloat16"),
         default="float32",
-        help="bfloat16 is about twice as fast, its detections nearly the same (default: %(default)s)",
+        help="bfloat16 is about twice as fast, its detections nearly the same; tf32 is an NVIDIA GPU's own mode "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--compile", action="store_true", help="use torch.compile too: slow first pictures; for thousands on a GPU"

@@ -113,7 +113,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
         rank=process_group.rank(),
         world_size=process_group.world_size(),
     )
-    found = detect_dataset(predictor.network, loader, device, categories, progress=process_group.is_main())
+    found = detect_dataset(predictor.network, loader, device, categories, process_group.is_main(), predictor.precision)
     return ground_truth_of(dataset), gather_results(found)
 
 

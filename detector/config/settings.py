@@ -239,7 +239,8 @@ class TrainConfig:
     warmup_iterations: int = 1000
     warmup_factor: float = 0.001
     clip_gradient_norm: float | None = None
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on a GPU, else float32
+    # auto: bfloat16 autocast on a GPU that has it, else float32; float32 uses no TF32 on a GPU, tf32 does
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     ema_decay: float | None = None  # exponential moving average of the weights, e.g. 0.999; evaluated and saved instead
     seed: int = 0
     log_every: int = 20

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from detector.arithmetic import Precision, float32_products
 from detector.categories import Category, CategoryMap, list_categories
 from detector.errors import UserError
 from detector.inference.detections import Found
@@ -22,6 +23,7 @@ def detect_dataset(
     device: torch.device,
     categories: CategoryMap,
     progress: bool = True,
+    precision: Precision = "float32",
 ) -> list[dict[str, Any]]:
     """Detect in every picture of a loader.
 
@@ -32,6 +34,7 @@ def detect_dataset(
             processes equally many) is left out.
         categories: of the model, which turn its labels into category ids.
         progress: show a bar with rate and remaining time.
+        precision: how a GPU multiplies the model's float32 tensors; bfloat16 must be the model's own.
 
     Returns:
         COCO results, [x, y, width, height] in pixels of the original images, descending by score within an image.
@@ -41,7 +44,7 @@ def detect_dataset(
     with evaluation_mode(model):
         total = len(loader) if isinstance(loader, Sized) else None
         for batch in tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress):
-            with torch.inference_mode():
+            with torch.inference_mode(), float32_products(precision):
                 found = model(batch.to(device, non_blocking=True))
             for image, detections in enumerate(found):
                 if batch.image_ids[image] in done:

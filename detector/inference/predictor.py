@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.arithmetic import Precision, check_precision, computing_type, float32_products
 from detector.categories import CategoryMap
 from detector.config import Config, override_config
 from detector.datasets.loading.batch import make_batch
@@ -23,9 +24,6 @@ from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import to_original_frame
 from detector.structures import Selection, Size
 from detector.weights.resolve import resolve_weights
-
-Precision = Literal["float32", "bfloat16"]
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load(
@@ -46,7 +44,8 @@ def load(
         device: auto (the best there is), cpu, cuda, cuda:N or mps.
         overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600".
         fast: use the fast execution of the network (`detector.fast.fuse`); the detections are the same.
-        precision: bfloat16 is about twice as fast and gives nearly the same detections; only with `fast`.
+        precision: float32 is exact; tf32 rounds products on an NVIDIA GPU; bfloat16 is about twice as fast and gives
+            nearly the same detections, only with `fast`.
         compiled: use `torch.compile` as well, which takes a minute at the first pictures; only with `fast`.
 
     Raises:
@@ -77,10 +76,11 @@ class Predictor:
         provenance: what trained the weights.
         fast: predict with the fast execution of the model, made from it here and now; later changes of the model's
             parameters do not reach it. False predicts with the model itself.
-        precision, compiled: of the fast execution.
+        precision: float32, tf32 (on an NVIDIA GPU), or bfloat16 (of the fast execution).
+        compiled: of the fast execution.
 
     Raises:
-        UserError: precision or compiled without `fast`.
+        UserError: bfloat16 or compiled without `fast`; tf32 on another device than a CUDA one.
     """
 
     def __init__(
@@ -93,10 +93,12 @@ class Predictor:
         precision: Precision = "float32",
         compiled: bool = False,
     ) -> None:
-        if not fast and (precision != "float32" or compiled):
+        check_precision(precision, model.device)
+        if not fast and (precision == "bfloat16" or compiled):
             raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
         self.model = model.eval()
-        self.network: nn.Module = fuse(model, PRECISIONS[precision], compiled) if fast else model
+        self.network: nn.Module = fuse(model, computing_type(precision), compiled) if fast else model
+        self.precision = precision
         self.config = config
         self.categories = categories
         self.provenance = dict(provenance or {})
@@ -167,7 +169,7 @@ class Predictor:
         batch = make_batch(pixels, sizes, list(range(len(pixels))), self.config.input.pad_to_multiple)
         try:
             # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
-            with torch.inference_mode():
+            with torch.inference_mode(), float32_products(self.precision):
                 detections = self.network(batch.to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(

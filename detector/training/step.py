@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from detector.arithmetic import Precision, check_precision, float32_products
 from detector.config import TrainConfig
 from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
@@ -17,22 +18,24 @@ from detector.training.process.watchdog import Watchdog
 Losses = dict[str, Tensor]
 
 
-def choose_precision(train: TrainConfig, device: torch.device) -> torch.dtype:
-    """The type that autocast computes in; float32 leaves everything as it is."""
+def choose_precision(train: TrainConfig, device: torch.device) -> Precision:
+    """How training computes on this device. Raises UserError where `tf32` is asked for and the device has none."""
     if train.precision == "auto":
         able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if able else torch.float32
-    return torch.bfloat16 if train.precision == "bfloat16" else torch.float32
+        return "bfloat16" if able else "float32"
+    check_precision(train.precision, device)
+    return train.precision
 
 
 def forward_backward(
-    joint: nn.Module, batches: Sequence[TrainingBatch], device: torch.device, precision: torch.dtype
+    joint: nn.Module, batches: Sequence[TrainingBatch], device: torch.device, precision: Precision
 ) -> list[Losses]:
     """Leave the gradient of the mean loss of all micro-batches (and, with several processes, of all of those) in place.
 
     Args:
         joint: `JointTraining`, which may be wrapped in DistributedDataParallel; its gradients must be empty.
         batches: micro-batches of one step.
+        precision: bfloat16 is autocast's; float32 and tf32 say how float32 tensors are multiplied on a GPU.
 
     Returns:
         The losses of each micro-batch in this process, on the device, detached.
@@ -42,10 +45,10 @@ def forward_backward(
         last = position == len(batches) - 1
         # Processes exchange gradients once a step, in the last backward pass.
         alone = joint.no_sync() if isinstance(joint, DistributedDataParallel) and not last else nullcontext()
-        with alone:
+        with alone, float32_products(precision):
             images = batch.images.to(device, non_blocking=True)
             targets = [target.to(device, non_blocking=True) for target in batch.targets]
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 found: Losses = joint(images, targets, batch.seeds)
             (total(found) / len(batches)).backward()  # type: ignore[no-untyped-call]
         losses.append({name: loss.detach() for name, loss in found.items()})

@@ -144,7 +144,9 @@ def test_single_numbers_and_indices_may_lie_on_the_cpu(gpu: PretendedGPU) -> Non
     ],
 )
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.enable_grad])
-def test_what_makes_the_host_wait(gpu: PretendedGPU, mode: Any, call: Callable[[Tensor], Any], kinds: list[str]) -> None:
+def test_what_makes_the_host_wait(
+    gpu: PretendedGPU, mode: Any, call: Callable[[Tensor], Any], kinds: list[str]
+) -> None:
     with mode():
         moved = X.to(GPU)
         gpu.forget()

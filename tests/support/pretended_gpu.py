@@ -24,7 +24,16 @@ from unittest import mock
 import torch
 import torch.utils._foreach_utils as foreach_utils
 from pretended_calls import PretendedCalls
-from pretended_rules import Kind, Wait, full_name, has_kernel, has_own_kernel, refuse_mixed_devices, runs_kernel, wait_of
+from pretended_rules import (
+    Kind,
+    Wait,
+    full_name,
+    has_kernel,
+    has_own_kernel,
+    refuse_mixed_devices,
+    runs_kernel,
+    wait_of,
+)
 from pretended_tensor import GPU, PretendedTensor, is_on_gpu, names_gpu, unwrap, wrap
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detector.arithmetic import Precision
 from detector.config import TrainConfig
 from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
@@ -48,10 +49,10 @@ def gradients(model: nn.Module) -> list[Tensor]:
 def test_micro_batches_have_the_gradient_of_the_whole_batch() -> None:
     torch.manual_seed(0)
     joint = ToyJoint()
-    whole = forward_backward(joint, [make_batch(0, 6)], CPU, torch.float32)
+    whole = forward_backward(joint, [make_batch(0, 6)], CPU, "float32")
     expected = gradients(joint)
     joint.zero_grad(set_to_none=True)
-    parts = forward_backward(joint, [make_batch(0, 2), make_batch(2, 2), make_batch(4, 2)], CPU, torch.float32)
+    parts = forward_backward(joint, [make_batch(0, 2), make_batch(2, 2), make_batch(4, 2)], CPU, "float32")
     assert len(parts) == 3
     for found, wanted in zip(gradients(joint), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)
@@ -107,9 +108,19 @@ def test_out_of_memory_is_one_sentence_with_the_settings_to_lower() -> None:
 
 def test_precision() -> None:
     train = TrainConfig()
-    assert choose_precision(train, CPU) == torch.float32
-    assert choose_precision(replace(train, precision="bfloat16"), CPU) == torch.bfloat16
-    assert choose_precision(replace(train, precision="float32"), CPU) == torch.float32
+    assert choose_precision(train, CPU) == "float32"
+    assert choose_precision(replace(train, precision="bfloat16"), CPU) == "bfloat16"
+    assert choose_precision(replace(train, precision="float32"), CPU) == "float32"
+    with pytest.raises(UserError, match="tf32 exists on CUDA devices alone, not on cpu"):
+        choose_precision(replace(train, precision="tf32"), CPU)
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch, able: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
+    gpu = torch.device("cuda")
+    assert choose_precision(TrainConfig(), gpu) == expected
+    assert choose_precision(TrainConfig(precision="tf32"), gpu) == "tf32"
 
 
 def test_bfloat16_computes_in_bfloat16() -> None:
@@ -125,6 +136,7 @@ def test_bfloat16_computes_in_bfloat16() -> None:
             seen.append(out.dtype)
             return {"a": out.float().sum()}
 
-    for precision in (torch.bfloat16, torch.float32):
+    precisions: list[Precision] = ["bfloat16", "float32", "tf32"]
+    for precision in precisions:
         forward_backward(Probe(), [make_batch(0, 2)], CPU, precision)
-    assert seen == [torch.bfloat16, torch.float32]
+    assert seen == [torch.bfloat16, torch.float32, torch.float32]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmarking.forms import Form, convert_peer
 from benchmarking.peer import Pair, peer_inputs
 from benchmarking.pictures import as_batch
+from detector.arithmetic import Precision
 from detector.config import TrainConfig
 from detector.datasets.loading.loader import TrainingBatch
 from detector.structures import Target
@@ -84,9 +85,12 @@ def _our_step(form: Form, pair: Pair, pixels: Tensor, targets: list[Target], dev
     batch = TrainingBatch(0, images, targets, list(range(len(images))))
     batch = batch.pin_memory() if device.type == "cuda" else batch
 
+    # As PyTorch is set, like the peer: its convolutions use TF32 on a GPU.
+    precision: Precision = "bfloat16" if form.dtype == torch.bfloat16 else "tf32"
+
     def step() -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        losses = mean_losses(forward_backward(joint, [batch], device, form.dtype))
+        losses = mean_losses(forward_backward(joint, [batch], device, precision))
         assert clip_and_check(losses, model, None)
         optimizer.step()
         return losses

@@ -24,7 +24,7 @@ def describe_run(run: Run) -> None:
     log = run.log.info
     log(
         f"detector {detector.__version__}, torch {torch.__version__}, {describe_device(run.device)}, "
-        f"{processes} process{'es' if processes > 1 else ''}, {str(run.precision).removeprefix('torch.')}; "
+        f"{processes} process{'es' if processes > 1 else ''}, {run.precision}; "
         f"output {run.output}"
     )
     log(f"training data: {describe_data(run.train_data)}")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from detector import process_group
+from detector.arithmetic import Precision, float32_products
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
@@ -73,7 +74,7 @@ def score(
 
 
 def validation_losses(
-    joint: nn.Module, batches: Iterable[TrainingBatch], device: torch.device, precision: torch.dtype
+    joint: nn.Module, batches: Iterable[TrainingBatch], device: torch.device, precision: Precision
 ) -> dict[str, float]:
     """The mean of each loss over all images, the network in evaluation mode. All processes must call this.
 
@@ -82,8 +83,8 @@ def validation_losses(
         batches: this process's share, one image each.
     """
     found: dict[str, list[float]] = {}
-    autocast = torch.autocast(device.type, precision, enabled=precision != torch.float32)
-    with evaluation_mode(joint), torch.inference_mode(), autocast:
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with evaluation_mode(joint), torch.inference_mode(), float32_products(precision), autocast:
         for batch in batches:
             targets = [target.to(device) for target in batch.targets]
             for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():

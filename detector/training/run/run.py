@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detector import process_group
+from detector.arithmetic import Precision
 from detector.categories import CategoryMap
 from detector.config import Config, save_config
 from detector.datasets.checks.examine import check_before_training
@@ -46,7 +47,7 @@ class Run:
     config: Config
     output: Path
     device: torch.device
-    precision: torch.dtype
+    precision: Precision
     train_data: DetectionDataset
     val_data: DetectionDataset | None
     val_truth: GroundTruth | None

@@ -64,7 +64,7 @@ def test_validation_losses_are_means_and_leave_the_network_as_it_was() -> None:
     joint.train()
     joint.frozen.eval()
     before = {k: v.clone() for k, v in joint.state_dict().items()}
-    found = validation_losses(joint, [make_batch(i) for i in (1, 2, 6)], torch.device("cpu"), torch.float32)
+    found = validation_losses(joint, [make_batch(i) for i in (1, 2, 6)], torch.device("cpu"), "float32")
     assert found == {"a": 3.0, "b": 1.0}
     assert joint.norm.training
     assert not joint.frozen.training
@@ -72,7 +72,7 @@ def test_validation_losses_are_means_and_leave_the_network_as_it_was() -> None:
 
 
 def test_an_empty_split_has_no_losses() -> None:
-    assert validation_losses(ToyJoint(), [], torch.device("cpu"), torch.float32) == {}
+    assert validation_losses(ToyJoint(), [], torch.device("cpu"), "float32") == {}
 
 
 def test_every_batch_is_announced_and_closing_ends_the_stream() -> None:

@@ -1,0 +1,41 @@
+"""How precisely a network computes: float32, TF32 or bfloat16.
+
+PyTorch's own defaults on an NVIDIA GPU take float32 operands and round them to TF32's 10 bits of mantissa inside of
+convolutions, though not inside of matrix products. Here `float32` means 23 bits everywhere.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from detector.errors import UserError
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raise UserError for TF32 where there is no such thing: it is a mode of NVIDIA's GPUs."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError(f"precision tf32 exists on CUDA devices alone, not on {device}; use float32 or bfloat16.")
+
+
+def computing_type(precision: Precision) -> torch.dtype:
+    """The type of weights and activations; TF32 is float32 outside of products."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+@contextmanager
+def float32_products(precision: Precision) -> Iterator[None]:
+    """For a while, convolutions and matrix products of float32 tensors on a GPU compute in TF32 only for `tf32`.
+
+    PyTorch keeps this setting for the whole process, so other threads see it meanwhile; afterwards it is as it was.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
