@@ -113,6 +113,19 @@ def test_set_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_set")
+def test_several_processes_render_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensure_shapes(tmp_path / "alone" / "shapes", progress=False)
+    monkeypatch.setattr(files, "FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(files, "available_processors", lambda: 2)
+    ensure_shapes(tmp_path / "together" / "shapes", progress=False)
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+
+    assert contents(tmp_path / "together" / "shapes") == contents(tmp_path / "alone" / "shapes")
+
+
+@pytest.mark.usefixtures("small_set")
 def test_whole_set_is_left_alone_and_broken_ones_are_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "shapes"
     ensure_shapes(folder, progress=False)

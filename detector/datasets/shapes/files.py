@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ import numpy as np
 from tqdm import tqdm
 
 from detector.datasets.shapes import difficulty
-from detector.datasets.shapes.scene import render_scene
+from detector.datasets.shapes.scene import Annotation, render_scene
 from detector.errors import UserError
+from detector.structures import Size
 
 if sys.platform != "win32":
     import fcntl
 
 _MARKER = "version.json"
+# Starting processes takes about a second, which so many pictures win back.
+FEWEST_FOR_PROCESSES, MAX_PROCESSES = 100, 8
 _FIRST_IMAGE_ID = {"train": 1, "val": 100_001, "test": 200_001}  # no id is shared between splits
 
 
@@ -83,32 +88,61 @@ def _one_process_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _render(folder: Path, progress: bool) -> None:
-    total = sum(difficulty.SPLITS.values())
-    with tqdm(total=total, desc="rendering the embedded set", unit="picture", disable=not progress) as bar:
-        for split_number, (split, count) in enumerate(difficulty.SPLITS.items()):
-            (folder / split).mkdir()
-            images: list[dict[str, Any]] = []
-            annotations: list[dict[str, Any]] = []
-            for index in range(count):
-                pixels, found = render_scene(split_number, index)
-                image_id, file_name = _FIRST_IMAGE_ID[split] + index, f"{index:05d}.png"
-                _write_png(folder / split / file_name, pixels)
-                height, width = pixels.shape[:2]
-                images.append({"id": image_id, "file_name": file_name, "height": height, "width": width})
-                annotations += [
-                    {
-                        "id": len(annotations) + position,
-                        "image_id": image_id,
-                        "category_id": _CATEGORY_IDS[annotation.name],
-                        "bbox": list(annotation.box),
-                        "area": annotation.area,
-                        "iscrowd": 0,
-                    }
-                    for position, annotation in enumerate(found, start=1)
-                ]
-                bar.update()
-            _write_json(folder / f"{split}.json", _coco(split, images, annotations))
+    counts = difficulty.SPLITS
+    numbered = [(split, number, index) for number, split in enumerate(counts) for index in range(counts[split])]
+    for split in counts:
+        (folder / split).mkdir()
+    images: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
+    annotations: dict[str, list[dict[str, Any]]] = {split: [] for split in counts}
+    tasks = [(folder / split / f"{index:05d}.png", number, index) for split, number, index in numbered]
+    with closing(_rendered(tasks)) as scenes:
+        bar = tqdm(scenes, desc="rendering the embedded set", total=len(tasks), unit="picture", disable=not progress)
+        for (split, _, index), ((height, width), objects) in zip(numbered, bar, strict=True):
+            image_id = _FIRST_IMAGE_ID[split] + index
+            images[split].append({"id": image_id, "file_name": f"{index:05d}.png", "height": height, "width": width})
+            annotations[split] += [
+                {
+                    "id": len(annotations[split]) + position,
+                    "image_id": image_id,
+                    "category_id": _CATEGORY_IDS[one.name],
+                    "bbox": list(one.box),
+                    "area": one.area,
+                    "iscrowd": 0,
+                }
+                for position, one in enumerate(objects, start=1)
+            ]
+    for split in counts:
+        _write_json(folder / f"{split}.json", _coco(split, images[split], annotations[split]))
     _write_json(folder / _MARKER, _marker())
+
+
+_Task = tuple[Path, int, int]  # where the picture goes, the number of its split, and its own in the split
+_Rendered = tuple[Size, list[Annotation]]
+
+
+def _rendered(tasks: list[_Task]) -> Iterator[_Rendered]:
+    """Render all pictures, in this order; many of them in as many processes as there are processors for us."""
+    processes = min(MAX_PROCESSES, available_processors())
+    if len(tasks) < FEWEST_FOR_PROCESSES or processes == 1:
+        yield from map(_render_picture, tasks)
+        return
+    # Not by fork: our threads would not come along, and what they hold would never be let go.
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(_render_picture, tasks, chunksize=8)
+
+
+def _render_picture(task: _Task) -> _Rendered:
+    path, split_number, index = task
+    pixels, objects = render_scene(split_number, index)
+    _write_png(path, pixels)
+    return (pixels.shape[0], pixels.shape[1]), objects
+
+
+def available_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 _CATEGORY_IDS = {name: category_id for category_id, name in difficulty.CATEGORIES.items()}
