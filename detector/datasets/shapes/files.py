@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ _Task = tuple[Path, int, int]  # where the picture goes, the number of its split
 _Rendered = tuple[Size, list[Annotation]]
 
 
-def _rendered(tasks: list[_Task]) -> Iterator[_Rendered]:
+def _rendered(tasks: list[_Task]) -> Generator[_Rendered]:
     """Render all pictures, in this order; many of them in as many processes as there are processors for us."""
     processes = min(MAX_PROCESSES, available_processors())
     if len(tasks) < FEWEST_FOR_PROCESSES or processes == 1:
