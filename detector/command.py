@@ -1,4 +1,4 @@
-"""How the command-line tools end: exit codes, and one sentence instead of a traceback for what a user must mend."""
+"""What all commands share: the words that several take, exit codes, and one sentence instead of a traceback."""
 
 import argparse
 import io
@@ -14,6 +14,22 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
+def whole(text: str) -> int:
+    """The `type` of an argparse argument that is a whole number: 0 or more."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("choose 0 or more")
+    return number
+
+
+def fraction(text: str) -> float:
+    """The `type` of an argparse argument in [0, 1]."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError("choose 0 to 1")
+    return number
+
+
 def positive(text: str) -> int:
     """The `type` of an argparse argument that counts something: 1 or more."""
     number = int(text)
@@ -22,9 +38,16 @@ def positive(text: str) -> int:
     return number
 
 
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """--device, spelled alike by every command."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (the best there is), cpu, cuda, cuda:N or mps (default: %(default)s)"
+    )
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where and how a tool runs a trained network."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: %(default)s)")
+    """Where and how a command runs a trained network."""
+    add_device_argument(parser)
     parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
     parser.add_argument(
         "--precision",
@@ -40,7 +63,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call a tool's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
+    """Call a command's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
 
     Anything else is our own failure and keeps its traceback (exit code 1).
     """

@@ -5,13 +5,20 @@ map, P proposals of one image, R RoIs of the batch, G ground-truth boxes of one 
 Boxes are [*, 4] float32 xyxy in absolute pixels, width x2 − x1. Labels are int64: 0 background, 1..K foreground.
 Two frames exist: the *original image* (the file, upright) and the *input image* (resized for the network). Sizes are
 (height, width).
+
+torch is imported for its types alone, and where a tensor is made: sizes and samples are for readers without it too.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
 
@@ -42,13 +49,13 @@ class Target:
     boxes: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "Target":
+    def to(self, device: torch.device, non_blocking: bool = False) -> Target:
         return Target(
             self.boxes.to(device, non_blocking=non_blocking),
             self.labels.to(device, non_blocking=non_blocking),
         )
 
-    def pin_memory(self) -> "Target":
+    def pin_memory(self) -> Target:
         return Target(self.boxes.pin_memory(), self.labels.pin_memory())
 
 
@@ -69,11 +76,11 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> "ImageBatch":
+    def to(self, device: torch.device, non_blocking: bool = False) -> ImageBatch:
         pixels = self.pixels.to(device, non_blocking=non_blocking)
         return ImageBatch(pixels, self.sizes, self.original_sizes, self.image_ids)
 
-    def pin_memory(self) -> "ImageBatch":
+    def pin_memory(self) -> ImageBatch:
         return ImageBatch(self.pixels.pin_memory(), self.sizes, self.original_sizes, self.image_ids)
 
 
@@ -105,11 +112,15 @@ class Selection:
     def __len__(self) -> int:
         return int(self.scores.shape[0])
 
-    def to(self, device: torch.device) -> "Selection":
+    def to(self, device: torch.device) -> Selection:
+        """The same on a device."""
         return Selection(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
 
     @classmethod
-    def empty(cls, device: torch.device | None = None) -> "Selection":
+    def empty(cls, device: torch.device | None = None) -> Selection:
+        """Nothing selected, on a device (default: the CPU)."""
+        import torch
+
         return cls(
             torch.zeros(0, 4, device=device),
             torch.zeros(0, device=device),

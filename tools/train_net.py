@@ -1,70 +1,7 @@
-"""Train a detector, score it, and show what it finds."""
+#!/usr/bin/env python
+"""The command `faster-rcnn train`; --help shows its words."""
 
-import argparse
-import os
-from pathlib import Path
-
-from detector.command import run
-from detector.config import Config, load_config
-from detector.training.engine import train
-from detector.training.process.signals import exit_code
-from detector.training.run.output import CONFIG_FILE
-
-PROJECT = Path(__file__).resolve().parent.parent
-QUICKSTART = PROJECT / "configs" / "quickstart.yaml"
-
-EXAMPLES = """examples:
-  python tools/train_net.py
-      train the small detector of configs/quickstart.yaml on the embedded pictures: minutes on a CPU
-  python tools/train_net.py --config configs/r50c4_bccd.yaml --output output/cells train.batch_size=4
-      another recipe, with one of its settings changed
-  python tools/train_net.py --output output/cells --resume
-      go on after an interruption (Ctrl-C, SIGTERM, a lost machine), with the same settings
-  torchrun --nproc-per-node=8 tools/train_net.py --config configs/r101c4_coco_3x.yaml --resume
-      eight GPUs; a step has train.batch_size pictures in all
-
-exit codes: 0 finished; 2 something you can mend, said in one sentence; 130, 143, 138 stopped by SIGINT, SIGTERM or
-SIGUSR1 after saving (a second signal ends it at once); 1 our own failure."""
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, help="YAML file of settings (default: configs/quickstart.yaml)")
-    parser.add_argument("--output", type=Path, help="folder for everything (default: output/<name of the config>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --output")
-    parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in --output and start again")
-    parser.add_argument("--weights", help="start from this detector: a .safetensors file or a published name")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings to change: train.iterations=500")
-    return parser.parse_intermixed_args()
-
-
-def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Config, Path]:
-    """The config with its overrides, and the output folder.
-
-    A run that is resumed without --config goes on with the settings that its folder holds.
-    """
-    path: Path = arguments.config or QUICKSTART
-    output: Path = arguments.output or Path("output") / path.stem
-    if resume and arguments.config is None and (output / CONFIG_FILE).is_file():
-        path = output / CONFIG_FILE
-    settings = list(arguments.settings)
-    if arguments.weights:
-        settings.append(f"model.weights={arguments.weights}")
-    return load_config(path, settings), output
-
-
-def main() -> int:
-    arguments = parse_arguments()
-    # torchrun starts the same command again after a failure: that start goes on, whatever the first one was to do.
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-    resume = arguments.resume or restarted
-    config, output = choose_config(arguments, resume)
-    outcome = train(config, output, resume, arguments.overwrite and not restarted, arguments.device)
-    return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
-
+from detector.commands.main import tool
 
 if __name__ == "__main__":
-    run(main)
+    tool("train")

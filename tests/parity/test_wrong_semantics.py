@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from detector import boxes
 from detector.config import Config, InputConfig
-from detector.datasets.pictures.transforms import resized_size
+from detector.datasets.pictures.sizes import resized_size
 from detector.model import postprocess, proposals, resnet, rpn
 from detector.model.build import build_model
 from detector.structures import Size, Target

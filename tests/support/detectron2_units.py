@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detector.boxes import decode_deltas, encode_deltas, pairwise_iou
 from detector.config import TrainConfig
-from detector.datasets.pictures.transforms import resized_size
+from detector.datasets.pictures.sizes import resized_size
 from detector.model.anchors import AnchorGenerator
 from detector.model.postprocess import DetectionSettings, select_detections
 from detector.model.roi_pooling import RoIPooling

@@ -27,7 +27,8 @@ from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.loading.batch import PreparedImage, collate
 from detector.datasets.loading.loader import training_loader
 from detector.datasets.pictures.read import read_image
-from detector.datasets.pictures.transforms import TrainTransform, resized_size
+from detector.datasets.pictures.sizes import resized_size
+from detector.datasets.pictures.transforms import TrainTransform
 from detector.structures import ImageBatch
 from detector.weights.lineages.torchvision import IMAGENET_MEAN, IMAGENET_STD
 

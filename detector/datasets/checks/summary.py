@@ -4,7 +4,7 @@ import numpy as np
 
 from detector.config import Config
 from detector.datasets.checks.columns import Columns
-from detector.datasets.pictures.transforms import resized_size
+from detector.datasets.pictures.sizes import resized_size
 
 # Square roots of areas, in pixels of the original image. 32 and 96 are where COCO's scores part small, medium, large.
 EDGES = (0.0, 1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, 512.0, np.inf)

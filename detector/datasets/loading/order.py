@@ -8,7 +8,7 @@ from torch.utils.data import Sampler
 
 from detector.config import InputConfig
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.pictures.transforms import resized_size
+from detector.datasets.pictures.sizes import resized_size
 from detector.structures import Size
 
 

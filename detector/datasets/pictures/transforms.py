@@ -1,8 +1,5 @@
 """Resize, flip and augment: image and boxes moved together, in training by an explicit random generator."""
 
-import math
-from typing import Literal
-
 import cv2
 import numpy as np
 import torch
@@ -13,41 +10,11 @@ from detector import boxes as box_geometry
 from detector.config import AugmentConfig, InputConfig
 from detector.datasets.pictures.augment import jitter_color, random_crop
 from detector.datasets.pictures.pil_resize import resize_like_pil
+from detector.datasets.pictures.sizes import ResizeKind, resized_size
 from detector.structures import Sample, Size, Target
-
-ResizeKind = Literal["pil", "torchvision"]
 
 # Boxes that are not wider and higher than this after all transforms are gone (detectron2's limit, input pixels).
 MIN_BOX_SIDE = 1e-5
-
-
-def resized_size(size: Size, min_size: int, max_size: int, how: ResizeKind) -> Size:
-    """The size that brings the shortest edge to `min_size` and the longest to at most `max_size`.
-
-    Both lineages compute in float64; "pil" (detectron2) rounds halves up, "torchvision" rounds down.
-
-    Args:
-        size: (height, width) of the original image.
-        min_size: wanted shortest edge; 0 leaves the size as it is.
-        max_size: limit of the longest edge, which may leave the shortest below `min_size`.
-        how: whose rounding.
-
-    Returns:
-        (height, width) of the input image, at least 1 each.
-    """
-    height, width = size
-    if min_size == 0:
-        return size
-    if how == "torchvision":
-        scale = min(min_size / min(size), max_size / max(size))
-        return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
-    scale = min_size / min(size)
-    new_height, new_width = (min_size, scale * width) if height < width else (scale * height, min_size)
-    longest = max(new_height, new_width)
-    if longest > max_size:
-        scale = max_size / longest
-        new_height, new_width = new_height * scale, new_width * scale
-    return max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
 
 
 def resize(image: np.ndarray, size: Size, how: ResizeKind) -> np.ndarray:

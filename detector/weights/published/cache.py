@@ -37,6 +37,11 @@ def address(url: str) -> str:
     return mirror.rstrip("/") + urlsplit(url).path
 
 
+def cached_path(name: str, published: Published) -> Path:
+    """Where the file of a published name is kept once it is fetched."""
+    return cache_folder() / (name + Path(urlsplit(published.url).path).suffix)
+
+
 def fetch(name: str, published: Published, policy: DownloadPolicy | None = None) -> Path:
     """The path of a published file in the cache folder, downloaded if it is not there yet, and verified.
 
@@ -46,7 +51,7 @@ def fetch(name: str, published: Published, policy: DownloadPolicy | None = None)
         UserError: one sentence: no network (with the address, the place, and what to do), or a wrong checksum.
     """
     folder = cache_folder()
-    target = folder / (name + Path(urlsplit(published.url).path).suffix)
+    target = cached_path(name, published)
     if not target.is_file():
         url = address(published.url)
         remedy = f"put the file at {target} by hand, or set DETECTOR_MIRROR to a server that has it"

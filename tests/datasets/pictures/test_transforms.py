@@ -9,13 +9,13 @@ from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detector.config import AugmentConfig, InputConfig
+from detector.datasets.pictures.sizes import resized_size
 from detector.datasets.pictures.transforms import (
     TrainTransform,
     flip_horizontal,
     prepare_for_test,
     prepare_target,
     resize,
-    resized_size,
 )
 from detector.structures import Sample, Size
 

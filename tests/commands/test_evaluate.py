@@ -3,26 +3,20 @@
 import dataclasses
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import pytest
 from tiny_models import tiny_config, tiny_model
-from tool_loading import load_tool
 
 import detector
 from detector.categories import CategoryMap
+from detector.commands.main import main
 from detector.datasets.shapes import difficulty, scene
 from detector.errors import UserError
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap.from_coco([{"id": key, "name": name} for key, name in difficulty.CATEGORIES.items()])
-
-
-@pytest.fixture
-def evaluate() -> ModuleType:
-    return load_tool("evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +50,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return path
 
 
-def test_published_numbers_of_a_results_file(
-    evaluate: ModuleType, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_published_numbers_of_a_results_file(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared / "data" / "eval_val2014_100"
     files = [
         "--detections",
@@ -66,7 +58,7 @@ def test_published_numbers_of_a_results_file(
         "--annotations",
         str(folder / "instances_val2014_100.json"),
     ]
-    assert evaluate.main([*files, "--output", str(tmp_path / "out")]) == 0
+    assert main(["evaluate", *files, "--output", str(tmp_path / "out")]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     expected = json.loads((folder / "expected.json").read_text())
     per_class = metrics.pop("per_class")
@@ -78,15 +70,15 @@ def test_published_numbers_of_a_results_file(
     printed = capsys.readouterr().out
     assert "734 of them" in printed
     assert " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.505" in printed
-    assert evaluate.main([*files, "--evaluator", "hotcoco"]) == 0
+    assert main(["evaluate", *files, "--evaluator", "hotcoco"]) == 0
     again = capsys.readouterr().out
     assert again == printed.replace("by pycocotools", "by hotcoco").split("\nwrote")[0]
 
 
 def test_model_on_the_val_split_of_its_config(
-    evaluate: ModuleType, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate.main(["--weights", str(weights), "--device", "cpu", "--output", str(tmp_path)]) == 0
+    assert main(["evaluate", "--weights", str(weights), "--device", "cpu", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert f"annotations {data / 'val.json'}, 3 images in {data / 'val'}" in printed
     detections = json.loads((tmp_path / "detections.json").read_text())
@@ -101,22 +93,22 @@ def test_model_on_the_val_split_of_its_config(
 
     # The file scores as the model did.
     saved = ["--detections", str(tmp_path / "detections.json"), "--annotations", str(data / "val.json")]
-    assert evaluate.main([*saved, "--output", str(tmp_path / "again")]) == 0
+    assert main(["evaluate", *saved, "--output", str(tmp_path / "again")]) == 0
     assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == metrics
 
 
 def test_nothing_found_scores_zero_and_says_what_may_be_wrong(
-    evaluate: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "none.json").write_text("[]")
     words = ["--detections", str(tmp_path / "none.json"), "--annotations", str(data / "val.json")]
-    assert evaluate.main([*words, "--output", str(tmp_path)]) == 0
+    assert main(["evaluate", *words, "--output", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["AP"] == 0
     assert "hint: there is nothing to score" in capsys.readouterr().out
 
 
 def test_data_and_settings_from_the_command_line(
-    evaluate: ModuleType, weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     coco = json.loads((data / "val.json").read_text())
     renumber = {category["id"]: category["id"] + 100 for category in coco["categories"]}
@@ -125,7 +117,7 @@ def test_data_and_settings_from_the_command_line(
     (tmp_path / "mine.json").write_text(json.dumps(coco))
     words = ["--weights", str(weights), "--device", "cpu", "--batch-size", "2", "model.detection.max_per_image=5"]
     own_data = ["--annotations", str(tmp_path / "mine.json"), "--images", str(data / "val")]
-    assert evaluate.main([*words, *own_data, "--output", str(tmp_path), "model.detection.score_threshold=0"]) == 0
+    assert main(["evaluate", *words, *own_data, "--output", str(tmp_path), "model.detection.score_threshold=0"]) == 0
     detections = json.loads((tmp_path / "detections.json").read_text())
     assert {d["image_id"] for d in detections} == {40, 41, 42}
     assert len(detections) == 15
@@ -133,13 +125,13 @@ def test_data_and_settings_from_the_command_line(
     assert "mine.json" in capsys.readouterr().out
 
 
-def test_other_categories(evaluate: ModuleType, weights: Path, data: Path, tmp_path: Path) -> None:
+def test_other_categories(weights: Path, data: Path, tmp_path: Path) -> None:
     coco = json.loads((data / "val.json").read_text())
     coco["categories"][0]["name"] = "puck"
     (tmp_path / "val.json").write_text(json.dumps(coco))
     own_data = ["--annotations", str(tmp_path / "val.json"), "--images", str(data / "val")]
     with pytest.raises(UserError, match=r"know 6 categories \(3 disc, .*annotations have 6 \(3 puck, "):
-        evaluate.main(["--weights", str(weights), "--device", "cpu", *own_data])
+        main(["evaluate", "--weights", str(weights), "--device", "cpu", *own_data])
 
 
 @pytest.mark.parametrize(
@@ -153,13 +145,13 @@ def test_other_categories(evaluate: ModuleType, weights: Path, data: Path, tmp_p
         (["--detections", "d.json", "--annotations", "a.json"], r"a\.json: cannot read the annotations"),
     ],
 )
-def test_refusals(evaluate: ModuleType, words: list[str], message: str) -> None:
+def test_refusals(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        evaluate.main(words)
+        main(["evaluate", *words])
 
 
-def test_help_has_examples(evaluate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        evaluate.main(["--help"])
+        main(["evaluate", "--help"])
     assert exit_info.value.code == 0
-    assert "tools/evaluate.py --detections output/coco/detections.json" in capsys.readouterr().out
+    assert "faster-rcnn evaluate --detections output/coco/detections.json" in capsys.readouterr().out

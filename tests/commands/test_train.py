@@ -3,83 +3,80 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from tiny_run import PROJECT, TRAIN_NET, environment, run, tiny_config, train_command, write_dataset
-from tool_loading import load_tool
 
+from detector.commands.main import main
 from detector.config import load_config, save_config
+from detector.training import engine
 from detector.training.engine import Outcome
 from detector.weights.files import read_weights
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The tool as a module, with training replaced by a note of what was asked for."""
-    module = load_tool("train_net")
-    module.asked = []  # type: ignore[attr-defined]
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What training was asked for, each time; nothing is trained."""
+    calls: list[tuple[Any, ...]] = []
 
     def note(*arguments: Any) -> Outcome:
-        module.asked.append(arguments)  # type: ignore[attr-defined]
+        calls.append(arguments)
         return Outcome(10, 0)
 
-    monkeypatch.setattr(module, "train", note)
+    monkeypatch.setattr(engine, "train", note)
     monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
-    return module
+    return calls
 
 
-def call(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, ...]:
-    monkeypatch.setattr(sys, "argv", ["train_net.py", *words])
-    assert tool.main() == 0
-    return tuple(tool.asked[-1])
+def call(asked: list[tuple[Any, ...]], *words: str) -> tuple[Any, ...]:
+    assert main(["train", *words]) == 0
+    return asked[-1]
 
 
-def test_without_arguments_it_is_quickstart(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, output, resume, overwrite, device = call(tool, monkeypatch)
+def test_without_arguments_it_is_quickstart(asked: list[tuple[Any, ...]]) -> None:
+    config, output, resume, overwrite, device = call(asked)
     assert config == load_config(PROJECT / "configs" / "quickstart.yaml")
     assert (output, resume, overwrite, device) == (Path("output/quickstart"), False, False, "auto")
 
 
-def test_arguments(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_arguments(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
     words = ["--config", str(PROJECT / "configs/r50c4_coco_1x.yaml"), "--overwrite", "--device", "cpu"]
     words += ["--output", str(tmp_path / "here"), "train.seed=5", "--weights", "R50-C4-3x", "train.batch_size=8"]
-    config, output, resume, overwrite, device = call(tool, monkeypatch, *words)
+    config, output, resume, overwrite, device = call(asked, *words)
     assert (config.train.seed, config.train.batch_size, config.model.weights) == (5, 8, "R50-C4-3x")
     assert (output, resume, overwrite, device) == (tmp_path / "here", False, True, "cpu")
 
 
-def test_a_resumed_run_keeps_its_settings(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_settings(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
     save_config(load_config(None, ["train.seed=77"]), tmp_path / "config.yaml")
-    config, _, resume, *_ = call(tool, monkeypatch, "--output", str(tmp_path), "--resume", "train.log_every=3")
+    config, _, resume, *_ = call(asked, "--output", str(tmp_path), "--resume", "train.log_every=3")
     assert resume
     assert (config.train.seed, config.train.log_every) == (77, 3)
     # Not where there is none, and not without --resume.
-    fresh, *_ = call(tool, monkeypatch, "--output", str(tmp_path / "new"), "--resume")
+    fresh, *_ = call(asked, "--output", str(tmp_path / "new"), "--resume")
     assert fresh == load_config(PROJECT / "configs" / "quickstart.yaml")
-    fresh, *_ = call(tool, monkeypatch, "--output", str(tmp_path))
+    fresh, *_ = call(asked, "--output", str(tmp_path))
     assert fresh.train.seed == 0
 
 
 def test_a_start_after_torchruns_first_resumes(
-    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    asked: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    _, _, resume, overwrite, _ = call(tool, monkeypatch, "--output", str(tmp_path), "--overwrite")
+    _, _, resume, overwrite, _ = call(asked, "--output", str(tmp_path), "--overwrite")
     assert resume
     assert not overwrite
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    _, _, resume, overwrite, _ = call(tool, monkeypatch, "--output", str(tmp_path), "--overwrite")
+    _, _, resume, overwrite, _ = call(asked, "--output", str(tmp_path), "--overwrite")
     assert not resume
     assert overwrite
 
 
-def test_a_stopped_run_is_no_success(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool, "train", lambda *_: Outcome(5, signal.SIGTERM))
-    monkeypatch.setattr(sys, "argv", ["train_net.py"])
-    assert tool.main() == 143
+def test_a_stopped_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "train", lambda *_: Outcome(5, signal.SIGTERM))
+    assert main(["train"]) == 143
 
 
 def test_the_command_trains_refuses_and_goes_on(tmp_path: Path) -> None:

@@ -7,20 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from annotated_sets import COCO_ANNOTATIONS, sound_content, write_json, write_large_file, write_pictures
-from tool_loading import load_tool
 
+from detector.commands.main import main
 from detector.datasets.formats.coco import read_coco
 from detector.errors import UserError
-
-
-@pytest.fixture
-def tool() -> ModuleType:
-    return load_tool("check_data")
 
 
 @pytest.fixture
@@ -48,14 +42,14 @@ def dirty_content() -> dict[str, Any]:
     return content
 
 
-def run(tool: ModuleType, *words: object) -> int:
-    code = tool.main([str(word) for word in words])
+def run(*words: object) -> int:
+    code = main(["check-data", *(str(word) for word in words)])
     assert isinstance(code, int)
     return code
 
 
-def test_a_sound_set(tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tool, folder / "set.json", "--images", folder / "images") == 0
+def test_a_sound_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder / "set.json", "--images", folder / "images") == 0
     text = capsys.readouterr().out
     assert f"annotations {folder / 'set.json'} (coco)" in text
     assert "3 pictures, 1 of them without objects; 3 annotations, 1 of them crowd regions" in text
@@ -65,13 +59,11 @@ def test_a_sound_set(tool: ModuleType, folder: Path, capsys: pytest.CaptureFixtu
     assert text.endswith("no faults\n")
 
 
-def test_faults_are_told_mended_and_reported(
-    tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_faults_are_told_mended_and_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = write_json(folder / "set.json", dirty_content()).read_bytes()
     output, report = folder / "mended.json", folder / "faults.csv"
     words = (folder / "set.json", "--images", folder / "images", "--fix", output, "--report", report)
-    assert run(tool, *words) == 2
+    assert run(*words) == 2
     text = capsys.readouterr().out
     assert "\nzero-size-box (1): width or height is 0" in text
     assert "  - annotation 20 of image 5 (y/z.png): bbox [1, 1, 0, 5] in a picture of 30x40\n" in text
@@ -92,49 +84,48 @@ def test_faults_are_told_mended_and_reported(
     mended = json.loads(output.read_text())
     assert mended["info"] == {"year": 2017}
     assert mended["annotations"][1]["segmentation"] == [[1, 2, 3, 4, 5, 6]]
-    assert run(tool, output, "--images", folder / "images", "--ignore", "unused-category") == 0
+    assert run(output, "--images", folder / "images", "--ignore", "unused-category") == 0
     assert len(read_coco(output, folder / "images", drop_degenerate_boxes=False).boxes) == 5
 
 
-def test_ignored_kinds_count_nothing_and_are_not_mended(tool: ModuleType, folder: Path) -> None:
+def test_ignored_kinds_count_nothing_and_are_not_mended(folder: Path) -> None:
     content = sound_content()
     content["annotations"].append({"id": 20, "image_id": 5, "category_id": 3, "bbox": [1, 1, 0, 5]})
     write_json(folder / "set.json", content)
     words = (folder / "set.json", "--no-images", "--ignore", "zero-size-box", "--fix", folder / "new.json")
-    assert run(tool, *words) == 0
+    assert run(*words) == 0
     assert json.loads((folder / "new.json").read_text()) == content
 
 
-def test_long_lists_are_cut(tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_lists_are_cut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = sound_content()
     content["categories"] += [{"id": 100 + i, "name": f"spare {i}"} for i in range(25)]
     write_json(folder / "set.json", content)
-    assert run(tool, folder / "set.json", "--no-images") == 2
+    assert run(folder / "set.json", "--no-images") == 2
     text = capsys.readouterr().out
     assert "(spare 19)" in text
     assert "(spare 20)" not in text
     assert "… and 5 more" in text
-    assert run(tool, folder / "set.json", "--no-images", "--show", "0") == 2
+    assert run(folder / "set.json", "--no-images", "--show", "0") == 2
     assert "(spare 24)" in capsys.readouterr().out
 
 
-def test_against_another_split(tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_against_another_split(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = sound_content()
     content["images"] = content["images"][:1]
     content["annotations"] = content["annotations"][2:]
     write_json(folder / "other.json", content)
     words = (folder / "set.json", "--images", folder / "images", "--against", folder / "other.json")
     for more in ((), ("--no-images",), ("--other-images", folder / "images")):
-        assert run(tool, *words, *more) == 2
+        assert run(*words, *more) == 2
         text = capsys.readouterr().out
         assert "\nin-both-splits (1): " in text
         assert f"  - image 900 (z.png): also image 900 (z.png) of {folder / 'other.json'}\n" in text
         assert text.endswith("\n1 fault\n")
-    assert run(tool, folder / "set.json", "--no-images", "--against", folder / "other.json") == 0
+    assert run(folder / "set.json", "--no-images", "--against", folder / "other.json") == 0
 
 
-def test_other_formats_are_recognised(tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    convert = load_tool("convert_data")
+def test_other_formats_are_recognised(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = folder / "images"
     for data_format, annotations in (
         ("voc", "voc/Annotations"),
@@ -143,31 +134,30 @@ def test_other_formats_are_recognised(tool: ModuleType, folder: Path, capsys: py
         ("yolo", "yolo/data.yaml"),
     ):
         if not (folder / data_format).exists():
-            convert.main(
-                [str(w) for w in (folder / "set.json", folder / data_format, "--from", "coco", "--to", data_format)]
-            )
-        assert run(tool, folder / annotations, "--images", images, "--ignore", "unused-category") == 0
+            into = str(folder / data_format)
+            main(["convert-data", str(folder / "set.json"), into, "--from", "coco", "--to", data_format])
+        assert run(folder / annotations, "--images", images, "--ignore", "unused-category") == 0
         assert f"({data_format})" in capsys.readouterr().out
     (folder / "yolo/labels/z.txt").write_text("0 0.5 0.5 0 0.1\n")
-    assert run(tool, folder / "yolo/data.yaml", "--images", images, "--fix", folder / "new.json") == 2
+    assert run(folder / "yolo/data.yaml", "--images", images, "--fix", folder / "new.json") == 2
     assert "annotation line 1 of image 3 (z.png): bbox [15, 9, 0, 2] in a picture of 30x20" in capsys.readouterr().out
     assert len(read_coco(folder / "new.json", images).boxes) == 1
 
 
-def test_real_data(tool: ModuleType, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_real_data(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bccd, output = shared / "data/bccd/annotations/instances_val.json", tmp_path / "new.json"
     words = (bccd, "--no-images", "--fix", output)
-    assert run(tool, *words) == 2
+    assert run(*words) == 2
     text = capsys.readouterr().out
     assert "annotation 3951 of image 300 (BloodImage_00338.jpg): bbox " in text
     assert "\n1 fault\n" in text
-    assert run(tool, output, "--no-images") == 0
+    assert run(output, "--no-images") == 0
     coco = shared / "data/coco_excerpt"
     words = (coco / "annotations/instances_val2017.json", "--images", coco / "val2017", "--ignore", "unused-category")
-    assert run(tool, *words) == 0
+    assert run(*words) == 0
 
 
-def test_refusals(tool: ModuleType, folder: Path) -> None:
+def test_refusals(folder: Path) -> None:
     cases: list[tuple[list[object], str]] = [
         ([folder / "set.json"], "give the folder of the pictures with --images, or --no-images"),
         ([folder / "set.json", "--images", folder / "none"], "none: no such folder of pictures"),
@@ -180,23 +170,24 @@ def test_refusals(tool: ModuleType, folder: Path) -> None:
     ]
     for words, message in cases:
         with pytest.raises(UserError, match=message):
-            run(tool, *words)
+            run(*words)
 
 
-def test_a_wrong_folder_does_not_empty_the_set(tool: ModuleType, folder: Path) -> None:
+def test_a_wrong_folder_does_not_empty_the_set(folder: Path) -> None:
     (folder / "other").mkdir()
     with pytest.raises(UserError, match=r"other: has not even half of the pictures \(3 of 3 are missing\)"):
-        run(tool, folder / "set.json", "--images", folder / "other", "--fix", folder / "new.json")
+        run(folder / "set.json", "--images", folder / "other", "--fix", folder / "new.json")
     assert not (folder / "new.json").exists()
 
 
 def test_as_a_command(project_root: Path, folder: Path) -> None:
     write_json(folder / "set.json", dirty_content())
-    command = [sys.executable, "tools/check_data.py", str(folder / "set.json"), "--images", str(folder / "images")]
+    check = [sys.executable, "-m", "detector", "check-data"]
+    command = [*check, str(folder / "set.json"), "--images", str(folder / "images")]
     done = subprocess.run(command, cwd=project_root, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == ""
-    done = subprocess.run([*command[:2], str(folder)], cwd=project_root, capture_output=True, text=True)
+    done = subprocess.run([*check, str(folder)], cwd=project_root, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: give the folder of the pictures")
     assert done.stderr.count("\n") == 1
@@ -207,7 +198,7 @@ def test_a_file_as_large_as_cocos_takes_seconds(project_root: Path, tmp_path: Pa
     path = write_large_file(tmp_path / "large.json")
     began = time.perf_counter()
     with open(tmp_path / "out.txt", "w") as output:
-        command = [sys.executable, "tools/check_data.py", str(path), "--no-images"]
+        command = [sys.executable, "-m", "detector", "check-data", str(path), "--no-images"]
         process = subprocess.Popen(command, cwd=project_root, stdout=output)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

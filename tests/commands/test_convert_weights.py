@@ -2,26 +2,20 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 import torchvision
 from tiny_models import tiny_config
-from tool_loading import load_tool
 
 from detector.categories import CategoryMap
+from detector.commands.main import main
 from detector.errors import UserError
 from detector.model.build import build_model
 from detector.weights.files import read_weights, save_weights
 from detector.weights.resolve import resolve_weights
 
 NAMES = CategoryMap.from_names(["a", "b", "c"])
-
-
-@pytest.fixture
-def convert() -> ModuleType:
-    return load_tool("convert_weights")
 
 
 @pytest.fixture
@@ -32,19 +26,17 @@ def ours(tmp_path: Path) -> Path:
     return path
 
 
-def run(tool: ModuleType, *words: object) -> None:
-    assert tool.main([str(word) for word in words]) == 0
+def run(*words: object) -> None:
+    assert main(["convert-weights", *(str(word) for word in words)]) == 0
 
 
-def test_detectron2_to_ours(
-    convert: ModuleType, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_detectron2_to_ours(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared / "fixtures/detectron2/r50_w6_c6"
     names = [{"id": 10 * i, "name": f"thing {i}"} for i in range(6, 0, -1)]
     (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": names}))
     output = tmp_path / "new" / "m.safetensors"
     words = (folder / "model.pkl", output, "--config", folder / "config.yaml", "--annotations", tmp_path / "a.json")
-    run(convert, *words)
+    run(*words)
     written = read_weights(output)
     assert written.categories.names == [f"thing {i}" for i in range(1, 7)]
     expected = resolve_weights(folder / "model.pth", folder / "config.yaml").state_dict
@@ -54,12 +46,12 @@ def test_detectron2_to_ours(
     assert f"wrote {output}" in text
 
 
-def test_ours_to_detectron2_and_back(convert: ModuleType, shared: Path, tmp_path: Path) -> None:
+def test_ours_to_detectron2_and_back(shared: Path, tmp_path: Path) -> None:
     folder = shared / "fixtures/detectron2/r50_w6_c6"
     first, theirs, again = tmp_path / "m.safetensors", tmp_path / "t.pth", tmp_path / "n.safetensors"
-    run(convert, folder / "model.pth", first, "--config", folder / "config.yaml")
-    run(convert, first, theirs, "--to", "detectron2")
-    run(convert, theirs, again, "--config", tmp_path / "t.yaml")
+    run(folder / "model.pth", first, "--config", folder / "config.yaml")
+    run(first, theirs, "--to", "detectron2")
+    run(theirs, again, "--config", tmp_path / "t.yaml")
     assert read_weights(again).config == read_weights(first).config
     original = torch.load(folder / "model.pth", weights_only=True)["model"]
     written = torch.load(theirs, weights_only=True)["model"]
@@ -67,10 +59,8 @@ def test_ours_to_detectron2_and_back(convert: ModuleType, shared: Path, tmp_path
     assert all(torch.equal(written[name], original[name]) for name in original)
 
 
-def test_ours_to_torchvision(
-    convert: ModuleType, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(convert, ours, tmp_path / "r.pth", "--to", "torchvision")
+def test_ours_to_torchvision(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(ours, tmp_path / "r.pth", "--to", "torchvision")
     written = torch.load(tmp_path / "r.pth", weights_only=True)
     with torch.device("meta"):
         names = torchvision.models.resnet18().state_dict().keys()
@@ -81,17 +71,17 @@ def test_ours_to_torchvision(
     assert "[58.395, 57.12, 57.375], stride in the 1×1" in capsys.readouterr().out
 
 
-def test_imagenet_to_ours_in_half_the_bytes(convert: ModuleType, shared: Path, tmp_path: Path) -> None:
+def test_imagenet_to_ours_in_half_the_bytes(shared: Path, tmp_path: Path) -> None:
     source = shared / "fixtures/detectron2/msra_r101_w2/backbone.pkl"
-    run(convert, source, tmp_path / "b.safetensors")
-    run(convert, source, tmp_path / "h.safetensors", "--dtype", "bfloat16")
+    run(source, tmp_path / "b.safetensors")
+    run(source, tmp_path / "h.safetensors", "--dtype", "bfloat16")
     assert len(read_weights(tmp_path / "b.safetensors").categories) == 0
     assert (tmp_path / "h.safetensors").stat().st_size < (tmp_path / "b.safetensors").stat().st_size
     with pytest.raises(UserError, match="holds a backbone alone, and --to detectron2 writes detectors"):
-        convert.main([str(tmp_path / "b.safetensors"), str(tmp_path / "d.pth"), "--to", "detectron2"])
+        main(["convert-weights", str(tmp_path / "b.safetensors"), str(tmp_path / "d.pth"), "--to", "detectron2"])
 
 
-def test_refusals(convert: ModuleType, ours: Path, tmp_path: Path) -> None:
+def test_refusals(ours: Path, tmp_path: Path) -> None:
     cases = [
         ([ours, tmp_path / "m.pth"], r"--to ours writes a file that ends with \.safetensors"),
         ([ours, tmp_path / "m.safetensors", "--to", "detectron2"], r"ends with \.pth or \.pkl"),
@@ -102,7 +92,7 @@ def test_refusals(convert: ModuleType, ours: Path, tmp_path: Path) -> None:
     ]
     for words, message in cases:
         with pytest.raises(UserError, match=message):
-            convert.main([str(word) for word in words])
+            main(["convert-weights", *(str(word) for word in words)])
     assert [path.name for path in tmp_path.iterdir()] == ["ours.safetensors"]
 
 
@@ -115,16 +105,14 @@ def test_refusals(convert: ModuleType, ours: Path, tmp_path: Path) -> None:
         ("{", "not valid JSON"),
     ],
 )
-def test_annotations_that_do_not_fit(
-    convert: ModuleType, ours: Path, tmp_path: Path, content: str, message: str
-) -> None:
+def test_annotations_that_do_not_fit(ours: Path, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UserError, match=message):
-        convert.main([str(ours), str(tmp_path / "o.safetensors"), "--annotations", str(tmp_path / "a.json")])
+        main(["convert-weights", str(ours), str(tmp_path / "o.safetensors"), "--annotations", str(tmp_path / "a.json")])
 
 
-def test_help_has_examples(convert: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        convert.main(["--help"])
+        main(["convert-weights", "--help"])
     assert caught.value.code == 0
-    assert "python tools/convert_weights.py R101-C4-3x r101.safetensors" in capsys.readouterr().out
+    assert "faster-rcnn convert-weights R101-C4-3x r101.safetensors" in capsys.readouterr().out

@@ -8,16 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_models import random_batch, tiny_config, tiny_model
-from tool_loading import load_tool
 
 from detector.categories import Category, CategoryMap
+from detector.commands import predict
+from detector.commands.main import main
 from detector.config import Config
 from detector.errors import UserError
 from detector.weights.files import save_weights
@@ -31,11 +31,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {})
     return path
-
-
-@pytest.fixture
-def infer() -> ModuleType:
-    return load_tool("infer")
 
 
 @pytest.fixture
@@ -54,11 +49,9 @@ def read_json(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_pictures_tables_and_json(
-    infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pictures_tables_and_json(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["pictures", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2", "--device", "cpu"]
-    assert infer.main(words) == 0
+    assert main(["predict", *words]) == 0
     printed = capsys.readouterr().out
     assert f"weights    {weights}" in printed
     assert "ResNet-18-C4, 3 classes (cat, traffic light, 猫)" in printed
@@ -82,22 +75,22 @@ def test_pictures_tables_and_json(
 
 
 def test_settings_of_the_weights_can_be_changed(
-    infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["other", "--weights", str(weights), "--output", "out", "--score-threshold", "0"]
-    assert infer.main([*words, "model.detection.score_threshold=0.3", "model.detection.max_per_image=2"]) == 0
+    assert main(["predict", *words, "model.detection.score_threshold=0.3", "model.detection.max_per_image=2"]) == 0
     assert "the model gives scores above 0.3" in capsys.readouterr().out
     found = read_json(folder / "out/detections.json")
     assert len(found) == 2
     assert min(entry["score"] for entry in found) > 0.3
     with pytest.raises(UserError, match=r"unknown setting model.detection.max_per_imag. Did you mean"):
-        infer.main([*words, "model.detection.max_per_imag=2"])
+        main(["predict", *words, "model.detection.max_per_imag=2"])
     Path("input.x=1").write_bytes(Path("other/a.png").read_bytes())  # a file of that name is a picture
-    assert infer.main(["input.x=1", "--weights", str(weights), "--output", "out"]) == 0
+    assert main(["predict", "input.x=1", "--weights", str(weights), "--output", "out"]) == 0
 
 
-def test_same_names_from_two_folders(infer: ModuleType, weights: Path, folder: Path) -> None:
-    assert infer.main(["*/a.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]) == 0
+def test_same_names_from_two_folders(weights: Path, folder: Path) -> None:
+    assert main(["predict", "*/a.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]) == 0
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a-2.png", "a.png", "detections.json"]
     assert {entry["file_name"] for entry in read_json(folder / "out/detections.json")} == {
         "other/a.png",
@@ -105,20 +98,18 @@ def test_same_names_from_two_folders(infer: ModuleType, weights: Path, folder: P
     }
 
 
-def test_batches_give_the_same(infer: ModuleType, weights: Path, folder: Path) -> None:
+def test_batches_give_the_same(weights: Path, folder: Path) -> None:
     for size in ("1", "3"):
         words = ["pictures", "other", "--weights", str(weights), "--output", size, "--score-threshold", "0.2"]
-        assert infer.main([*words, "--batch-size", size]) == 0
+        assert main(["predict", *words, "--batch-size", size]) == 0
     one, three = read_json(folder / "1/detections.json"), read_json(folder / "3/detections.json")
     assert one == three  # three sizes, so each picture went alone
 
 
-def test_a_bad_file_does_not_stop_the_rest(
-    infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_file_does_not_stop_the_rest(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "pictures/a-text.jpg").write_text("no picture")
     words = ["pictures", "missing.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]
-    assert infer.main(words) == 2
+    assert main(["predict", *words]) == 2
     captured = capsys.readouterr()
     assert "2 of 3 pictures" in captured.out
     last = captured.err.splitlines()[-3:]
@@ -128,11 +119,9 @@ def test_a_bad_file_does_not_stop_the_rest(
     assert {entry["file_name"] for entry in read_json(folder / "out/detections.json")} == {"a.png", "sub/b.jpg"}
 
 
-def test_odd_images(
-    infer: ModuleType, weights: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_odd_images(weights: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd, out = shared / "data/odd_images", tmp_path / "out"
-    assert infer.main([str(odd), "--weights", str(weights), "--output", str(out), "--score-threshold", "0.2"]) == 2
+    assert main(["predict", str(odd), "--weights", str(weights), "--output", str(out), "--score-threshold", "0.2"]) == 2
     errors = capsys.readouterr().err
     left_out = errors[errors.index("error: ") :].splitlines()[1:]
     assert [Path(line.split(":")[0]).name for line in left_out] == [
@@ -155,18 +144,18 @@ def test_odd_images(
     assert "16bit.deflate.png" in written
 
 
-def test_nothing_found(infer: ModuleType, weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_found(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["other", "--weights", str(weights), "--output", "out", "--score-threshold", "1"]
-    assert infer.main(words) == 0
+    assert main(["predict", *words]) == 0
     assert "a.png  70 × 50, 0 found" in capsys.readouterr().out
     assert read_json(folder / "out/detections.json") == []
     with Image.open(folder / "out/a.png") as drawn, Image.open(folder / "other/a.png") as original:
         assert np.array_equal(np.asarray(drawn), np.asarray(original))
 
 
-def test_table_columns_align(infer: ModuleType) -> None:
-    assert infer.printed_width("猫 cat") == 6
-    assert infer.pad("猫", 5) == "猫   "
+def test_table_columns_align() -> None:
+    assert predict.printed_width("猫 cat") == 6
+    assert predict.pad("猫", 5) == "猫   "
 
 
 @pytest.mark.parametrize(
@@ -179,21 +168,21 @@ def test_table_columns_align(infer: ModuleType) -> None:
         (["pictures", "--device", "cuda:77"], "'cuda:77' is not available"),
     ],
 )
-def test_mistakes(infer: ModuleType, weights: Path, folder: Path, words: list[str], sentence: str) -> None:  # noqa: ARG001
+def test_mistakes(weights: Path, folder: Path, words: list[str], sentence: str) -> None:  # noqa: ARG001
     with pytest.raises(UserError, match=sentence):
-        infer.main([*words, "--weights", str(weights)])
+        main(["predict", *words, "--weights", str(weights)])
 
 
 @pytest.mark.parametrize("words", [["--score-threshold", "50"], ["--batch-size", "0"], ["--score-threshold", "nan"]])
-def test_numbers_out_of_range(infer: ModuleType, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_out_of_range(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_code:
-        infer.main(["a.jpg", *words])
+        main(["predict", "a.jpg", *words])
     assert exit_code.value.code == 2
     assert "choose" in capsys.readouterr().err
 
 
-def test_weights_of_the_newest_finished_run(infer: ModuleType, tmp_path: Path) -> None:
-    assert infer.choose_weights(tmp_path)[0] == "R101-C4-3x"
+def test_weights_of_the_newest_finished_run(tmp_path: Path) -> None:
+    assert predict.choose_weights(tmp_path)[0] == "R101-C4-3x"
     for age, name in enumerate(
         ("new/model_final", "old/model_final", "old/model_best", "unfinished/model_best", "oldest/model_final")
     ):
@@ -201,21 +190,21 @@ def test_weights_of_the_newest_finished_run(infer: ModuleType, tmp_path: Path) -
         path.parent.mkdir(exist_ok=True)
         path.touch()
         os.utime(path, (1000 - age, 1000 - age))
-    assert infer.choose_weights(tmp_path)[0] == str(tmp_path / "new/model_final.safetensors")
+    assert predict.choose_weights(tmp_path)[0] == str(tmp_path / "new/model_final.safetensors")
     os.utime(tmp_path / "old/model_final.safetensors", (2000, 2000))
-    weights, why = infer.choose_weights(tmp_path)
+    weights, why = predict.choose_weights(tmp_path)
     assert weights == str(tmp_path / "old/model_best.safetensors")
     assert "newest finished run" in why
 
 
-def test_published_weights_without_a_network(infer: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_without_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTOR_CACHE", str(folder / "cache"))
     monkeypatch.setenv("DETECTOR_OFFLINE", "1")
     address = "COCO-Detection/faster_rcnn_R_101_C4_3x/138204752/model_final_298dad.pkl"
     expected_at = folder / "cache/R101-C4-3x.pkl"
     words = ["other", "--weights", "R101-C4-3x", "--device", "cpu"]
     with pytest.raises(UserError, match="DETECTOR_OFFLINE forbids fetching") as offline:
-        infer.main(words)
+        main(["predict", *words])
     assert f"https://dl.fbaipublicfiles.com/detectron2/{address}" in str(offline.value)
     assert f"put the file at {expected_at}" in str(offline.value)
 
@@ -223,7 +212,7 @@ def test_published_weights_without_a_network(infer: ModuleType, folder: Path, mo
     monkeypatch.setenv("DETECTOR_MIRROR", "http://127.0.0.1:1/mirror")  # a port where nobody answers
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between the attempts
     with pytest.raises(UserError, match=r"R101-C4-3x: cannot fetch http://127\.0\.0\.1:1/mirror/") as unreachable:
-        infer.main(words)
+        main(["predict", *words])
     assert f"put the file at {expected_at}" in str(unreachable.value)
     assert not (folder / "output/infer/detections.json").exists()
 

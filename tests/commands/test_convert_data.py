@@ -2,22 +2,16 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from annotated_sets import sound_content, write_json, write_pictures
-from tool_loading import load_tool
 
+from detector.commands.main import main
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 
 FORMATS = ("coco", "voc", "yolo")
-
-
-@pytest.fixture
-def tool() -> ModuleType:
-    return load_tool("convert_data")
 
 
 @pytest.fixture
@@ -27,8 +21,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(tool: ModuleType, *words: object) -> None:
-    assert tool.main([str(word) for word in words]) == 0
+def run(*words: object) -> None:
+    assert main(["convert-data", *(str(word) for word in words)]) == 0
 
 
 def annotations(folder: Path, data_format: str) -> Path:
@@ -50,7 +44,7 @@ def boxes(folder: Path, data_format: str) -> dict[str, list[tuple[str, list[floa
     return found
 
 
-def test_every_pair_of_formats(tool: ModuleType, folder: Path) -> None:
+def test_every_pair_of_formats(folder: Path) -> None:
     content = sound_content()
     content["annotations"][0]["iscrowd"] = 0
     write_json(folder / "set.json", content)
@@ -61,7 +55,7 @@ def test_every_pair_of_formats(tool: ModuleType, folder: Path) -> None:
     }
     for first in FORMATS:
         (folder / first).mkdir()
-        run(tool, folder / "set.json", output(folder / first, first), "--from", "coco", "--to", first)
+        run(folder / "set.json", output(folder / first, first), "--from", "coco", "--to", first)
         assert boxes(folder / first, first) == expected
         for second in FORMATS:
             target = folder / first / second
@@ -71,16 +65,14 @@ def test_every_pair_of_formats(tool: ModuleType, folder: Path) -> None:
                 target = folder / first / "again"
                 target.mkdir()
                 words = (words[0], output(target, second), *words[2:])
-            run(tool, *words, "--images", folder / "images")
+            run(*words, "--images", folder / "images")
             found = open_dataset(second, annotations(target, second), folder / "images")
             assert len(found.boxes) == 3
     assert json.loads((folder / "coco/again/new.json").read_text()) == content
 
 
-def test_it_says_what_was_done_and_what_is_lost(
-    tool: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(tool, folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
+def test_it_says_what_was_done_and_what_is_lost(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
     assert capsys.readouterr().out.splitlines() == [
         f"annotations {folder / 'set.json'} (coco)",
         f"output      {folder / 'yolo'} (yolo)",
@@ -92,22 +84,22 @@ def test_it_says_what_was_done_and_what_is_lost(
     ]
 
 
-def test_sizes_come_from_the_pictures_where_they_are_not_stated(tool: ModuleType, folder: Path) -> None:
+def test_sizes_come_from_the_pictures_where_they_are_not_stated(folder: Path) -> None:
     content = sound_content()
     for image in content["images"]:
         del image["height"]
     write_json(folder / "set.json", content)
     words = (folder / "set.json", folder / "voc", "--from", "coco", "--to", "voc")
     with pytest.raises(UserError, match=r"set\.json: does not state the size of z\.png; give --images\."):
-        run(tool, *words)
-    run(tool, *words, "--images", folder / "images")
+        run(*words)
+    run(*words, "--images", folder / "images")
     assert "<height>40</height>" in (folder / "voc/Annotations/y/z.xml").read_text()
 
 
-def test_real_data(tool: ModuleType, shared: Path, tmp_path: Path) -> None:
+def test_real_data(shared: Path, tmp_path: Path) -> None:
     source, images = shared / "data/bccd/annotations/instances_val.json", shared / "data/bccd/images"
-    run(tool, source, tmp_path / "voc", "--from", "coco", "--to", "voc")
-    run(tool, tmp_path / "voc/ImageSets/Main/instances_val.txt", tmp_path / "new.json", "--from", "voc", "--to", "coco")
+    run(source, tmp_path / "voc", "--from", "coco", "--to", "voc")
+    run(tmp_path / "voc/ImageSets/Main/instances_val.txt", tmp_path / "new.json", "--from", "voc", "--to", "coco")
     old, new = json.loads(source.read_text()), json.loads((tmp_path / "new.json").read_text())
     assert [row["file_name"] for row in new["images"]] == [row["file_name"] for row in old["images"]]
     assert len(new["annotations"]) == len(old["annotations"]) == 1138
@@ -130,22 +122,20 @@ def with_faults(**entries: Any) -> dict[str, Any]:
         (with_faults(bbox=[1, 2, 3, float("inf")]), "a coordinate is infinite or not a number"),
         (
             with_faults(image_id=3),
-            r"the annotation's image is not in the list .*, fault 1 of 1; tools/",
+            r"the annotation's image is not in the list .*, fault 1 of 1; faster-rcnn check-data ",
         ),
         (sound_content() | {"images": sound_content()["images"] * 2}, "two images have the same id"),
     ],
 )
-def test_what_could_be_meant_in_two_ways_is_refused(
-    tool: ModuleType, folder: Path, content: dict[str, Any], message: str
-) -> None:
+def test_what_could_be_meant_in_two_ways_is_refused(folder: Path, content: dict[str, Any], message: str) -> None:
     write_json(folder / "set.json", content)
     with pytest.raises(UserError, match=message) as caught:
-        run(tool, folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
+        run(folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
     assert "\n" not in str(caught.value)
     assert not (folder / "yolo").exists()
 
 
-def test_refusals(tool: ModuleType, folder: Path) -> None:
+def test_refusals(folder: Path) -> None:
     source = folder / "set.json"
     cases: list[tuple[list[object], str]] = [
         ([source, folder / "new", "--from", "coco", "--to", "coco"], r"whose name ends with \.json"),
@@ -158,11 +148,11 @@ def test_refusals(tool: ModuleType, folder: Path) -> None:
     (folder / "empty").mkdir()
     for words, message in cases:
         with pytest.raises(UserError, match=message):
-            run(tool, *words)
+            run(*words)
 
 
-def test_help_has_examples(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        tool.main(["--help"])
+        main(["convert-data", "--help"])
     assert caught.value.code == 0
-    assert "python tools/convert_data.py train/labels train.json --from yolo --to coco" in capsys.readouterr().out
+    assert "faster-rcnn convert-data train/labels train.json --from yolo --to coco" in capsys.readouterr().out

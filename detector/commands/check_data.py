@@ -1,0 +1,193 @@
+"""Find every fault of an annotated set of pictures, say what to do about it, and mend what needs no decision."""
+
+import argparse
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detector import command
+from detector.config import Config, load_config
+from detector.datasets.checks.contents import Format
+from detector.datasets.checks.examine import Examined, examine
+from detector.datasets.checks.faults import KINDS, MISSING_PICTURE, Fault, by_kind
+from detector.datasets.checks.pictures import Picture, sizes_of
+from detector.datasets.checks.repair import repair
+from detector.datasets.checks.splits import check_categories, check_leaks
+from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
+from detector.errors import UserError
+from detector.weights.files import write_atomically
+
+EXAMPLES = """examples:
+  {program} train.json --images images
+  {program} train.json --images images --against val.json
+      and whether a picture is in both, whatever it is called
+  {program} train.json --images images --fix mended.json
+      mends what needs no decision, lists it, and leaves train.json alone
+  {program} VOC2012/ImageSets/Main/train.txt --images VOC2012/JPEGImages
+  {program} data.yaml --images images/train --format yolo --report faults.csv
+  {program} instances_train2017.json --no-images
+      seconds: only what the annotations say
+
+The exit code is 0 for sound data, and 2 where there are faults (--ignore leaves kinds of them out of account)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    parser.add_argument(
+        "annotations", type=Path, help="COCO's JSON; VOC's folder or list of names; YOLO's data.yaml or labels folder"
+    )
+    parser.add_argument("--images", type=Path, help="folder of the pictures")
+    parser.add_argument(
+        "--format",
+        choices=("coco", "voc", "yolo"),
+        help="(default: coco for a .json, voc where there are .xml files, else yolo)",
+    )
+    parser.add_argument("--no-images", action="store_true", help="do not open the pictures")
+    parser.add_argument(
+        "--against", type=Path, metavar="OTHER", help="another split, to share no picture with this one"
+    )
+    parser.add_argument("--other-images", type=Path, help="its folder of pictures (default: that of --images)")
+    parser.add_argument("--fix", type=Path, metavar="OUT.json", help="write a mended copy, as COCO JSON")
+    parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write every fault as a line")
+    parser.add_argument(
+        "--show", type=command.whole, default=20, help="faults to print of each kind, 0: all (%(default)s)"
+    )
+    parser.add_argument(
+        "--ignore",
+        nargs="+",
+        default=[],
+        choices=[kind.name for kind in KINDS],
+        metavar="KIND",
+        help="kinds of fault to leave out of account, as they are printed",
+    )
+    parser.add_argument("--config", type=Path, help="whose anchors to compare with the boxes (default: the defaults)")
+    parser.add_argument(
+        "--workers",
+        type=command.whole,
+        default=min(8, os.cpu_count() or 1),
+        help="threads that decode (default: %(default)s)",
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise UserError for words that do not go together."""
+    if args.images is None and not args.no_images:
+        raise UserError("give the folder of the pictures with --images, or --no-images to check the annotations alone.")
+    if args.fix is not None and args.fix.suffix != ".json":
+        raise UserError(f"{args.fix}: --fix writes a COCO file, whose name ends with .json.")
+    if args.fix is not None and args.fix.resolve() == args.annotations.resolve():
+        raise UserError(f"{args.fix}: --fix would overwrite the annotations; choose another name.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what the data hold and every fault of them; returns the exit code, 2 where there are faults."""
+    check_arguments(args)
+    config = Config() if args.config is None else load_config(args.config)
+    data_format = args.format or guess_format(args.annotations)
+    print(f"annotations {args.annotations} ({data_format})")
+    print(f"pictures    {'stay closed' if args.no_images else args.images}")
+    if args.against is not None:
+        print(f"against     {args.against}")
+    if args.fix is not None:
+        print(f"output      {args.fix}")
+    examined = look(args, data_format, args.annotations, args.images, keep_masks=args.fix is not None)
+    faults = examined.faults
+    if args.against is not None:
+        faults = faults + compare(args, data_format, examined)
+    faults = [fault for fault in faults if fault.kind.name not in args.ignore]
+
+    print("", *describe_counts(examined.columns), *describe_sizes(examined.columns), sep="\n")
+    print(describe_anchors(examined.columns, config), flush=True)
+    if args.report is not None:
+        write_report(args.report, faults)
+    for line in describe_faults(faults, args.show):
+        print(line)
+    if args.fix is not None:
+        fix(args, examined, faults)
+    return command.EXIT_USER_ERROR if faults else 0
+
+
+def guess_format(annotations: Path) -> Format:
+    """The format that a path looks like. Raises UserError where there is nothing."""
+    if not annotations.exists():
+        raise UserError(f"{annotations}: no such file or folder of annotations. Check the path.")
+    if annotations.suffix == ".json":
+        return "coco"
+    folder = annotations if annotations.is_dir() else annotations.parent
+    is_list = annotations.suffix == ".txt" and annotations.name not in ("classes.txt", "obj.names")
+    has_xml = annotations.is_dir() and next(folder.rglob("*.xml"), None) is not None
+    return "voc" if is_list or has_xml else "yolo"
+
+
+def look(
+    args: argparse.Namespace, data_format: Format, annotations: Path, images: Path | None, keep_masks: bool = False
+) -> Examined:
+    """Examine a split, with a progress bar where there are many pictures to open."""
+
+    def progress(pictures: Iterable[Picture], total: int) -> Iterable[Picture]:
+        return tqdm(pictures, total=total, unit="picture", disable=None if total > 100 else True)
+
+    return examine(data_format, annotations, images, progress, not args.no_images, max(1, args.workers), keep_masks)
+
+
+def compare(args: argparse.Namespace, data_format: Format, examined: Examined) -> list[Fault]:
+    """What is wrong between the two splits."""
+    other_images = args.other_images or args.images
+    other = look(args, data_format, args.against, other_images)
+    # A VOC tree has no list of its classes: a rare one may be absent from a split.
+    differences = [] if data_format == "voc" else check_categories(examined.columns, other.columns)
+    pictures = (examined.pictures, other.pictures)
+    if args.images is None:
+        return differences
+    return differences + check_leaks(examined.columns, args.images, other.columns, other_images, *pictures)
+
+
+def describe_faults(faults: Sequence[Fault], show: int) -> list[str]:
+    """The faults by kind: what is the matter, what to do, and each of them."""
+    if not faults:
+        return ["\nno faults"]
+    lines = []
+    for kind, found in by_kind(faults).items():
+        lines += [f"\n{kind.name} ({len(found)}): {kind.meaning}.", f"  {kind.remedy}."]
+        shown = found if show == 0 else found[:show]
+        lines += [f"  - {fault}" for fault in shown]
+        if len(found) > len(shown):
+            lines.append(f"  … and {len(found) - len(shown)} more; --show 0 prints all, --report FILE.csv writes them")
+    return [*lines, f"\n{len(faults)} {'fault' if len(faults) == 1 else 'faults'}"]
+
+
+def write_report(path: Path, faults: Iterable[Fault]) -> None:
+    """All faults as a table."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("kind", "image_id", "file_name", "annotation", "detail", "remedy"))
+    for fault in faults:
+        annotation = "" if fault.annotation is None else fault.annotation
+        image_id = "" if fault.image_id is None else fault.image_id
+        writer.writerow((fault.kind.name, image_id, fault.image, annotation, fault.detail, fault.kind.remedy))
+    write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault]) -> None:
+    """Write the mended copy, and print what was done and what is left."""
+    missing = sum(fault.kind is MISSING_PICTURE for fault in faults)
+    if 2 * missing > len(examined.columns.image_ids):
+        raise UserError(
+            f"{args.images}: has not even half of the pictures ({missing} of {len(examined.columns.image_ids)} are "
+            "missing), so nothing is written; check --images, or --ignore missing-picture."
+        )
+    sizes = None if examined.pictures is None else sizes_of(examined.pictures)
+    content, mended, left = repair(examined.contents, examined.columns, faults, sizes)
+    write_atomically(args.fix, json.dumps(content).encode())
+    print(f"\nmended ({len(mended)}):" if mended else "\nmended: nothing")
+    for fault in mended:
+        print(f"  - {fault.kind.name}: {fault}")
+    if left:
+        counts = ", ".join(f"{len(found)} {kind.name}" for kind, found in by_kind(left).items())
+        print(f"left to you, because they need a decision: {counts}")
+    print(f"wrote {args.fix}: {len(content['images'])} images, {len(content['annotations'])} annotations")

@@ -1,0 +1,130 @@
+"""Check this installation: versions, devices, OpenCV's two distributions, and two operators on CPU and device."""
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from detector import command
+from detector.errors import UserError
+
+PACKAGES = (
+    "detector",
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "pillow",
+    "albumentations",
+    "pycocotools",
+    "hotcoco",
+    "safetensors",
+)
+
+EXAMPLES = """examples:
+  {program}                 the CPU, and the best device there is
+  {program} --device cpu    the CPU alone
+
+The exit code is 0 when all is well, and 2 with a sentence for each fault and its remedy. Add the output to a report."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    command.add_device_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print versions and the outcome of every check; returns the exit code, 2 where one failed."""
+    print(f"{'Python':24}{platform.python_version()} on {platform.platform()}")
+    for package in PACKAGES:
+        print(f"{package:24}{installed_version(package) or 'not installed'}")
+    faults = []
+    checks: dict[str, Callable[[], str]] = {
+        "OpenCV": check_opencv,
+        "PyTorch": check_torch,
+        "operators": lambda: check_operators(args.device),
+    }
+    for name, check in checks.items():
+        try:
+            print(f"{name:24}{check()}")
+        except UserError as error:
+            faults.append(str(error))
+        except Exception as error:  # whatever a broken installation raises is what we are here to report
+            faults.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
+    if faults:
+        print(*(f"error: {fault}" for fault in faults), sep="\n", file=sys.stderr)
+        return command.EXIT_USER_ERROR
+    print("all is well")
+    return 0
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def check_opencv() -> str:
+    """opencv-python and opencv-python-headless (which albumentations brings) own the same folder `cv2`.
+
+    Whichever was unpacked last is imported, and uninstalling either one breaks the other.
+    """
+    owners = {name: v for name in ("opencv-python", "opencv-python-headless") if (v := installed_version(name))}
+    newest = max(
+        owners.values(), default="", key=lambda text: [int(part) for part in text.split(".") if part.isdigit()]
+    )
+    remedy = f"pip install --force-reinstall --no-deps opencv-python-headless{f'=={newest}' if newest else ''}"
+    try:
+        import cv2
+        import numpy as np
+
+        imported = cv2.__version__
+        works = cv2.resize(np.full((4, 4, 3), 7, np.uint8), (2, 2)).tolist() == [[[7] * 3] * 2] * 2
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"OpenCV cannot be used ({error}); run `{remedy}`.") from None
+    if not works:
+        raise UserError(f"OpenCV {imported} resizes wrongly; run `{remedy}`.")
+    if len(set(owners.values())) > 1:
+        listed = " and ".join(f"{name} {v}" for name, v in owners.items())
+        raise UserError(f"{listed} share the folder cv2, at different versions; run `{remedy}`.")
+    shared = ", two distributions of one version in one folder" if len(owners) > 1 else ""
+    return f"{imported} works{shared}"
+
+
+def check_torch() -> str:
+    import torch
+
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        names.append(f"cuda:{index} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)")
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
+    return f"built for {built_for}; devices: {', '.join(names)}"
+
+
+def check_operators(device_name: str) -> str:
+    """Non-maximum suppression and RoIAlign on the CPU and on the device, against results known by hand."""
+    import torch
+    from torchvision.ops import nms, roi_align
+
+    from detector.device import choose_device
+
+    devices = {torch.device("cpu"), choose_device(device_name)}
+    for device in sorted(devices, key=str):
+        # The second box overlaps the first by 81 / 119 and scores less; the third stands apart.
+        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 1.0, 11.0, 11.0], [50.0, 50.0, 60.0, 60.0]], device=device)
+        kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.5).tolist()
+        # A map of 0 … 15, pooled to 2 × 2 with four samples a bin, each on a cell: the means of its quarters.
+        features = torch.arange(16.0, device=device).reshape(1, 1, 4, 4)
+        regions = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]], device=device)
+        pooled = roi_align(features, regions, output_size=2, sampling_ratio=2, aligned=True).flatten().tolist()
+        if kept != [0, 2] or pooled != [2.5, 4.5, 10.5, 12.5]:
+            raise UserError(
+                f"nms or roi_align on {device} gives {kept} and {pooled}; install torch and torchvision from one index."
+            )
+    return f"nms and roi_align are right on {', '.join(sorted(map(str, devices)))}"

@@ -1,0 +1,158 @@
+"""COCO mAP of a model, or of a file of detections."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detector import command
+from detector.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.config import Config
+    from detector.evaluation.ground_truth import GroundTruth
+
+EXAMPLES = """examples:
+  {program} --weights output/quickstart/model_best.safetensors
+      on the val split that the model was trained beside
+  {program} --weights R101-C4-3x --annotations data/coco/annotations/instances_val2017.json \\
+      --images data/coco/val2017 --output output/coco
+  {program} --weights output/mine/model_best.safetensors input.min_size_test=600
+      with one of the model's settings changed
+  {program} --detections output/coco/detections.json \\
+      --annotations data/coco/annotations/instances_val2017.json
+  torchrun --nproc-per-node=8 {launched} --weights R101-C4-3x --annotations … --images …
+      eight GPUs, each image once
+
+metrics.json has the keys AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl, fractions, −1 without ground truth, and
+per_class. The exit code is 0, or 2 where something given could not be used."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    parser.add_argument("--weights", help="a .safetensors, a published name, or another framework's file with --config")
+    parser.add_argument("--config", help="config of another framework's weights")
+    parser.add_argument("--detections", type=Path, help="score this COCO results file instead of a model")
+    parser.add_argument("--annotations", type=Path, help="ground truth (default: the val split of the weights' config)")
+    parser.add_argument("--images", type=Path, help="folder of the pictures that the annotations name")
+    parser.add_argument("--output", type=Path, help="folder for metrics.json and, of a model, detections.json")
+    parser.add_argument(
+        "--evaluator",
+        choices=("pycocotools", "hotcoco"),
+        default="pycocotools",
+        help="hotcoco gives the same numbers sooner (default: %(default)s)",
+    )
+    command.add_network_arguments(parser)
+    parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: the weights' config's)")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise UserError for words that do not go together."""
+    if (args.weights is None) == (args.detections is None):
+        raise UserError("give either --weights, to score a model, or --detections, to score a results file.")
+    if args.detections is not None and args.annotations is None:
+        raise UserError("--detections needs --annotations, the ground truth to score them against.")
+    if args.detections is not None and args.settings:
+        raise UserError(f"{args.settings[0]}: settings change a model; there is none with --detections.")
+    if args.weights is not None and (args.annotations is None) != (args.images is None):
+        raise UserError("--annotations and --images belong together; give both, or none for the config's val split.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect where a model is given, score, print and write. Under torchrun every process calls this."""
+    check_arguments(args)
+
+    from detector import process_group
+    from detector.evaluation.ground_truth import read_ground_truth
+    from detector.evaluation.results import read_results
+
+    try:
+        if args.detections is not None:
+            truth, detections = read_ground_truth(args.annotations), read_results(args.detections)
+            source = str(args.detections)
+            print(f"detections {source}, {len(detections)} of them\nannotations {args.annotations}")
+        else:
+            truth, detections = detect(args)
+            source = "detections"
+        if process_group.is_main():
+            report(args, truth, detections, source)
+    finally:
+        process_group.stop()
+    return 0
+
+
+def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]:
+    """The ground truth, and the detections of the model (on the main process)."""
+    from detector import process_group
+    from detector.datasets.formats.open_dataset import open_dataset
+    from detector.datasets.loading.loader import evaluation_loader
+    from detector.evaluation.evaluate import detect_dataset, gather_results, match_categories
+    from detector.evaluation.ground_truth import ground_truth_of
+    from detector.inference.predictor import load
+
+    device = process_group.start(args.device)
+    settings = list(args.settings)
+    if args.num_workers is not None:
+        settings.append(f"data.num_workers={args.num_workers}")
+    predictor = load(args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile)
+    annotations, images, data_format = choose_data(args, predictor.config)
+    dataset = open_dataset(data_format, annotations, images)
+    categories = match_categories(predictor.categories, dataset.categories)
+    batch_size = args.batch_size or predictor.default_batch_size
+    if process_group.is_main():
+        print(f"weights     {args.weights}")
+        processes = f" in each of {process_group.world_size()} processes" if process_group.world_size() > 1 else ""
+        print(f"device      {device}, {args.precision}, {batch_size} at a time{processes}")
+        print(f"annotations {annotations}, {len(dataset)} images in {images}")
+        print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
+    loader = evaluation_loader(
+        dataset,
+        predictor.config,
+        batch_size=batch_size,
+        rank=process_group.rank(),
+        world_size=process_group.world_size(),
+    )
+    found = detect_dataset(predictor.network, loader, device, categories, process_group.is_main(), predictor.precision)
+    return ground_truth_of(dataset), gather_results(found)
+
+
+def choose_data(args: argparse.Namespace, config: Config) -> tuple[str, str, str]:
+    """Annotations, pictures and their format: of the command line, else the val split of the weights' config."""
+    from detector import process_group
+    from detector.datasets.shapes import ensure_shapes
+
+    data = config.data
+    if args.annotations is not None:
+        is_json = args.annotations.suffix == ".json"
+        return str(args.annotations), str(args.images), "coco" if is_json else data.format
+    if data.val_annotations is None or data.val_images is None:
+        raise UserError(f"{args.weights}: its config names no val split; give --annotations and --images.")
+    if data.generate == "shapes":
+        folder = Path(data.val_annotations).parent
+        process_group.on_main(lambda: ensure_shapes(folder))
+    return data.val_annotations, data.val_images, data.format
+
+
+def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], source: str) -> None:
+    """Score, print, and write what --output asks for."""
+    from detector.evaluation.coco_eval import evaluate_coco
+    from detector.evaluation.explain import explain_low_ap
+    from detector.evaluation.results import write_results
+    from detector.evaluation.table import metrics_table
+    from detector.weights.files import write_atomically
+
+    # What took long is on disk before anything else can fail, and all of it before the reader of our output can leave.
+    if args.output is not None and args.weights is not None:
+        write_results(args.output / "detections.json", detections)
+    metrics = evaluate_coco(truth, detections, args.evaluator, source=source)
+    if args.output is not None:
+        data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
+        write_atomically(args.output / "metrics.json", data)
+    print(f"\nCOCO metrics by {args.evaluator}\n{metrics_table(metrics)}")
+    for hint in explain_low_ap(metrics, truth, detections):
+        print(f"hint: {hint}")
+    if args.output is not None:
+        print(f"\nwrote {args.output / 'metrics.json'}")

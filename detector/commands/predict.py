@@ -1,0 +1,213 @@
+"""Detect objects in pictures: a table per picture, annotated pictures, and detections.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from detector import command
+from detector.errors import UserError
+from detector.printing import log_to_screen
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from detector.inference.detections import Found
+    from detector.inference.inputs import Input
+    from detector.inference.predictor import Predictor
+
+PUBLISHED_DEFAULT = "R101-C4-3x"
+
+EXAMPLES = """examples:
+  {program} photo.jpg                        with the newest finished run under output/
+  {program} photo.jpg --weights R101-C4-3x   with published COCO weights (downloaded once)
+  {program} holiday/ 'scans/*.tif' --weights output/mine/model_best.safetensors --score-threshold 0.7
+  {program} photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
+  {program} photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
+
+A folder stands for the pictures in it and below it. The exit code is 0, or 2 where an input could not be used."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="pictures, folders, or globs such as '*.jpg'; or key=value to change one of the weights' settings",
+    )
+    parser.add_argument(
+        "--weights",
+        help="a .safetensors of ours, a published name, or another framework's file with its --config (default: the "
+        f"newest finished run under output/, else {PUBLISHED_DEFAULT})",
+    )
+    parser.add_argument("--config", help="config of another framework's weights")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/infer"), help="folder to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--score-threshold", type=command.fraction, default=0.5, help="leave out what scores less (%(default)s)"
+    )
+    command.add_network_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
+    from detector.inference.inputs import find_inputs, name_outputs
+    from detector.inference.predictor import load
+
+    log_to_screen()  # what fetching and converting weights has to say
+    settings = [word for word in args.inputs if is_setting(word)]
+    inputs, unused = find_inputs([word for word in args.inputs if not is_setting(word)], skip=args.output)
+    outputs = name_outputs(inputs, args.output)
+    make_folder(args.output)
+    weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
+    print(f"weights    {weights}{why}", flush=True)
+    predictor = load(weights, args.config, args.device, settings, not args.plain, args.precision, args.compile)
+    batch_size = args.batch_size or predictor.default_batch_size
+    print(f"model      {describe(predictor)}")
+    print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
+    print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
+    own_threshold = predictor.config.model.detection.score_threshold
+    if args.score_threshold < own_threshold:
+        print(f"           (the model gives scores above {own_threshold:g}: model.detection.score_threshold)")
+    print(f"output     {args.output}\n", flush=True)
+    with leave_on_sigterm():
+        left_out = detect_and_write(predictor, list(zip(inputs, outputs, strict=True)), args, batch_size)
+    if reasons := [*unused, *left_out]:
+        count = len(inputs) + len(unused)
+        print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
+        return command.EXIT_USER_ERROR
+    return 0
+
+
+def detect_and_write(
+    predictor: Predictor, pictures: Sequence[tuple[Input, Path]], args: argparse.Namespace, batch_size: int
+) -> list[str]:
+    """Detect in the pictures, each with the file for its annotated copy. Returns why pictures were left out."""
+    from tqdm import tqdm
+
+    from detector.inference.stream import detect_all
+    from detector.weights.files import write_atomically
+
+    left_out: list[str] = []
+    results: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    progress = tqdm(total=len(pictures), unit="picture", disable=None if len(pictures) > 1 else True)
+    done = 0
+    try:
+        outcomes = detect_all(predictor, [one.path for one, _ in pictures], args.score_threshold, batch_size)
+        for image_id, ((one, output), outcome) in enumerate(zip(pictures, outcomes, strict=True), start=1):
+            if isinstance(outcome, UserError):
+                left_out.append(str(outcome))
+                progress.write(f"left out: {outcome}", file=sys.stderr)
+            else:
+                image, detections = outcome
+                progress.write(table(one.name, detections), file=sys.stdout)
+                # First the results: no picture without its detections.
+                results += describe_results(detections, image_id, one.name)
+                save_picture(output, detections.draw(image))
+                done += 1
+            progress.update()
+    finally:  # when interrupted too: the detections until then are kept, as a whole file
+        progress.close()
+        write_atomically(args.output / "detections.json", json.dumps(results, indent=1).encode())
+        seconds = time.perf_counter() - start
+        print(f"{done} of {len(pictures)} pictures, {len(results)} objects, {seconds:.1f} s; see {args.output}")
+    return left_out
+
+
+@contextmanager
+def leave_on_sigterm() -> Iterator[None]:
+    """For a while SIGTERM ends the process as Ctrl-C does: through every `finally`."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python's signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word is written as key.path=value, and no file has that name."""
+    return re.match(r"(model|input|data|train)\.[a-z0-9_.]+=", word) is not None and not Path(word).exists()
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot make the output folder ({error.strerror}); check --output.") from None
+
+
+def choose_weights(runs: Path) -> tuple[str, str]:
+    """The best model of the newest finished training run below `runs`, else the published one; and why, for people."""
+    from detector.training.run.output import BEST_MODEL, FINAL_MODEL
+
+    finished = sorted(runs.glob(f"**/{FINAL_MODEL}"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        return PUBLISHED_DEFAULT, f" (published; no finished training run under {runs}/)"
+    best = finished[-1].with_name(BEST_MODEL)
+    return str(best if best.is_file() else finished[-1]), f" (newest finished run under {runs}/)"
+
+
+def describe(predictor: Predictor) -> str:
+    backbone, names = predictor.config.model.backbone, predictor.categories.names
+    listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"Faster R-CNN, ResNet-{backbone.depth}-C4, {len(names)} classes ({listed})"
+
+
+def table(name: str, found: Found) -> str:
+    """What was found in one picture, for people: aligned columns, boxes in pixels of the original image."""
+    height, width = found.image_size
+    lines = [f"{name}  {width} × {height}, {len(found)} found"]
+    if len(found):
+        column = max(printed_width(text) for text in ("class", *found.names))
+        lines.append(f"  {pad('class', column)}  score {'x1':>8} {'y1':>8} {'x2':>8} {'y2':>8}")
+        for class_name, score, box in zip(found.names, found.scores.tolist(), found.boxes.tolist(), strict=True):
+            lines.append(f"  {pad(class_name, column)}  {score:.3f} " + " ".join(f"{value:8.1f}" for value in box))
+    return "\n".join(lines) + "\n"
+
+
+def printed_width(text: str) -> int:
+    """Columns that a text takes on a terminal; Chinese, Japanese and Korean characters take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def pad(text: str, width: int) -> str:
+    return text + " " * (width - printed_width(text))
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    make_folder(path.parent)
+    try:
+        Image.fromarray(picture).save(path, quality=92)
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the annotated picture ({error}); check --output.") from None
+
+
+def describe_results(found: Found, image_id: int, name: str) -> list[dict[str, Any]]:
+    """COCO results with the file's and the category's name added, so that they can be read without a dataset."""
+    return [
+        result | {"file_name": name, "category_name": category_name}
+        for result, category_name in zip(found.to_coco(image_id), found.names, strict=True)
+    ]

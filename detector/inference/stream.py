@@ -1,0 +1,45 @@
+"""Many pictures through a predictor: read ahead in threads, while the network is busy with earlier ones."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from detector.datasets.pictures.read import read_image
+from detector.errors import UserError
+from detector.inference.detections import Found
+from detector.inference.predictor import Predictor
+
+
+def detect_all(
+    predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int
+) -> Iterator[UserError | tuple[np.ndarray, Found]]:
+    """For each path in order: the picture and what was found in it, or why it could not be read."""
+    images = read_ahead(paths, count=2 * batch_size)
+    while batch := list(islice(images, batch_size)):
+        readable = [image for image in batch if not isinstance(image, UserError)]
+        found = iter(predictor.predict(readable, score_threshold, batch_size))
+        for image in batch:
+            yield image if isinstance(image, UserError) else (image, next(found))
+
+
+def read_ahead(paths: Iterable[Path], count: int) -> Iterator[np.ndarray | UserError]:
+    """Read pictures in order, `count` of them ahead in threads while the network is busy with earlier ones."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        waiting: deque[Future[np.ndarray | UserError]] = deque()
+        remaining = iter(paths)
+        waiting.extend(pool.submit(try_to_read, path) for path in islice(remaining, count))
+        while waiting:
+            image = waiting.popleft().result()
+            waiting.extend(pool.submit(try_to_read, path) for path in islice(remaining, 1))
+            yield image
+
+
+def try_to_read(path: Path) -> np.ndarray | UserError:
+    try:
+        return read_image(path)
+    except UserError as error:
+        return error
