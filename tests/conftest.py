@@ -18,6 +18,12 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def references() -> Path:
+    """Reference outputs of detectron2 that travel with the project, with their weights, settings and pictures."""
+    return PROJECT_ROOT / "tests" / "reference" / "detectron2"
+
+
+@pytest.fixture(scope="session")
 def project_root() -> Path:
     """Folder of pyproject.toml."""
     return PROJECT_ROOT

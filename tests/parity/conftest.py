@@ -1,6 +1,6 @@
 """Largest differences of every quantity, shown with `pytest -v` and written to the JUnit report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from comparison import Comparison, ExpectEqual, table
@@ -8,17 +8,29 @@ from comparison import Comparison, ExpectEqual, table
 LARGEST: pytest.StashKey[dict[str, float]] = pytest.StashKey()
 
 
-@pytest.fixture
-def expect_equal(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> ExpectEqual:
-    """Fails on mismatches, all of them at once, and keeps the differences for the summary."""
-    largest = request.config.stash.setdefault(LARGEST, {})
+@pytest.fixture(scope="session")
+def largest_differences(
+    request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
+) -> Iterator[dict[str, float]]:
+    """Quantity → largest difference of all tests so far; at the end they are properties of the report's test suite.
 
-    def check(found: Comparison, group: str) -> None:
-        for name, difference in found.largest.items():
-            record_property(f"largest difference, {name}", difference)
+    Of the suite and not of each test, because the JUnit schema knows no properties of a test.
+    """
+    largest = request.config.stash.setdefault(LARGEST, {})
+    yield largest
+    for name, difference in sorted(largest.items()):
+        record_testsuite_property(f"largest difference, {name}", difference)
+
+
+@pytest.fixture
+def expect_equal(largest_differences: dict[str, float]) -> ExpectEqual:
+    """Fails on mismatches, all of them at once, and keeps the differences for the summary."""
+
+    def check(comparison: Comparison, group: str) -> None:
+        for name, difference in comparison.largest.items():
             key = f"{group}: {name}"
-            largest[key] = max(difference, largest.get(key, 0.0))
-        assert not found.mismatches, "\n".join(found.mismatches)
+            largest_differences[key] = max(difference, largest_differences.get(key, 0.0))
+        assert not comparison.mismatches, "\n".join(comparison.mismatches)
 
     return check
 

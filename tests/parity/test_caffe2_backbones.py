@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from comparison import Comparison, ExpectEqual
-from detectron2_cases import folders_with, needs_references, read_json
+from detectron2_cases import folder_id, folders_with, read_json
 
 from detector.weights.lineages.caffe2 import from_caffe2
 from detector.weights.lineages.detectron2 import RENAMES
@@ -15,11 +15,10 @@ from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.foreign import read_foreign
 from detector.weights.remap import translate
 
-pytestmark = needs_references
 FOLDERS = folders_with("config.yaml", "expected_state_dict.npz", "backbone.*")
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=folder_id)
 def test_every_tensor_is_where_detectron2_puts_it(folder: Path, expect_equal: ExpectEqual) -> None:
     (path,) = folder.glob("backbone.*")
     config = config_from_detectron2(read_settings(folder / "config.yaml"), str(folder))
@@ -36,7 +35,7 @@ def test_every_tensor_is_where_detectron2_puts_it(folder: Path, expect_equal: Ex
     expect_equal(found, "caffe2 backbones")
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=folder_id)
 def test_the_reference_left_nothing_else_unused(folder: Path) -> None:
     """What is dropped here is what was unused there."""
     unused = read_json(folder / "mapping.json")["unused_checkpoint_keys_after_renaming"]

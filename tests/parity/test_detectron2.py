@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from comparison import Comparison, ExpectEqual, Rows
-from detectron2_cases import Case, checkpoints, detections, inference_cases, load_reference, needs_references
+from detectron2_cases import Case, checkpoints, detections, inference_cases, load_reference
 from detectron2_inference import (
     BOX,
     SCORE,
@@ -17,7 +17,6 @@ from detectron2_inference import (
 
 import detector
 
-pytestmark = needs_references
 CASES = [(checkpoint, case) for case in inference_cases() for checkpoint in checkpoints(case.folder)]
 
 
@@ -46,7 +45,6 @@ def test_from_the_pictures_bytes_to_detections(checkpoint: Path, case: Case, exp
     expect_equal(compare_end_to_end(load_reference(checkpoint), case), "end to end")
 
 
-@pytest.mark.usefixtures("shared")
 def test_the_cases_would_notice() -> None:
     """What makes the comparison meaningful: there are many distinct proposals, and detections of many classes."""
     single = [case for case in inference_cases() if case.has_stages]

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torchvision
 from comparison import Comparison
-from detectron2_cases import Reference, checkpoints, fresh_reference, inference_cases, references
+from detectron2_cases import EMBEDDED, Reference, checkpoints, fresh_reference, inference_cases
 from detectron2_inference import compare_end_to_end
 from detectron2_training import compare_training, training_cases
 from detectron2_units import compare_units, read_units
@@ -175,7 +175,6 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
 }
 
 
-@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_the_mistake_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mistake, quantity = MISTAKES[name]
@@ -189,14 +188,13 @@ def test_the_mistake_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def comparisons(mistake: Mistake, patch: pytest.MonkeyPatch) -> Iterator[Comparison]:
     """One comparison after another, of networks with the mistake, each followed by one of the small functions."""
-    root = references()
-    assert root is not None
+    units = read_units(EMBEDDED)
     for case in inference_cases():
         if case.has_stages:
             with patch.context() as own:
                 reference = mistake(fresh_reference(checkpoints(case.folder)[-1]), own)
                 yield compare_end_to_end(reference, case)
-                yield compare_units(read_units(root))
+                yield compare_units(units)
 
 
 # Training
@@ -237,7 +235,6 @@ TRAINING_MISTAKES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] =
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("name", TRAINING_MISTAKES)
 def test_the_mistake_in_training_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mistake, quantity = TRAINING_MISTAKES[name]

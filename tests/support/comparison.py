@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass
 class Comparison:
-    """What was compared.
+    """Differences and mismatches of what was compared.
 
     largest: quantity → largest absolute difference met (of matched rows, where rows are matched).
     mismatches: one sentence for everything that is not as it should be.
@@ -50,13 +50,13 @@ class Comparison:
         matched = boxes.shape[0]
         if not matched == len(ours.values) == len(theirs.values):
             self.mismatches.append(
-                f"{name}: {matched} of {len(theirs.values)} recovered, {len(ours.values) - matched} more than there are"
+                f"{name}: {matched} of {len(theirs.values)} match, {len(ours.values) - matched} of ours have none"
             )
         self._note(f"{name}: boxes", boxes.max().item() if matched else 0.0, box_tolerance)
         self._note(f"{name}: values", values.max().item() if matched else 0.0, value_tolerance)
 
     def add(self, other: "Comparison", prefix: str = "") -> None:
-        """Take over what another comparison found."""
+        """Take over the differences and mismatches of another comparison."""
         for name, difference in other.largest.items():
             self.largest[prefix + name] = max(difference, self.largest.get(prefix + name, 0.0))
         self.mismatches += [prefix + mismatch for mismatch in other.mismatches]

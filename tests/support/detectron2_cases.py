@@ -1,7 +1,7 @@
 """Reference outputs of detectron2, as the folders beside `fixtures/detectron2/README.md` hold them.
 
-Whatever folder has the same layout is found by what is in it. Classes there are 0 … K−1 with K the background; here
-they are 1 … K with 0 the background: `labels` turns the one into the other.
+A part of them lies in `tests/reference`; whatever folder has the same layout is found by what is in it. Classes there
+are 0 … K−1 with K the background; here they are 1 … K with 0 the background: `labels` turns the one into the other.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pytest
 import torch
+import yaml
 from comparison import Rows
 from torch import Tensor
 
@@ -27,24 +27,27 @@ from detector.weights.lineages.detectron2_config import channel_order
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.foreign import read_foreign
 
+# What travels with the project. Its pictures, weights and numbers are a part of what `recorded` may find.
+EMBEDDED = Path(__file__).resolve().parents[1] / "reference" / "detectron2"
 
-def references() -> Path | None:
-    """The folder of the references, or None where there is none."""
+
+def recorded() -> Path | None:
+    """The folder of all that was recorded, which lies beside the project on some machines; None elsewhere."""
     project = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("DETECTOR_SHARED", project.parent / "shared")) / "fixtures" / "detectron2"
     return folder if folder.is_dir() else None
 
 
-# For modules whose parameters are the references' folders.
-needs_references = pytest.mark.skipif(references() is None, reason="no reference data; set DETECTOR_SHARED to run this")
-
-
 def folders_with(*patterns: str) -> list[Path]:
-    """The reference folders in which every pattern finds something."""
-    root = references()
-    if root is None:
-        return []
-    return sorted(f for f in root.iterdir() if f.is_dir() and all(any(f.glob(p)) for p in patterns))
+    """The reference folders in which every pattern finds something; the embedded ones come first."""
+    roots = [root for root in (EMBEDDED, recorded()) if root is not None]
+    folders = [folder for root in roots for folder in sorted(root.iterdir()) if folder.is_dir()]
+    return [f for f in folders if all(any(f.glob(p)) for p in patterns)]
+
+
+def folder_id(folder: Path) -> str:
+    """The folder's name; of an embedded one, that it is embedded too."""
+    return f"embedded-{folder.name}" if folder.is_relative_to(EMBEDDED) else folder.name
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,18 @@ class Case:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.folder.name}-{self.name}"
+        return f"{folder_id(self.folder)}-{self.name}"
 
     @cached_property
     def arrays(self) -> dict[str, Tensor]:
-        with np.load(self.folder / f"case_{self.name}.npz") as arrays:
-            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        """Every recorded array by its name. `preprocessed` is made again where it was left out, which is exact."""
+        with np.load(self.folder / f"case_{self.name}.npz") as file:
+            arrays = {key: torch.from_numpy(file[key]) for key in file.files}
+        if "preprocessed" not in arrays and "image_u8_resized" in arrays:
+            settings = yaml.safe_load((self.folder / "config.yaml").read_text())["MODEL"]
+            mean, deviation = (torch.tensor(settings[key])[:, None, None] for key in ("PIXEL_MEAN", "PIXEL_STD"))
+            arrays["preprocessed"] = ((arrays["image_u8_resized"] - mean) / deviation)[None]
+        return arrays
 
     @property
     def pictures(self) -> list[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from comparison import Comparison, Rows
-from detectron2_cases import Reference, folders_with, fresh_reference, labels, read_json
+from detectron2_cases import Reference, folder_id, folders_with, fresh_reference, labels, read_json
 from torch import Tensor
 
 from detector.boxes import decode_deltas, pairwise_iou
@@ -56,7 +56,7 @@ class TrainingCase:
     variant: str
 
     def __str__(self) -> str:
-        return f"{self.folder.name}-{self.variant}"
+        return f"{folder_id(self.folder)}-{self.variant}"
 
     @property
     def arrays(self) -> dict[str, Tensor]:

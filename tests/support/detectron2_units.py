@@ -75,9 +75,10 @@ def compare_nms(found: Comparison, units: Units, size: str) -> None:
     settings = DetectionSettings(
         score_threshold=0.0, nms_threshold=0.5, max_per_image=count, min_size=0.0, delta_weights=(1.0, 1.0, 1.0, 1.0)
     )
-    boxes = boxes + 128  # some begin left of the image, where they would be clipped
+    boxes = boxes + (1 - boxes.min()).clamp(min=0).ceil()  # whatever begins outside of the image would be clipped
+    frame = int(boxes.max()) + 1
     still = torch.zeros(count, num_classes, 4)
-    detections = select_detections(probabilities.log(), still, boxes, (2000, 2000), settings)
+    detections = select_detections(probabilities.log(), still, boxes, (frame, frame), settings)
     kept = units[f"nms_{size}_keep_050"]
     found.equal(f"{size} NMS, classes in order", detections.labels.tolist(), (classes[kept] + 1).tolist())
     ours = Rows(detections.boxes, detections.scores, detections.labels)
