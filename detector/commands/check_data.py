@@ -19,8 +19,8 @@ from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
 from detector.datasets.checks.splits import check_categories, check_leaks
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
+from detector.disk import write_atomically
 from detector.errors import UserError
-from detector.weights.files import write_atomically
 
 EXAMPLES = """examples:
   {program} train.json --images images

@@ -97,7 +97,8 @@ def write(args: argparse.Namespace, weights: WeightsFile) -> list[str]:
     """Write the output; returns lines that say what was written."""
     import torch
 
-    from detector.weights.files import save_weights, write_atomically
+    from detector.disk import write_atomically
+    from detector.weights.files import save_weights
     from detector.weights.lineages.detectron2_export import write_detectron2
     from detector.weights.lineages.torchvision import to_torchvision_resnet
 

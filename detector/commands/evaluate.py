@@ -138,11 +138,11 @@ def choose_data(args: argparse.Namespace, config: Config) -> tuple[str, str, str
 
 def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], source: str) -> None:
     """Score, print, and write what --output asks for."""
+    from detector.disk import write_atomically
     from detector.evaluation.coco_eval import evaluate_coco
     from detector.evaluation.explain import explain_low_ap
     from detector.evaluation.results import write_results
     from detector.evaluation.table import metrics_table
-    from detector.weights.files import write_atomically
 
     # What took long is on disk before anything else can fail, and all of it before the reader of our output can leave.
     if args.output is not None and args.weights is not None:

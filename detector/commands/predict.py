@@ -98,8 +98,8 @@ def detect_and_write(
     """Detect in the pictures, each with the file for its annotated copy. Returns why pictures were left out."""
     from tqdm import tqdm
 
+    from detector.disk import write_atomically
     from detector.inference.stream import detect_all
-    from detector.weights.files import write_atomically
 
     left_out: list[str] = []
     results: list[dict[str, Any]] = []

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union
 import yaml
 
 from detector.config.settings import Config, ConfigError
+from detector.disk import write_atomically
 from detector.errors import one_line, shown
 
 PATH_KEYS = (
@@ -85,9 +86,13 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Write every setting as YAML that `load_config` reads back unchanged."""
+    """Write every setting as YAML that `load_config` reads back unchanged.
+
+    Raises:
+        UserError: the file cannot be written; an earlier one is intact.
+    """
     text = yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    write_atomically(Path(path), text.encode())
 
 
 def project_root(config_path: Path) -> Path:

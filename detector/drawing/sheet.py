@@ -10,6 +10,7 @@ import numpy as np
 from detector.categories import CategoryMap
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.pictures.read import read_image
+from detector.disk import write_atomically
 from detector.drawing.boxes import draw_detections, side_by_side
 from detector.errors import UserError
 from detector.training.report.logs import RunLog
@@ -81,7 +82,7 @@ def draw_sheet(
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert encoded
-    path.write_bytes(data.tobytes())
+    write_atomically(path, data.tobytes())
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.evaluation.ground_truth import GroundTruth, check_ids, column, read_json
-from detector.weights.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The training loop (Faster R-CNN §3.2: approximate joint training with SGD)."""
 
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from detector.training.report.validation import Evaluation
 from detector.training.run import plan
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
 from detector.training.run.finish import evaluate_run, finish_run
-from detector.training.run.output import claim, is_finished
+from detector.training.run.output import claim, is_finished, locked
 from detector.training.run.run import Run, set_up
 from detector.training.schedule import learning_rate
 from detector.training.step import clip_and_check, explain_out_of_memory, forward_backward, mean_losses
@@ -57,9 +57,11 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
     Raises:
         UserError: the run cannot be started, or cannot go on; one sentence with the remedy.
     """
-    with StopSignals() as stop:
+    with StopSignals() as stop, ExitStack() as held:
         try:
             chosen = process_group.start(device)
+            # The main process, the only one that writes, holds the folder for all.
+            process_group.on_main(lambda: held.enter_context(locked(output)))
             process_group.on_main(lambda: claim(output, resume, overwrite))
             with (
                 no_workers_left(),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
+from detector.disk import write_atomically
 from detector.errors import UserError, one_line, shown
 
 SUFFIX = ".safetensors"
@@ -115,38 +115,6 @@ def read_weights(path: str | Path) -> WeightsFile:
     if classes not in (None, len(categories)):
         raise UserError(f"{path}: {CLASS_SCORES} has {classes} classes, but {len(categories)} categories are named.")
     return WeightsFile({name: as_float32(t) for name, t in tensors.items()}, config, categories, provenance)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, force it onto the disk, and rename: a kill at any moment leaves no torn `path`.
-
-    Raises:
-        UserError: no room, no permission.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the file ({error.strerror or error}); the old one is intact.") from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a rename inside `folder` onto the disk. Windows cannot open folders, and renames there need no help."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def as_float32(tensor: Tensor) -> Tensor:

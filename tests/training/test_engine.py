@@ -56,6 +56,7 @@ def test_what_a_run_leaves(straight: dict[str, Path]) -> None:
     output = straight["plain"]
     names = {p.name for p in output.iterdir()}
     assert names == {
+        ".lock",
         "checkpoints",
         "config.yaml",
         "evaluation",

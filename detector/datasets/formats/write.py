@@ -7,8 +7,6 @@ coordinates survive the way through any format and back (of YOLO's, up to nine d
 
 import json
 import math
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -21,8 +19,8 @@ import yaml
 from detector.datasets.formats.voc import FLAGS
 from detector.datasets.formats.yolo import read_line
 from detector.datasets.pictures.folders import by_stem
+from detector.disk import whole_folder, write_atomically
 from detector.errors import UserError
-from detector.weights.files import write_atomically
 
 Row = dict[str, Any]
 
@@ -167,21 +165,17 @@ def _text(text: str, what: str) -> str:
 
 
 def _write_tree(folder: Path, files: Mapping[str, str]) -> None:
-    """Write all files or none: under another name first, which is then changed."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    """Write all files or none."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: is there already and not empty; choose a new folder.")
-        try:
+        with whole_folder(folder) as partial:
             for name, text in files.items():
                 path = partial / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
             if folder.exists():
-                folder.rmdir()
-            os.rename(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                folder.rmdir()  # it is still empty
     except OSError as error:
         raise UserError(f"{folder}: cannot write the annotations ({error.strerror or error}).") from None
 

@@ -1,12 +1,9 @@
 """The embedded set on disk: `{train,val,test}.json` in COCO form beside folders of PNG pictures."""
 
-import contextlib
 import json
 import multiprocessing
 import os
-import shutil
-import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,9 @@ from tqdm import tqdm
 
 from detector.datasets.shapes import difficulty
 from detector.datasets.shapes.scene import Annotation, render_scene
+from detector.disk import hold, whole_folder
 from detector.errors import UserError
 from detector.structures import Size
-
-if sys.platform != "win32":
-    import fcntl
 
 _MARKER = "version.json"
 # Starting processes takes about a second, which so many pictures win back.
@@ -43,7 +38,7 @@ def ensure_shapes(folder: str | Path, progress: bool = True) -> None:
     if _is_complete(folder):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _one_process_at_a_time(folder.with_name(f".{folder.name}.lock")):
+    with hold(folder.with_name(f".{folder.name}.lock"), on_wait=lambda: None):
         if _is_complete(folder):
             return
         if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).is_file():
@@ -51,15 +46,8 @@ def ensure_shapes(folder: str | Path, progress: bool = True) -> None:
                 f"{folder}: holds files that are not the embedded set; to train on them set data.generate=null (which "
                 "the quickstart's config does not), to render the set choose another folder."
             )
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            unfinished.mkdir()
+        with whole_folder(folder) as unfinished:
             _render(unfinished, progress)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -76,15 +64,6 @@ def _is_complete(folder: Path) -> bool:
 
 def _marker() -> dict[str, Any]:
     return {"version": difficulty.VERSION, "seed": difficulty.SEED, "pictures": difficulty.SPLITS}
-
-
-@contextlib.contextmanager
-def _one_process_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock file. Windows has no such lock: there two processes both render, and the later rename wins."""
-    with path.open("w") as file:
-        if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _render(folder: Path, progress: bool) -> None:

@@ -16,9 +16,9 @@ from typing import Any, Self, TextIO
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from detector.disk import write_atomically
 from detector.printing import PrintableFormatter
 from detector.training.state.checkpoint import Progress
-from detector.weights.files import write_atomically
 
 LOG_FILE, METRICS_FILE, EVENTS_FOLDER = "log.txt", "metrics.jsonl", "tensorboard"
 LINE_FORMAT, TIME_FORMAT = "%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"

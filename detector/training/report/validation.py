@@ -14,6 +14,7 @@ from detector import process_group
 from detector.arithmetic import Precision, float32_products
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.loader import TrainingBatch
+from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
 from detector.evaluation.evaluate import detect_dataset, evaluation_mode, gather_results
@@ -21,7 +22,6 @@ from detector.evaluation.ground_truth import GroundTruth
 from detector.structures import ImageBatch
 from detector.training.report.logs import RunLog
 from detector.training.state.checkpoint import Progress
-from detector.weights.files import write_atomically
 
 T = TypeVar("T")
 Covariant = TypeVar("Covariant", covariant=True)

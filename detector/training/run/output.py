@@ -1,24 +1,32 @@
 """The folder that a run writes: whose it is, and whether there is room."""
 
 import errno
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from detector.disk import hold
 from detector.errors import UserError
 from detector.training.report.logs import EVENTS_FOLDER, LOG_FILE, METRICS_FILE
 from detector.training.state.checkpoint import list_checkpoints
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BEST_MODEL, FINAL_MODEL = "model_best.safetensors", "model_final.safetensors"
 EVALUATION, SAMPLES = "evaluation", "samples"
 NON_FINITE_FILE = "nonfinite.jsonl"
+LOCK_FILE = ".lock"  # empty; a run holds it from its start to its end
 
 # What --overwrite deletes. Other files in the folder are the user's.
 RUN_FILES = (CONFIG_FILE, BEST_MODEL, FINAL_MODEL, LOG_FILE, METRICS_FILE, NON_FINITE_FILE)
 RUN_FOLDERS = (CHECKPOINTS, EVALUATION, SAMPLES, EVENTS_FOLDER)
+
+LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system without locks
 
 
 def claim(output: Path, resume: bool, overwrite: bool) -> None:
@@ -43,9 +51,34 @@ def claim(output: Path, resume: bool, overwrite: bool) -> None:
             os.fsync(file.fileno())
         probe.unlink()
     except OSError as error:
+        raise UserError(_cannot_be_written(output, error)) from None
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Make the run's folder where it is missing, and keep all other runs out of it inside.
+
+    The system lets go of the folder however this process ends, so a run that was killed is resumed without ado.
+
+    Raises:
+        UserError: another run is at work in the folder, or it cannot be written.
+    """
+
+    def refuse() -> None:
         raise UserError(
-            f"{output}: the output folder cannot be written ({error.strerror or error}); choose another with --output."
-        ) from None
+            f"{output}: another run is writing into this folder; wait for its end or stop it, or choose another folder "
+            "with --output."
+        )
+
+    with ExitStack() as held:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            held.enter_context(hold(output / LOCK_FILE, refuse))
+        except OSError as error:
+            if error.errno not in LOCKLESS:
+                raise UserError(_cannot_be_written(output, error)) from None
+            log.warning("%s: its file system has no locks, so a second run in this folder would not be noticed", output)
+        yield
 
 
 def holds_run(output: Path) -> bool:
@@ -77,6 +110,10 @@ def check_room(output: Path, checkpoint_bytes: int, keep: int, warn: Callable[[s
             f"{output}: {_gigabytes(free)} are free, and {keep} checkpoints with the best and the final model may take "
             f"{_gigabytes(wanted)}; lower train.keep_checkpoints or make room."
         )
+
+
+def _cannot_be_written(output: Path, error: OSError) -> str:
+    return f"{output}: the output folder cannot be written ({error.strerror or error}); choose another with --output."
 
 
 def _delete_run(output: Path) -> None:

@@ -237,7 +237,4 @@ def prepare_output(run: Run) -> None:
     weights = sum(t.numel() * t.element_size() for t in run.model.state_dict().values())
     copies = CHECKPOINT_COPIES + (run.averaged is not None)
     check_room(run.output, weights * copies, run.config.train.keep_checkpoints, run.log.warning)
-    try:
-        save_config(run.config, run.output / CONFIG_FILE)
-    except OSError as error:
-        raise UserError(f"{run.output / CONFIG_FILE}: cannot be written ({error.strerror or error}).") from None
+    save_config(run.config, run.output / CONFIG_FILE)

@@ -13,7 +13,6 @@ It is written under another name, forced onto the disk and renamed. The position
 are functions of the iteration, so they are not stored.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,8 +28,9 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config
+from detector.disk import file_digest, remove_folder, whole_folder, write_synced
 from detector.errors import UserError, one_line, shown
-from detector.weights.files import read_weights, save_weights, sync_folder
+from detector.weights.files import read_weights, save_weights
 
 FORMAT_VERSION = 1
 MODEL, AVERAGED, MOMENTUM = "model.safetensors", "averaged.safetensors", "momentum.safetensors"
@@ -81,18 +81,9 @@ def save_checkpoint(folder: Path, state: TrainingState) -> Path:
     final = folder / checkpoint_name(state.progress.iteration)
     if final.exists() and is_whole(final):
         return final
-    partial = folder / f".{final.name}.{os.getpid()}.partial"
     try:
-        try:
-            shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had our number
-            partial.mkdir(parents=True)
+        with whole_folder(final) as partial:
             _write_files(partial, state)
-            if final.exists():
-                _remove(final)
-            os.rename(partial, final)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        sync_folder(folder)
     except OSError as error:
         raise CheckpointError(f"{final}: cannot write the checkpoint ({error.strerror or error}).") from None
     except UserError as error:
@@ -170,7 +161,7 @@ def prune(folder: Path, keep: int) -> None:
     assert keep >= 1
     try:
         for path in list_checkpoints(folder)[keep:]:
-            _remove(path)
+            remove_folder(path)
         for path in folder.glob(".iteration_*"):
             shutil.rmtree(path)
     except OSError as error:
@@ -189,7 +180,7 @@ def find_damage(path: Path) -> str | None:
         if not {MODEL, MOMENTUM, PROGRESS} <= sums.keys():
             return "its manifest lacks files that belong to a checkpoint"
         for name, expected in sums.items():
-            if _sha256(path / Path(name).name) != expected:
+            if file_digest(path / Path(name).name) != expected:
                 return f"{name} does not match its checksum"
     except OSError as error:
         return f"{Path(error.filename or MANIFEST).name} is missing or cannot be read"
@@ -209,7 +200,7 @@ def _write_files(partial: Path, state: TrainingState) -> None:
     if state.averaged is not None:
         save_weights(partial / AVERAGED, state.averaged, state.config, state.categories, provenance)
     momentum = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in state.momentum.items()}
-    _write(partial / MOMENTUM, save(momentum))
+    write_synced(partial / MOMENTUM, save(momentum))
     progress = {
         "format": FORMAT_VERSION,
         "world_size": state.world_size,
@@ -217,29 +208,9 @@ def _write_files(partial: Path, state: TrainingState) -> None:
         "random": state.random,
         "unreported": state.unreported,
     }
-    _write(partial / PROGRESS, json.dumps(progress, allow_nan=False).encode())
-    sums = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
-    _write(partial / MANIFEST, json.dumps({"sha256": sums}, indent=1).encode())
-    sync_folder(partial)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remove(path: Path) -> None:
-    """Delete a checkpoint so that a kill in between leaves no part of it under its name."""
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.deleted")
-    os.rename(path, doomed)
-    shutil.rmtree(doomed)
+    write_synced(partial / PROGRESS, json.dumps(progress, allow_nan=False).encode())
+    sums = {p.name: file_digest(p) for p in sorted(partial.iterdir())}
+    write_synced(partial / MANIFEST, json.dumps({"sha256": sums}, indent=1).encode())
 
 
 def _set_aside(path: Path, warn: Callable[[str], None]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config, config_to_dict, flatten
+from detector.disk import write_atomically
 from detector.errors import UserError
-from detector.weights.files import write_atomically
 from detector.weights.layout import CLS_SCORE, CONV1
 from detector.weights.lineages.detectron2 import RENAMES
 from detector.weights.lineages.detectron2_config import (

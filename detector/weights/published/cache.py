@@ -4,16 +4,14 @@
 `DETECTOR_MIRROR=https://host/prefix` takes the place of scheme and host in every address.
 """
 
-import hashlib
 import logging
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from detector.disk import file_digest, hold, put_in_place, sync_file, write_atomically
 from detector.errors import UserError
-from detector.weights.files import sync_folder, write_atomically
 from detector.weights.published.download import DownloadError, DownloadPolicy, download
-from detector.weights.published.locking import file_lock
 from detector.weights.published.published import Published
 from detector.weights.untrusted.unpickle import is_html
 
@@ -61,9 +59,7 @@ def fetch(name: str, published: Published, policy: DownloadPolicy | None = None)
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with file_lock(
-                folder / f".{target.name}.lock", lambda: log.info("waiting for another download of %s", name)
-            ):
+            with hold(folder / f".{target.name}.lock", lambda: log.info("waiting for another download of %s", name)):
                 if not target.is_file():
                     _download(name, published, url, target, policy or DownloadPolicy())
         except DownloadError as error:
@@ -92,8 +88,8 @@ def _download(name: str, published: Published, url: str, target: Path, policy: D
         page = "a web page, " if is_html(partial.read_bytes()[:512]) else ""
         partial.unlink()
         raise DownloadError(f"it served {page}{problem}")
-    os.replace(partial, target)
-    sync_folder(target.parent)
+    sync_file(partial)
+    put_in_place(partial, target)
 
 
 def _mismatch(published: Published, path: Path) -> str | None:
@@ -101,7 +97,7 @@ def _mismatch(published: Published, path: Path) -> str | None:
     if published.checksum is None:
         return "and no weights" if is_html(path.read_bytes()[:512]) else None
     algorithm, prefix = published.checksum
-    digest = _digest(path, algorithm)
+    digest = file_digest(path, algorithm)
     if digest.startswith(prefix):
         return None
     return f"another file: its {algorithm} begins {digest[: len(prefix)]} and should begin {prefix}"
@@ -110,7 +106,7 @@ def _mismatch(published: Published, path: Path) -> str | None:
 def _verify(name: str, published: Published, target: Path) -> None:
     """Hold a cached file to the SHA-256 recorded at its first use; at first use, to the published checksum."""
     record = target.with_name(f"{target.name}.sha256")
-    digest = _digest(target, "sha256")
+    digest = file_digest(target)
     if record.is_file():
         recorded = record.read_text(encoding="ascii", errors="replace").strip()
         if digest != recorded:
@@ -123,8 +119,3 @@ def _verify(name: str, published: Published, target: Path) -> None:
     if problem is not None:
         raise UserError(f"{name}: {target} is {problem}; delete it to fetch it again.")
     write_atomically(record, f"{digest}\n".encode())
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -1,12 +1,16 @@
+import errno
+import os
 import shutil
 import sys
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from detector.errors import UserError
-from detector.training.run.output import check_room, claim, holds_run, is_finished
+from detector.training.run.output import check_room, claim, holds_run, is_finished, locked
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -52,6 +56,38 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"the output folder cannot be written .* --output"):
         claim(tmp_path / "file", resume=False, overwrite=False)
+
+
+def test_a_folder_takes_one_run_at_a_time(tmp_path: Path) -> None:
+    output = tmp_path / "a" / "b"
+    for _ in range(2):
+        with locked(output):
+            with pytest.raises(UserError, match=r"b: another run is writing into this folder; .* --output\."):
+                enter(output)
+            with locked(tmp_path / "other"):
+                pass
+    assert [path.name for path in output.iterdir()] == [".lock"]
+
+
+def enter(output: Path) -> None:
+    with locked(output):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"the output folder cannot be written .* --output"):
+        enter(tmp_path / "file")
+
+    @contextmanager
+    def lockless(_path: Path, _on_wait: object) -> Iterator[None]:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        yield
+
+    # Some network file systems have no locks: that is said, and the run goes on.
+    monkeypatch.setattr("detector.training.run.output.hold", lockless)
+    with locked(tmp_path / "run"):
+        pass
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")

@@ -13,7 +13,6 @@ from weights_server import Server, answer, cut_after, serve, serving, stall_afte
 from detector.errors import UserError
 from detector.weights.published.cache import address, cache_folder, fetch
 from detector.weights.published.download import DownloadPolicy
-from detector.weights.published.locking import file_lock
 from detector.weights.published.published import Published
 
 CONTENT = bytes(range(256)) * 500
@@ -190,22 +189,3 @@ def test_two_at_once_fetch_it_once(server: Server) -> None:
 
 
 QUICK_BUT_PATIENT = DownloadPolicy(timeout=20, attempts=2, backoff=0.0)
-
-
-def test_the_lock_excludes_and_is_released(tmp_path: Path) -> None:
-    waits: list[int] = []
-    order: list[str] = []
-
-    def second() -> None:
-        with file_lock(tmp_path / "lock", lambda: waits.append(1)):
-            order.append("second")
-
-    with file_lock(tmp_path / "lock", lambda: waits.append(0)):
-        thread = threading.Thread(target=second)
-        thread.start()
-        while not waits:
-            thread.join(0.01)
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
-    assert waits == [1]
