@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from detector import command
 from detector.config import Config, load_config
-from detector.datasets.checks.contents import Format
 from detector.datasets.checks.examine import Examined, examine
-from detector.datasets.checks.faults import KINDS, MISSING_PICTURE, Fault, by_kind
 from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
 from detector.datasets.checks.splits import check_categories, check_leaks
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
+from detector.datasets.faults import KINDS, MISSING_PICTURE, Fault, by_kind
+from detector.datasets.formats.contents import Format
+from detector.datasets.formats.open_dataset import guess_format
 from detector.disk import write_atomically
 from detector.errors import UserError
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("coco", "voc", "yolo"),
-        help="(default: coco for a .json, voc where there are .xml files, else yolo)",
+        help="(default: coco for JSON, voc where there are .xml files, else yolo)",
     )
     parser.add_argument("--no-images", action="store_true", help="do not open the pictures")
     parser.add_argument(
@@ -110,18 +111,6 @@ def run(args: argparse.Namespace) -> int:
     if args.fix is not None:
         fix(args, examined, faults)
     return command.EXIT_USER_ERROR if faults else 0
-
-
-def guess_format(annotations: Path) -> Format:
-    """The format that a path looks like. Raises UserError where there is nothing."""
-    if not annotations.exists():
-        raise UserError(f"{annotations}: no such file or folder of annotations. Check the path.")
-    if annotations.suffix == ".json":
-        return "coco"
-    folder = annotations if annotations.is_dir() else annotations.parent
-    is_list = annotations.suffix == ".txt" and annotations.name not in ("classes.txt", "obj.names")
-    has_xml = annotations.is_dir() and next(folder.rglob("*.xml"), None) is not None
-    return "voc" if is_list or has_xml else "yolo"
 
 
 def look(

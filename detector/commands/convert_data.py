@@ -4,18 +4,27 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from detector.datasets.checks import faults as kinds
-from detector.datasets.checks.annotations import check_annotations
-from detector.datasets.checks.contents import Contents, required_folder
-from detector.datasets.checks.examine import read_contents
-from detector.datasets.checks.parsing import parse
+from detector.datasets.checks.repair import repair
+from detector.datasets.faults import (
+    BACKSLASHES,
+    BAD_AREA,
+    BAD_FILE_NAME,
+    BAD_SIZE,
+    BOX_FROM_MASK,
+    STOPS_SCORING,
+    SWAPPED_CORNERS,
+    refuse,
+)
+from detector.datasets.formats.contents import Contents, required_folder
+from detector.datasets.formats.open_dataset import read_contents
+from detector.datasets.formats.parsing import parse
 from detector.datasets.formats.write import write_coco, write_voc, write_yolo
 from detector.datasets.pictures.read import image_size
 from detector.errors import UserError
 
 FORMATS = ("coco", "voc", "yolo")
-# Faults beyond unreadable entries that leave it open what is to be written.
-AMBIGUOUS = (kinds.DUPLICATE_IMAGE, kinds.DUPLICATE_CATEGORY, kinds.NON_FINITE_BOX)
+# What is written as reading takes it, and said.
+CORRECTED = (BACKSLASHES, BAD_AREA, BOX_FROM_MASK, SWAPPED_CORNERS)
 
 EXAMPLES = """examples:
   {program} VOC2012/ImageSets/Main/train.txt train.json --from voc --to coco \\
@@ -50,14 +59,16 @@ def run(args: argparse.Namespace) -> int:
     print(f"annotations {args.input} ({args.source})\noutput      {args.output} ({args.target})", flush=True)
     if args.images is not None:
         required_folder(args.images, "")
-    contents = read_contents(args.source, args.input, args.images, keep_masks=True)
-    if not contents.images:
+    contents = read_contents(args.source, args.input, args.images, masks="keep")
+    content, corrected = correct(contents)
+    if not content["images"]:
         raise UserError(f"{contents.source}: lists no images; check that it is the right file or folder.")
-    refuse_faults(contents)
-    add_sizes(contents, args.images, required=args.target != "coco")
-    losses = write(args, contents.content)
-    counts = ", ".join(f"{len(contents.content[table])} {table}" for table in ("images", "annotations", "categories"))
+    corrected += add_sizes(content, contents.source, args.images, required=args.target != "coco")
+    losses = write(args, content)
+    counts = ", ".join(f"{len(content[table])} {table}" for table in ("images", "annotations", "categories"))
     print(f"wrote {args.output}: {counts}")
+    for line in corrected:
+        print(f"  corrected {line}")
     for loss in losses:
         print(f"  {args.target} cannot hold {loss}")
     return 0
@@ -71,26 +82,38 @@ def check_output(args: argparse.Namespace) -> None:
         raise UserError(f"{args.output}: the output would overwrite the input; choose another name.")
 
 
-def refuse_faults(contents: Contents) -> None:
-    """Raise UserError where something could not be read, or could be meant in two ways."""
-    columns, found = parse(contents)
-    found += [fault for fault in check_annotations(columns) if fault.kind in AMBIGUOUS]
-    if found:
-        raise UserError(
-            f"{contents.source}: {found[0].kind.meaning} ({found[0]}), fault 1 of {len(found)}; faster-rcnn check-data "
-            "lists them and mends those that need no decision."
-        )
+def correct(contents: Contents) -> tuple[dict[str, Any], list[str]]:
+    """The contents as they are read, and a line for everything in them that was read otherwise than it stands.
+
+    Raises:
+        UserError: something cannot be read, or could be meant in two ways.
+    """
+    columns, faults = parse(contents)
+    refuse(faults, STOPS_SCORING | {BAD_FILE_NAME, BAD_SIZE}, contents.source)
+    content, corrected, _ = repair(contents, columns, [f for f in faults if f.kind in CORRECTED], None)
+    return content, [f"{fault.kind.name}: {fault}" for fault in corrected]
 
 
-def add_sizes(contents: Contents, images: Path | None, required: bool) -> None:
-    """Read the sizes that the annotations do not state from the headers of the pictures."""
-    for image in contents.images:
-        if image.get("height") is not None and image.get("width") is not None:
+def add_sizes(content: dict[str, Any], source: str, images: Path | None, required: bool) -> list[str]:
+    """Take the sizes from the headers of the pictures, where they are at hand; a line for each that was stated wrong.
+
+    Boxes are fractions of these sizes in some formats, so a wrong one would move them all.
+    """
+    lines = []
+    for image in content["images"]:
+        stated = (image.get("height"), image.get("width"))
+        if images is None:
+            if required and None in stated:
+                raise UserError(f"{source}: does not state the size of {image['file_name']}; give --images.")
             continue
-        if images is not None:
-            image["height"], image["width"] = image_size(images / image["file_name"])
-        elif required:
-            raise UserError(f"{contents.source}: does not state the size of {image['file_name']}; give --images.")
+        size = image_size(images / image["file_name"])
+        image["height"], image["width"] = size
+        if None not in stated and stated != size:
+            lines.append(
+                f"size of {image['file_name']}: stated {stated[1]}x{stated[0]}, the upright picture has "
+                f"{size[1]}x{size[0]}"
+            )
+    return lines
 
 
 def write(args: argparse.Namespace, content: dict[str, Any]) -> list[str]:

@@ -79,7 +79,7 @@ def check_output(args: argparse.Namespace) -> None:
 
 def with_categories(weights: WeightsFile, annotations: Path) -> WeightsFile:
     """The weights with the categories of a COCO file. Raises UserError where their number differs."""
-    from detector.evaluation.ground_truth import read_json
+    from detector.datasets.formats.coco import read_json
 
     content = read_json(annotations, "annotations")
     try:

@@ -122,12 +122,12 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
 def choose_data(args: argparse.Namespace, config: Config) -> tuple[str, str, str]:
     """Annotations, pictures and their format: of the command line, else the val split of the weights' config."""
     from detector import process_group
+    from detector.datasets.formats.open_dataset import guess_format
     from detector.datasets.shapes import ensure_shapes
 
     data = config.data
     if args.annotations is not None:
-        is_json = args.annotations.suffix == ".json"
-        return str(args.annotations), str(args.images), "coco" if is_json else data.format
+        return str(args.annotations), str(args.images), guess_format(args.annotations)
     if data.val_annotations is None or data.val_images is None:
         raise UserError(f"{args.weights}: its config names no val split; give --annotations and --images.")
     if data.generate == "shapes":
@@ -147,6 +147,8 @@ def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[s
     # What took long is on disk before anything else can fail, and all of it before the reader of our output can leave.
     if args.output is not None and args.weights is not None:
         write_results(args.output / "detections.json", detections)
+    for note in truth.notes:
+        print(f"warning: {truth.source}: {note}")
     metrics = evaluate_coco(truth, detections, args.evaluator, source=source)
     if args.output is not None:
         data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()

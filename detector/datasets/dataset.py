@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.categories import CategoryMap, list_categories
+from detector.categories import Category, CategoryMap, list_categories
+from detector.datasets.columns import Columns, ordered
 from detector.errors import UserError
 from detector.structures import Sample, Size
 
@@ -30,6 +31,8 @@ class DetectionDataset:
         boxes: [B, 4] float64 xyxy, absolute pixels. labels: [B] int64. iscrowd: [B] bool. areas: [B] float64, of the
             mask where the annotations know it, else of the box.
         dropped: how many boxes without area inside their picture were left out.
+        is_coco_file: `annotation_path` is a COCO file, which scoring reads as it stands.
+        notes: a line for each kind of thing that was not read as it stands.
     """
 
     categories: CategoryMap
@@ -45,6 +48,8 @@ class DetectionDataset:
     iscrowd: np.ndarray
     areas: np.ndarray
     dropped: int = 0
+    is_coco_file: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -118,71 +123,59 @@ class DetectionDataset:
         return slice(int(self.box_ends[index - 1]) if index else 0, int(self.box_ends[index]))
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """What a reader of one format found: columns of the images and columns of the boxes.
-
-    image_ids: N. names: N file names below the images folder. sizes: N, None where unknown. owners: [B], the row of
-    each box's image. boxes: [B, 4] float64 xyxy. labels, iscrowd, areas: [B]. box_names: B words for a box in a
-    message, or None to number them.
-    """
-
-    image_ids: Sequence[int] | np.ndarray
-    names: Sequence[str]
-    sizes: Sequence[Size | None]
-    owners: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    iscrowd: np.ndarray
-    areas: np.ndarray
-    box_names: Sequence[Any] | None = None
-
-
 def make_dataset(
-    found: Annotations,
-    categories: CategoryMap,
-    source: str,
+    columns: Columns,
     image_root: str | Path,
     drop_degenerate_boxes: bool = True,
+    max_dropped: float = 1.0,
+    is_coco_file: bool = False,
+    notes: Sequence[str] = (),
 ) -> DetectionDataset:
-    """Check what a reader found and lay it into flat buffers.
+    """Lay columns without faults that stop training into flat buffers. Exchanged corners are put in order.
 
     Args:
+        image_root: folder that the file names start at.
         drop_degenerate_boxes: leave out boxes without area inside their picture, and count them; false refuses them.
+        max_dropped: the greatest share of the boxes that may be left out.
+        is_coco_file: the columns are those of one.
+        notes: see `DetectionDataset`.
 
     Raises:
-        UserError: there is no image, an image id comes twice, a coordinate is not a finite number, or a box has no area
-            and must have.
+        UserError: there is no image or category, a box has no area and must have, or too many have none.
     """
-    image_ids = np.asarray(found.image_ids, dtype=np.int64).reshape(-1)
-    if len(image_ids) == 0:
+    source = columns.source
+    if len(columns.image_ids) == 0:
         raise UserError(f"{source}: lists no images; check that it is the right file or folder.")
-    unique, counts = np.unique(image_ids, return_counts=True)
-    if (counts > 1).any():
-        raise UserError(f"{source}: image id {unique[counts > 1][0]} comes {counts.max()} times; ids must be unique.")
-    sizes = np.array([size or (0, 0) for size in found.sizes], dtype=np.int64).reshape(-1, 2)
-    _refuse(~np.isfinite(found.boxes).all(axis=1), found, source, "has a coordinate that is not a finite number")
-    degenerate = _without_area(found.boxes, sizes[found.owners])
+    if not columns.categories:
+        raise UserError(f"{source}: has no classes; give each an id and a name, or check that it is the right one.")
+    degenerate = _without_area(columns.corners, columns.sizes[columns.owners])
     if not drop_degenerate_boxes:
-        _refuse_degenerate(degenerate, found, source)
+        _refuse_degenerate(columns, degenerate)
+    _refuse_too_many(columns, degenerate, max_dropped)
     # Stable: the boxes of an image keep their order.
-    order = np.argsort(found.owners, kind="stable")
+    order = np.argsort(columns.owners, kind="stable")
     order = order[~degenerate[order]]
-    encoded = [name.encode("utf-8", "surrogateescape") for name in found.names]
+    by_id = np.argsort([number for number, _ in columns.categories], kind="stable")
+    labels = np.empty(len(by_id), np.int64)
+    labels[by_id] = np.arange(1, len(by_id) + 1)
+    encoded = [name.encode("utf-8", "surrogateescape") for name in columns.file_names]
+    corners = columns.corners[order]
     return DetectionDataset(
-        categories=categories,
+        categories=CategoryMap(tuple(Category(*columns.categories[place]) for place in by_id)),
         annotation_path=source,
         image_root=str(image_root),
-        image_ids=image_ids,
-        sizes=sizes,
+        image_ids=columns.image_ids,
+        sizes=columns.sizes,
         names=np.frombuffer(b"".join(encoded), dtype=np.uint8),
         name_ends=np.cumsum([len(name) for name in encoded], dtype=np.int64),
-        box_ends=np.cumsum(np.bincount(found.owners[order], minlength=len(image_ids)), dtype=np.int64),
-        boxes=found.boxes[order],
-        labels=found.labels[order],
-        iscrowd=found.iscrowd[order],
-        areas=found.areas[order],
+        box_ends=np.cumsum(np.bincount(columns.owners[order], minlength=len(columns.image_ids)), dtype=np.int64),
+        boxes=np.hstack(ordered(corners[:, :2], corners[:, 2:])),
+        labels=labels[columns.classes[order]],
+        iscrowd=columns.iscrowd[order],
+        areas=columns.areas[order],
         dropped=int(degenerate.sum()),
+        is_coco_file=is_coco_file,
+        notes=tuple(notes),
     )
 
 
@@ -205,27 +198,36 @@ def check_same_categories(first: DetectionDataset, second: DetectionDataset) -> 
     )
 
 
-def _without_area(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def _without_area(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """[B] bool: the box has no area, or none inside its picture; one of unknown size has no right and lower edge."""
-    limits = np.where(sizes > 0, sizes, np.inf)
-    width = np.minimum(boxes[:, 2], limits[:, 1]) - np.maximum(boxes[:, 0], 0)
-    height = np.minimum(boxes[:, 3], limits[:, 0]) - np.maximum(boxes[:, 1], 0)
-    return (width <= 0) | (height <= 0)
+    low, high = ordered(corners[:, :2], corners[:, 2:])
+    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1]
+    return (np.minimum(high, limits) <= np.maximum(low, 0)).any(axis=1)
 
 
-def _refuse_degenerate(degenerate: np.ndarray, found: Annotations, source: str) -> None:
+def _refuse_degenerate(columns: Columns, degenerate: np.ndarray) -> None:
     if not degenerate.any():
         return
-    x1, y1, x2, y2 = found.boxes[int(np.argmax(degenerate))].tolist()
-    fault = "lies outside it" if x2 > x1 and y2 > y1 else f"has width {x2 - x1:g} and height {y2 - y1:g}"
-    _refuse(degenerate, found, source, fault, "Remove it, or set data.drop_degenerate_boxes=true.")
+    count = int(degenerate.sum())
+    others = f" ({count} such boxes)" if count > 1 else ""
+    remedy = "Correct or remove it, or set data.drop_degenerate_boxes=true."
+    raise UserError(f"{columns.source}: {_describe_first(columns, degenerate)}{others}. {remedy}")
 
 
-def _refuse(bad: np.ndarray, found: Annotations, source: str, what: str, remedy: str = "Mend or remove it.") -> None:
-    if not bad.any():
+def _refuse_too_many(columns: Columns, degenerate: np.ndarray, max_dropped: float) -> None:
+    """A few boxes without area are slips; many are boxes in another form, or of pictures of another size."""
+    count, total = int(degenerate.sum()), len(degenerate)
+    if count <= max_dropped * total:
         return
-    first = int(np.argmax(bad))
-    name = first + 1 if found.box_names is None else found.box_names[first]
-    image = found.names[int(found.owners[first])]
-    others = f" ({int(bad.sum())} such boxes)" if bad.sum() > 1 else ""
-    raise UserError(f"{source}: annotation {name} of image {image} {what}{others}. {remedy}")
+    raise UserError(
+        f"{columns.source}: {count} of {total} boxes ({count / total:.1%}) have no area inside their picture and would "
+        f"be left out, more than data.max_dropped={max_dropped:g} allows; the first: "
+        f"{_describe_first(columns, degenerate)}. Correct them (tools/check_data.py lists them), or raise the limit."
+    )
+
+
+def _describe_first(columns: Columns, degenerate: np.ndarray) -> str:
+    box = int(np.argmax(degenerate))
+    x1, y1, x2, y2 = columns.corners[box].tolist()
+    fault = "lies outside it" if x1 != x2 and y1 != y2 else f"has width {x2 - x1:g} and height {y2 - y1:g}"
+    return f"annotation {columns.annotation_names[box]} of image {columns.file_names[int(columns.owners[box])]} {fault}"

@@ -13,7 +13,7 @@ import pytest
 from annotated_sets import COCO_ANNOTATIONS, sound_content, write_json, write_large_file, write_pictures
 
 from detector.commands.main import main
-from detector.datasets.formats.coco import read_coco
+from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 
 
@@ -28,7 +28,7 @@ def dirty_content() -> dict[str, Any]:
     """One fault for the repair of each kind, one that is left."""
     content = sound_content()
     content["info"] = {"year": 2017}
-    content["annotations"][1]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+    content["annotations"][1]["segmentation"] = [[0.5, 0, 10.5, 0, 10.5, 20]]
     content["annotations"] += [
         {"id": 20, "image_id": 5, "category_id": 3, "bbox": [1, 1, 0, 5]},
         {"id": 21, "image_id": 5, "category_id": 3, "bbox": [9, 9, -4, 5]},
@@ -83,9 +83,9 @@ def test_faults_are_told_mended_and_reported(folder: Path, capsys: pytest.Captur
     assert (folder / "set.json").read_bytes() == before
     mended = json.loads(output.read_text())
     assert mended["info"] == {"year": 2017}
-    assert mended["annotations"][1]["segmentation"] == [[1, 2, 3, 4, 5, 6]]
+    assert mended["annotations"][1]["segmentation"] == [[0.5, 0, 10.5, 0, 10.5, 20]]
     assert run(output, "--images", folder / "images", "--ignore", "unused-category") == 0
-    assert len(read_coco(output, folder / "images", drop_degenerate_boxes=False).boxes) == 5
+    assert len(open_dataset("coco", output, folder / "images", drop_degenerate_boxes=False).boxes) == 5
 
 
 def test_ignored_kinds_count_nothing_and_are_not_mended(folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_other_formats_are_recognised(folder: Path, capsys: pytest.CaptureFixtur
     (folder / "yolo/labels/z.txt").write_text("0 0.5 0.5 0 0.1\n")
     assert run(folder / "yolo/data.yaml", "--images", images, "--fix", folder / "new.json") == 2
     assert "annotation line 1 of image 3 (z.png): bbox [15, 9, 0, 2] in a picture of 30x20" in capsys.readouterr().out
-    assert len(read_coco(folder / "new.json", images).boxes) == 1
+    assert len(open_dataset("coco", folder / "new.json", images).boxes) == 1
 
 
 def test_real_data(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

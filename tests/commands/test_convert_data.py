@@ -122,7 +122,7 @@ def with_faults(**entries: Any) -> dict[str, Any]:
         (with_faults(bbox=[1, 2, 3, float("inf")]), "a coordinate is infinite or not a number"),
         (
             with_faults(image_id=3),
-            r"the annotation's image is not in the list .*, fault 1 of 1; faster-rcnn check-data ",
+            r"the annotation's image is not in the list \(annotation 4: image_id 3\); add the image",
         ),
         (sound_content() | {"images": sound_content()["images"] * 2}, "two images have the same id"),
     ],

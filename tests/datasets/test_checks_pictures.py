@@ -9,9 +9,9 @@ from annotated_sets import sound_content, write_json, write_pictures
 from PIL import Image
 
 from detector.datasets.checks.examine import Examined, examine
-from detector.datasets.checks.faults import Fault
 from detector.datasets.checks.pictures import Picture
 from detector.datasets.checks.splits import check_categories, check_leaks
+from detector.datasets.faults import Fault
 from detector.errors import UserError
 
 
@@ -198,12 +198,12 @@ def test_voc_trees_go_on_after_a_fault(tmp_path: Path) -> None:
     }
     assert [(fault.kind.name, fault.where()) for fault in found.faults] == [
         ("unreadable-file", ""),
-        ("unreadable-object", "annotation 2 of image 2 (two.jpg)"),
         ("missing-picture", "image 2 (two.jpg)"),
+        ("unreadable-object", "annotation 2 of image 2 (two.jpg)"),
         ("swapped-corners", "annotation 2 of image 1 (one.png)"),
     ]
     assert "three.xml: not an XML file" in found.faults[0].detail
-    assert "bndbox/xmin" in found.faults[1].detail
+    assert "bndbox/xmin" in found.faults[2].detail
 
 
 def test_yolo_trees_go_on_after_a_fault(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from annotated_sets import sound_content
 
-from detector.datasets.checks import faults as kinds
+from detector.datasets import faults as kinds
 from detector.datasets.checks.annotations import check_annotations
-from detector.datasets.checks.contents import Contents
-from detector.datasets.checks.faults import Fault
-from detector.datasets.checks.parsing import parse
 from detector.datasets.checks.repair import repair
+from detector.datasets.faults import Fault
+from detector.datasets.formats.contents import Contents
+from detector.datasets.formats.parsing import parse
 
 
 def mend(
@@ -105,7 +105,7 @@ def test_copies_of_entries_go_and_others_stay() -> None:
     assert new["categories"] == [*sound_content()["categories"], {"id": 3, "name": "drei"}]
     assert new["annotations"] == sound_content()["annotations"]
     assert len(mended) == 2
-    assert left == ["duplicate-category-id", "duplicate-image-id"]
+    assert left == ["duplicate-image-id", "duplicate-category-id"]
 
 
 def test_unusable_pictures_go_with_their_annotations() -> None:
@@ -143,6 +143,7 @@ def test_what_needs_a_decision_is_left() -> None:
     content = sound_content()
     content["categories"] += [{"id": 1, "name": "seven"}, {"id": 2, "name": "two"}, {"id": 4}]
     content["images"].append({"id": 7, "file_name": "z.png"})
+    content["annotations"].append(box(1, 1, 5, 6, category_id=1, id=51))
     content["annotations"].append(box(1, 1, 5, 5, category_id=77))
     expected = copy.deepcopy(content)
     new, mended, left = mend(content)

@@ -38,15 +38,24 @@ def test_no_annotations() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"annotations": None}, "has no list of annotations"),
-        ({"images": [{"id": 4}, {"id": 4}]}, "image ids are not unique"),
-        ({"images": [{"file_name": "a.png"}]}, "images: entry 0 has no id"),
-        ({"categories": [{"id": 7}]}, "a category has no name"),
-        ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}]}, "name image ids .*: 1"),
-        ({"annotations": [{"image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, "name category ids .*: 1"),
-        ({"annotations": [{"image_id": 9, "category_id": 7, "bbox": []}]}, r"annotations: entry 0 has bbox \[\]"),
-        ({"annotations": [{"image_id": 9, "category_id": 7, "bbox": [1, 2, 3, float("nan")]}]}, "entry 0 has bbox"),
-        ({"annotations": ["x"]}, "annotations: entry 0 is not a JSON object"),
+        ({"annotations": None}, "has no list of objects named annotations"),
+        ({"images": [{"id": 4}, {"id": 4}]}, "two images have the same id"),
+        ({"images": [{"file_name": "a.png"}]}, r"images\[0\] has id None and file_name \'a\.png\'"),
+        ({"categories": [{"id": 7}]}, r"categories\[0\] has id 7 and name None"),
+        ({"annotations": [{"image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}]}, "annotation number 1: image_id 1"),
+        (
+            {"annotations": [{"image_id": 9, "category_id": 1, "bbox": [1, 2, 3, 4]}]},
+            "annotation number 1 of image 9: category_id 1",
+        ),
+        (
+            {"annotations": [{"image_id": 9, "category_id": 7, "bbox": []}]},
+            r"annotation number 1 of image 9: bbox \[\]",
+        ),
+        (
+            {"annotations": [{"image_id": 9, "category_id": 7, "bbox": [1, 2, 3, float("nan")]}]},
+            "a coordinate is infinite or not a number",
+        ),
+        ({"annotations": ["x"]}, "has no list of objects named annotations"),
     ],
 )
 def test_refusals(change: dict[str, Any], message: str) -> None:
@@ -59,10 +68,10 @@ def test_unreadable_files(tmp_path: Path) -> None:
         read_ground_truth(tmp_path / "absent.json")
     path = tmp_path / "torn.json"
     path.write_text('{"images": [')
-    with pytest.raises(UserError, match=r"torn\.json: not valid JSON"):
+    with pytest.raises(UserError, match=r"torn\.json: not a JSON file"):
         read_ground_truth(path)
     path.write_text("[]")
-    with pytest.raises(UserError, match="not a COCO annotation file"):
+    with pytest.raises(UserError, match="not a COCO file"):
         read_ground_truth(path)
 
 
@@ -76,5 +85,5 @@ def test_a_dataset_is_scored_by_its_file_as_it_stands(tmp_path: Path) -> None:
     dataset = open_dataset("coco", path, tmp_path)
     assert len(dataset.to_coco()["annotations"]) == 2
     assert ground_truth_of(dataset).boxes.tolist() == boxes
-    in_a_folder = dataclasses.replace(dataset, annotation_path=str(tmp_path))
+    in_a_folder = dataclasses.replace(dataset, is_coco_file=False)
     assert ground_truth_of(in_a_folder).boxes.shape == (2, 4)

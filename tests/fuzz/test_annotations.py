@@ -10,10 +10,9 @@ from annotated_sets import sound_content, write_json, write_pictures
 from fuzzing import mutate_bytes, mutate_tree, seeds, survive, to_json
 
 from detector.datasets.checks.examine import examine
-from detector.datasets.checks.faults import summarise
 from detector.datasets.checks.pictures import Picture
 from detector.datasets.checks.repair import repair
-from detector.datasets.formats.coco import read_coco
+from detector.datasets.faults import summarise
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.formats.write import write_coco, write_voc, write_yolo
 from detector.errors import UserError
@@ -39,7 +38,7 @@ def large_content() -> dict[str, Any]:
 
 
 def survive_all(path: Path, seed: int) -> None:
-    survive(lambda: read_coco(path, path.parent), path.name, seed)
+    survive(lambda: open_dataset("coco", path, path.parent), path.name, seed)
     survive(lambda: read_ground_truth(path), path.name, seed)
     survive(lambda: check_and_mend("coco", path, None), path.name, seed)
 

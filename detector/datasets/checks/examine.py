@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from detector.datasets.checks.annotations import check_annotations
-from detector.datasets.checks.columns import Columns, columns_of_dataset
-from detector.datasets.checks.contents import Contents, Format, coco_contents, required_folder
-from detector.datasets.checks.faults import UNUSED_CATEGORY, Fault, summarise
-from detector.datasets.checks.parsing import parse
 from detector.datasets.checks.pictures import Picture, check_pictures, open_pictures, sizes_of
 from detector.datasets.checks.splits import check_leaks
-from detector.datasets.checks.voc_contents import voc_contents
-from detector.datasets.checks.yolo_contents import yolo_contents
+from detector.datasets.columns import Columns
 from detector.datasets.dataset import DetectionDataset
+from detector.datasets.faults import UNUSED_CATEGORY, Fault, summarise
+from detector.datasets.formats.contents import Contents, Format, required_folder
+from detector.datasets.formats.open_dataset import read_contents
+from detector.datasets.formats.parsing import parse
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,6 @@ class Examined:
     columns: Columns
     pictures: list[Picture] | None
     faults: list[Fault]
-
-
-def read_contents(
-    data_format: Format, annotations: str | Path, images: str | Path | None, keep_masks: bool = False
-) -> Contents:
-    """Annotations of any format in the form of a COCO file's contents, unchecked.
-
-    Raises:
-        UserError: there are no such annotations, or the format needs the pictures and `images` is not given.
-    """
-    if data_format == "coco":
-        return coco_contents(annotations, keep_masks)
-    if data_format == "voc":
-        return voc_contents(annotations, images)
-    return yolo_contents(annotations, required_folder(images, "YOLO's boxes are fractions of their sizes"))
 
 
 def examine(
@@ -63,7 +49,7 @@ def examine(
         UserError: the annotations cannot be read at all.
     """
     folder = required_folder(images, "the pictures are opened (or --no-images)") if open_files else None
-    contents = read_contents(data_format, annotations, images, keep_masks)
+    contents = read_contents(data_format, annotations, images, "keep" if keep_masks else "compare")
     columns, faults = parse(contents)
     pictures = None
     if folder is not None:
@@ -84,8 +70,9 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
     lines: list[str] = []
     splits: Sequence[DetectionDataset] = (train,) if val is None else (train, val)
     columns = [columns_of_dataset(split) for split in splits]
-    for split, found in zip(splits, columns, strict=True):
-        faults = check_annotations(found)
+    for split, its_columns in zip(splits, columns, strict=True):
+        lines += [f"{split.annotation_path}: {note}" for note in split.notes]
+        faults = check_annotations(its_columns)
         if split is not train:  # a class may be rare
             faults = [fault for fault in faults if fault.kind is not UNUSED_CATEGORY]
         if split.dropped:
@@ -98,3 +85,29 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
         leaks = check_leaks(columns[0], Path(train.image_root), columns[1], Path(val.image_root))
         lines += [f"{train.annotation_path}: {line}" for line in summarise(leaks)]
     return lines
+
+
+def columns_of_dataset(dataset: DetectionDataset) -> Columns:
+    """What was read for training. Its reader has refused what cannot be used, and left out boxes without area."""
+    boxes = dataset.boxes.copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    per_image = np.diff(np.concatenate(([0], dataset.box_ends)))
+    categories = [(category.id, category.name) for category in dataset.categories.categories]
+    return Columns(
+        source=str(dataset.annotation_path),
+        image_ids=dataset.image_ids,
+        file_names=[dataset.file_name(index) for index in range(len(dataset))],
+        sizes=dataset.sizes,
+        image_places=range(len(dataset)),
+        category_places=range(len(categories)),
+        annotation_names=[None] * len(boxes),  # the file's ids are not kept
+        annotation_ids=None,
+        owners=np.repeat(np.arange(len(dataset)), per_image),
+        classes=dataset.labels - 1,
+        boxes=boxes,
+        corners=dataset.boxes,
+        readable=np.ones(len(boxes), bool),
+        areas=dataset.areas,
+        iscrowd=dataset.iscrowd,
+        categories=categories,
+    )

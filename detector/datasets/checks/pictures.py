@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets.checks import faults as kinds
-from detector.datasets.checks.columns import Columns
-from detector.datasets.checks.faults import Fault, Kind
+from detector.datasets import faults as kinds
+from detector.datasets.columns import Columns
+from detector.datasets.faults import Fault, Kind
 from detector.datasets.pictures.read import ImageError, read_image, stored_size
 from detector.structures import Size
 
@@ -57,20 +57,20 @@ def sizes_of(pictures: list[Picture]) -> np.ndarray:
 
 def check_pictures(columns: Columns, pictures: list[Picture]) -> list[Fault]:
     """Pictures that cannot be used, have another size than is stated, or the pixels of another one."""
-    found = []
+    faults = []
     for image, picture in enumerate(pictures):
         if not columns.file_names[image]:
             continue
         if picture.fault is not None:
-            found.append(columns.image_fault(picture.fault, image, picture.reason))
+            faults.append(columns.image_fault(picture.fault, image, picture.reason))
             continue
         assert picture.size is not None
         stated = tuple(columns.sizes[image].tolist())
         if stated[0] > 0 and stated != picture.size:
             turned = stated == picture.stored
             detail = f"stated {_size(stated)}, the upright picture has {_size(picture.size)}"
-            found.append(columns.image_fault(kinds.EXIF_SIZE if turned else kinds.SIZE_DIFFERS, image, detail))
-    return [*found, *_same_pictures(columns, pictures)]
+            faults.append(columns.image_fault(kinds.EXIF_SIZE if turned else kinds.SIZE_DIFFERS, image, detail))
+    return [*faults, *_same_pictures(columns, pictures)]
 
 
 def _same_pictures(columns: Columns, pictures: list[Picture]) -> Iterator[Fault]:

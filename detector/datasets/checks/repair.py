@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.checks import faults as kinds
-from detector.datasets.checks.annotations import corners
-from detector.datasets.checks.columns import Columns
-from detector.datasets.checks.contents import Contents, Row
-from detector.datasets.checks.faults import Fault
+from detector.datasets import faults as kinds
+from detector.datasets.columns import Columns, ordered
+from detector.datasets.faults import Fault
+from detector.datasets.formats.coco import MASK_BOUNDS, without_bounds
+from detector.datasets.formats.contents import Contents, Row
+from detector.errors import shown
 
 _LEFT_OUT_BY_READING = (kinds.UNREADABLE_FILE, kinds.UNREADABLE_OBJECT)
 _UNUSABLE_ANNOTATION = (
@@ -88,14 +89,24 @@ class _Repair:
         if kind is kinds.BAD_AREA:
             del self.contents.annotations[place]["area"]
             return kind.mended
+        if kind is kinds.BAD_CROWD:
+            return _mend_crowd(self.contents.annotations[place])
+        if kind is kinds.BACKSLASHES:
+            image = self.contents.images[place]
+            image["file_name"] = image["file_name"].replace("\\", "/")
+            return f"file_name {shown(image['file_name'])}"
+        if kind is kinds.PLACEHOLDER_CATEGORY:
+            return self._remove("categories", place, kind.mended)
+        if kind is kinds.BOX_FROM_MASK:
+            self.contents.annotations[place]["bbox"] = self.contents.annotations[place][MASK_BOUNDS]
+            return kind.mended
         if kind is kinds.SWAPPED_CORNERS:
-            low, high = corners(_bbox(self.contents.annotations[place]))
-            return _set_box(self.contents.annotations[place], low[0], high[0])
+            return _set_box(self.contents.annotations[place], *_corners(self.contents.annotations[place]))
         if kind is kinds.BOX_PARTLY_OUTSIDE:
-            low, high = corners(_bbox(self.contents.annotations[place]))
+            low, high = _corners(self.contents.annotations[place])
             limits = self.columns.sizes[self.columns.owners[place], ::-1]
             high = np.minimum(high, np.where(limits > 0, limits, np.inf))
-            return _set_box(self.contents.annotations[place], np.maximum(low[0], 0), high[0])
+            return _set_box(self.contents.annotations[place], np.maximum(low, 0), high)
         return None
 
     def content(self) -> dict[str, Any]:
@@ -106,23 +117,39 @@ class _Repair:
             if place in self.doomed["images"] and int(self.columns.image_ids[index]) not in self.ambiguous
         ]
         self.doomed["annotations"].update(np.flatnonzero(np.isin(self.columns.owners, gone)).tolist())
-        return self.contents.content | {
+        kept = {
             table: [row for place, row in enumerate(self.contents.content[table]) if place not in places]
             for table, places in self.doomed.items()
         }
+        return without_bounds(self.contents.content | kept)
 
     def _remove(self, table: str, place: int, how: str | None) -> str | None:
         self.doomed[table].add(place)
         return how
 
 
-def _bbox(row: Row) -> np.ndarray:
-    return np.array([row["bbox"]], np.float64)
+def _box(row: Row) -> list[float]:
+    return row.get("bbox") or row[MASK_BOUNDS]
+
+
+def _corners(row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corner, [2] each, in order."""
+    box = np.array(_box(row), np.float64)
+    return ordered(box[:2], box[:2] + box[2:])
+
+
+def _mend_crowd(row: Row) -> str | None:
+    """Text that can mean only one of the two numbers becomes that number."""
+    meant = {"0": 0, "1": 1, "false": 0, "true": 1}.get(str(row["iscrowd"]).strip().lower())
+    if not isinstance(row["iscrowd"], str) or meant is None:
+        return None
+    row["iscrowd"] = meant
+    return f"iscrowd {meant}"
 
 
 def _set_box(row: Row, low: np.ndarray, high: np.ndarray) -> str:
     """Give an annotation a box by its corners; its area follows if it was the box's and not a mask's."""
-    _, _, width, height = row["bbox"]
+    _, _, width, height = _box(row)
     new = [*low.tolist(), *(high - low).tolist()]
     if row.get("area") is not None and abs(row["area"]) == abs(width * height):
         row["area"] = new[2] * new[3]

@@ -3,22 +3,22 @@
 import os
 from pathlib import Path
 
-from detector.datasets.checks import faults as kinds
-from detector.datasets.checks.columns import Columns
-from detector.datasets.checks.faults import Fault
+from detector.datasets import faults as kinds
 from detector.datasets.checks.pictures import Picture
+from detector.datasets.columns import Columns
+from detector.datasets.faults import Fault
 
 
 def check_categories(columns: Columns, other: Columns) -> list[Fault]:
     """Categories that only one of two splits has."""
-    found = []
+    faults = []
     for own, others, source in ((columns, other, other.source), (other, columns, columns.source)):
         missing = sorted(set(own.categories) - set(others.categories))
-        found += [
+        faults += [
             Fault(kinds.CATEGORIES_DIFFER, detail=f"category {number} ({name}) is not in {source}")
             for number, name in missing
         ]
-    return found
+    return faults
 
 
 def check_leaks(
@@ -32,7 +32,7 @@ def check_leaks(
     """Pictures that both splits have: the same file, or (where the pictures were opened) the same pixels."""
     paths = {_path(other_images, name): index for index, name in enumerate(other.file_names) if name}
     digests = {p.digest: index for index, p in enumerate(other_pictures or []) if p.digest is not None}
-    found = []
+    faults = []
     for image, name in enumerate(columns.file_names):
         shared = paths.get(_path(images, name)) if name else None
         digest = None if pictures is None else pictures[image].digest
@@ -40,8 +40,8 @@ def check_leaks(
             shared = digests.get(digest)
         if shared is not None:
             detail = f"also image {other.image_ids[shared]} ({other.file_names[shared]}) of {other.source}"
-            found.append(columns.image_fault(kinds.IN_BOTH_SPLITS, image, detail))
-    return found
+            faults.append(columns.image_fault(kinds.IN_BOTH_SPLITS, image, detail))
+    return faults
 
 
 def _path(images: Path, name: str) -> str:

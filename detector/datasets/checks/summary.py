@@ -3,7 +3,7 @@
 import numpy as np
 
 from detector.config import Config
-from detector.datasets.checks.columns import Columns
+from detector.datasets.columns import Columns
 from detector.datasets.pictures.sizes import resized_size
 
 # Square roots of areas, in pixels of the original image. 32 and 96 are where COCO's scores part small, medium, large.

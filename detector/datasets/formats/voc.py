@@ -1,8 +1,9 @@
-"""Pascal VOC annotation trees (one XML file a picture) to a dataset."""
+"""Pascal VOC annotation trees (one XML file a picture) in the form of a COCO file's contents."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -10,9 +11,19 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from detector.categories import CategoryMap
-from detector.datasets.dataset import Annotations, DetectionDataset, make_dataset
-from detector.datasets.pictures.folders import IMAGE_SUFFIXES, by_stem, list_files
-from detector.datasets.pictures.read import image_size
+from detector.datasets.faults import (
+    BROKEN_PICTURE,
+    MISSING_PICTURE,
+    UNKNOWN_CATEGORY,
+    UNREADABLE_FILE,
+    UNREADABLE_OBJECT,
+    Fault,
+)
+from detector.datasets.formats.contents import Contents, Row
+from detector.datasets.formats.numbers import read_number
+from detector.datasets.formats.text_files import lines_of, read_bytes, read_text
+from detector.datasets.pictures.folders import by_stem, list_files, list_pictures
+from detector.datasets.pictures.read import ImageError, image_size
 from detector.errors import UserError
 from detector.structures import Size
 
@@ -21,140 +32,142 @@ FLAGS = ("pose", "truncated", "occluded", "difficult")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class _Objects(NamedTuple):
-    """What one XML file says: the picture's file name and size, and each object's class and corners."""
-
-    file_name: str
-    size: Size | None
-    names: list[str]
-    boxes: list[tuple[float, ...]]
-
-
-def read_voc(
-    annotations: str | Path,
-    images: str | Path,
-    categories: CategoryMap | None = None,
-    drop_degenerate_boxes: bool = True,
-) -> DetectionDataset:
-    """Read a Pascal VOC tree.
+def voc_contents(annotations: str | Path, images: str | Path | None, categories: CategoryMap | None = None) -> Contents:
+    """Read all files of a Pascal VOC tree; those that cannot be read, and objects that cannot, are faults.
 
     Corners are taken as they are: x1 = xmin, x2 = xmax, so that width = xmax − xmin and nothing is lost on the way
     back. (The VOC devkit counts pixels from 1 and includes the last; most programs that write this format do neither,
-    and the files do not say.) Objects marked `difficult` are objects like the others, as in detectron2. Pictures are
-    numbered 1, 2, … in the order of their files. A picture is that of the same name as the XML file, in the same
-    subfolder, or else the one its `filename` names.
+    and the files do not say.) Objects marked `difficult` are objects like the others, as in detectron2. Images are
+    numbered 1, 2, … in the order of their files, annotations likewise. A picture is that of the same name as the XML
+    file, in the same subfolder, or else the one its `filename` names.
 
     Args:
         annotations: the folder of XML files, searched with its subfolders; or a list of names such as
             `VOC2012/ImageSets/Main/train.txt`, whose XML files lie in `VOC2012/Annotations` or beside it.
-        images: the folder of pictures, `JPEGImages` by custom.
-        categories: labels for the class names, where other data has fixed them; None: those found, in alphabetical
-            order.
-        drop_degenerate_boxes: see `make_dataset`.
+        images: the folder of pictures, `JPEGImages` by custom; None takes their names from the files.
+        categories: labels for the class names, where other data has fixed them; None: those of the objects, in
+            alphabetical order.
 
     Raises:
-        UserError: a file is missing or not understood, or names a class that `categories` lacks.
+        UserError: there is no such tree, or two pictures would belong to one file.
     """
-    source = str(annotations)
-    folder, stems = annotation_files(Path(annotations))
-    pictures = by_stem(list_files(images, IMAGE_SUFFIXES))
-    found = {stem: _read_objects(folder / f"{stem}.xml") for stem in stems}
-    if categories is None:
-        names = sorted({name for objects in found.values() for name in objects.names})
-        if not names:
-            raise UserError(f"{source}: found no annotated objects; check that it is the right folder or list.")
-        categories = CategoryMap.from_names(names)
-    file_names = [find_picture(stem, objects.file_name, pictures, folder, images) for stem, objects in found.items()]
-    sizes = [
-        objects.size or image_size(Path(images, name)) for name, objects in zip(file_names, found.values(), strict=True)
-    ]
-    counts = [len(objects.boxes) for objects in found.values()]
-    boxes = np.array([box for objects in found.values() for box in objects.boxes], np.float64).reshape(-1, 4)
-    columns = Annotations(
-        image_ids=range(1, len(found) + 1),
-        names=file_names,
-        sizes=sizes,
-        owners=np.repeat(np.arange(len(found)), counts),
-        boxes=boxes,
-        labels=_labels(found.items(), categories, folder),
-        iscrowd=np.zeros(len(boxes), bool),
-        areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
-        box_names=[number for count in counts for number in range(1, count + 1)],
-    )
-    return make_dataset(columns, categories, source, images, drop_degenerate_boxes)
+    folder, stems = _annotation_files(Path(annotations))
+    pictures = {} if images is None else by_stem(list_pictures(images))
+    faults: list[Fault] = []
+    image_rows: list[Row] = []
+    objects: list[Row] = []
+    corners: list[tuple[float, ...]] = []
+    names: list[str] = []
+    known = None if categories is None else set(categories.names)
+    for stem in stems:
+        path = folder / f"{stem}.xml"
+        try:
+            root = _read_xml(path)
+        except UserError as error:
+            faults.append(Fault(UNREADABLE_FILE, detail=str(error)))
+            continue
+        image = _image(stem, path, root, pictures, images, len(image_rows) + 1, faults)
+        image_rows.append(image)
+        for number, (entry, box) in enumerate(_objects(root), start=1):
+            try:
+                row, box_corners = _object(entry, box, path)
+            except UserError as error:
+                faults.append(Fault(UNREADABLE_OBJECT, image["id"], image["file_name"], number, str(error)))
+                continue
+            if known is not None and row["category"] not in known:
+                detail = f"{path}: class {row['category']!r} is not among {', '.join(sorted(known)[:20])}"
+                faults.append(Fault(UNKNOWN_CATEGORY, image["id"], image["file_name"], number, detail))
+                continue
+            objects.append({"image_id": image["id"], **row})
+            corners.append(box_corners)
+            names.append(str(number))
+    content = _content(image_rows, objects, categories)
+    return Contents(str(annotations), content, faults, names, np.array(corners, np.float64).reshape(-1, 4))
 
 
-def annotation_files(annotations: Path) -> tuple[Path, list[str]]:
-    """The folder of XML files, and their names without `.xml`.
-
-    Args:
-        annotations: as in `read_voc`.
-
-    Raises:
-        UserError: there is no such folder or list, or the list has a name twice.
-    """
-    if annotations.suffix != ".txt":
-        return annotations, [name.removesuffix(".xml") for name in list_files(annotations, (".xml",))]
-    try:
-        lines = annotations.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{annotations}: cannot read the list of names ({error}). Check the path.") from None
-    # Lists of one class have a second column that says whether the picture shows it.
-    stems = [line.split()[0] for line in lines if line.strip()]
+def _annotation_files(annotations: Path) -> tuple[Path, list[str]]:
+    """The folder of XML files, and their names without `.xml`. Raises UserError as `voc_contents` does."""
+    if annotations.suffix.lower() != ".txt":
+        return annotations, [name[: -len(".xml")] for name in list_files(annotations, (".xml",))]
+    lines = [line.strip() for line in lines_of(read_text(annotations, "list of names")) if line.strip()]
+    folder = annotations.parent
+    for parent in (annotations.parent, *annotations.parents[1:3]):
+        if (parent / "Annotations").is_dir():
+            folder = parent / "Annotations"
+            break
+    # Lists of one class have a second column that says whether the picture shows it; names may have spaces.
+    stems = [line if (folder / f"{line}.xml").is_file() else line.split()[0] for line in lines]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
     if repeated:
         raise UserError(f"{annotations}: lists {repeated[0]} more than once. Remove the repetition.")
     outside = [stem for stem in stems if stem.startswith("/") or ".." in PurePosixPath(stem).parts]
     if outside:
         raise UserError(f"{annotations}: lists {outside[0]}, which lies outside the tree. Correct the name.")
-    for parent in (annotations.parent, *annotations.parents[1:3]):
-        if (parent / "Annotations").is_dir():
-            return parent / "Annotations", stems
-    return annotations.parent, stems
+    return folder, stems
 
 
-def read_xml(path: Path) -> Element:
-    """The root of an XML file, read without trusting it. Raises UserError where it is missing or no XML."""
+def _read_xml(path: Path) -> Element:
+    """The element `annotation` of an XML file, read without trusting it; its tags in small letters, without namespaces.
+
+    Raises:
+        UserError: the file is missing, no XML, or no annotation of one picture.
+    """
     try:
-        return fromstring(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the annotations ({error.strerror}). Check the path.") from None
+        root = fromstring(read_bytes(path, "annotations"))
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not an XML file of annotations ({reason}). Replace or remove it.") from None
+    for entry in root.iter():
+        if isinstance(entry.tag, str):
+            entry.tag = entry.tag.rpartition("}")[2].lower()
+    pictures = list(root.iter("annotation"))
+    if len(pictures) != 1:
+        raise UserError(
+            f"{path}: not a Pascal VOC file: it has {len(pictures)} elements <annotation> instead of one, and begins "
+            f"with <{root.tag}>. Convert it, or remove it."
+        )
+    return pictures[0]
 
 
-def read_object(entry: Element, path: Path) -> tuple[str, tuple[float, ...]]:
-    """Class name, and (xmin, ymin, xmax, ymax) as they are. Raises UserError where one is missing or no number."""
-    return _text(entry, "name", path), tuple(_number(entry, f"bndbox/{corner}", path) for corner in _CORNERS)
+def _image(
+    stem: str,
+    path: Path,
+    root: Element,
+    pictures: dict[str, str],
+    images: str | Path | None,
+    number: int,
+    faults: list[Fault],
+) -> Row:
+    """The entry of an image. Its size is the stated one, or else the picture's own."""
+    named = PurePosixPath((root.findtext("filename") or "").replace("\\", "/")).name
+    row: Row = {"id": number}
+    size = _stated_size(root)
+    if images is None:
+        row["file_name"] = _beside(stem, named or PurePosixPath(stem).name)
+    else:
+        picture = pictures.get(stem) or pictures.get(_beside(stem, PurePosixPath(named).stem))
+        row["file_name"] = picture or _beside(stem, named or PurePosixPath(stem).name)
+        try:
+            if picture is None:
+                detail = f"{path}: its picture {named or stem} is not in {images}. Add it or remove the file."
+                faults.append(Fault(MISSING_PICTURE, number, row["file_name"], None, detail, number - 1))
+            elif size is None:
+                size = image_size(Path(images, picture))
+        except ImageError as error:
+            faults.append(Fault(BROKEN_PICTURE, number, row["file_name"], None, str(error), number - 1))
+    return row if size is None else row | {"height": size[0], "width": size[1]}
 
 
-def stated_size(root: Element) -> Size | None:
+def _beside(stem: str, name: str) -> str:
+    return str(PurePosixPath(stem).parent / name)
+
+
+def _stated_size(root: Element) -> Size | None:
     """(height, width) of an annotation file; None where they are missing or nonsense."""
     height, width = (_whole_number(root, f"size/{edge}") for edge in ("height", "width"))
     return (height, width) if height and width else None
-
-
-def _read_objects(path: Path) -> _Objects:
-    root = read_xml(path)
-    objects = [read_object(entry, path) for entry in root.findall("object")]
-    names, boxes = [name for name, _ in objects], [box for _, box in objects]
-    return _Objects(root.findtext("filename") or "", stated_size(root), names, boxes)
-
-
-def _text(entry: Element, tag: str, path: Path) -> str:
-    text = (entry.findtext(tag) or "").strip()
-    if not text:
-        raise UserError(f"{path}: an object has no {tag}. Add it or remove the object.")
-    return text
-
-
-def _number(entry: Element, tag: str, path: Path) -> float:
-    text = _text(entry, tag, path)
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{path}: {tag} is {text!r}, which is not a number. Mend or remove the object.") from None
 
 
 def _whole_number(root: Element, tag: str) -> int:
@@ -163,31 +176,64 @@ def _whole_number(root: Element, tag: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
-def find_picture(stem: str, file_name: str, pictures: dict[str, str], folder: Path, images: str | Path) -> str:
-    """The picture of an annotation file: the one of its name, or else the one it names.
+def _objects(root: Element) -> Iterator[tuple[Element, Element | None]]:
+    """Each box, with the object that has it; boxes of an object's parts are not objects.
 
-    Args:
-        stem: the annotation file's name below `folder` without `.xml`.
-        file_name: what it says under `filename`.
-        pictures: `by_stem` of the files in `images`.
-
-    Raises:
-        UserError: there is none.
+    An object without a box comes once, with None; a box that no object has comes with itself.
     """
-    named = PurePosixPath(file_name.replace("\\", "/")).name
-    for candidate in (stem, str(PurePosixPath(stem).parent / PurePosixPath(named).stem)):
-        if candidate in pictures:
-            return pictures[candidate]
-    raise UserError(f"{folder / stem}.xml: its picture {named or stem} is not in {images}. Add it or remove the file.")
+    boxed: set[Element] = {box for part in root.iter("part") for box in part.iter("bndbox")}
+    for entry in root.iter("object"):
+        boxes = entry.findall("bndbox")
+        boxed.update(boxes)
+        yield from ((entry, box) for box in boxes)
+        if not boxes:
+            yield entry, None
+    yield from ((box, box) for box in root.iter("bndbox") if box not in boxed)
 
 
-def _labels(found: Iterable[tuple[str, _Objects]], categories: CategoryMap, folder: Path) -> np.ndarray:
-    label_of = {name: label for label, name in enumerate(categories.names, start=1)}
-    labels = []
-    for stem, objects in found:
-        for name in objects.names:
-            if name not in label_of:
-                known = ", ".join(categories.names)
-                raise UserError(f"{folder / stem}.xml: the class {name!r} is not among {known}. Correct the name.")
-            labels.append(label_of[name])
-    return np.array(labels, np.int64)
+def _object(entry: Element, box: Element | None, path: Path) -> tuple[Row, tuple[float, ...]]:
+    """An annotation whose class is under `category`, and its corners (x1, y1, x2, y2)."""
+    if entry is box:
+        raise UserError(f"{path}: a bndbox is in no object, so its class is not known. Put it into one.")
+    names = {text for name in entry.findall("name") if (text := (name.text or "").strip())}
+    if len(names) != 1:
+        listed = f"the names {', '.join(sorted(names))}" if names else "no name"
+        raise UserError(f"{path}: an object has {listed}. Give it one, or remove the object.")
+    x1, y1, x2, y2 = (_number(box, corner, path) for corner in _CORNERS)
+    width, height = _difference(x2, x1), _difference(y2, y1)
+    row: Row = {"category": names.pop(), "bbox": [x1, y1, width, height], "area": abs(width * height), "iscrowd": 0}
+    for flag in FLAGS:  # kept as further keys, so that nothing is lost on the way back
+        text = (entry.findtext(flag) or "").strip()
+        if text:
+            row[flag] = int(text) if text in ("0", "1") else text
+    return row, (x1, y1, x2, y2)
+
+
+def _number(box: Element | None, tag: str, path: Path) -> float:
+    texts = [] if box is None else [(found.text or "").strip() for found in box.findall(tag)]
+    if len(texts) != 1 or not texts[0]:
+        fault = f"{len(texts)} times bndbox/{tag}" if len(texts) > 1 else f"no bndbox/{tag}"
+        raise UserError(f"{path}: an object has {fault}. Correct it or remove the object.")
+    try:
+        return read_number(texts[0])
+    except ValueError:
+        raise UserError(
+            f"{path}: bndbox/{tag} is {texts[0][:80]!r}, which is not a number. Correct or remove the object."
+        ) from None
+
+
+def _difference(end: float, start: float) -> float:
+    """`end` − `start` as one would write it: 0.3 − 0.1 is 0.2, so that decimal coordinates survive the way back."""
+    if not (math.isfinite(end) and math.isfinite(start)):
+        return end - start
+    return float(Decimal(repr(end)) - Decimal(repr(start)))
+
+
+def _content(images: list[Row], objects: list[Row], categories: CategoryMap | None) -> dict[str, list[Row]]:
+    if categories is None:
+        categories = CategoryMap.from_names(sorted({row["category"] for row in objects}))
+    ids = {category.name: category.id for category in categories.categories}
+    annotations = [
+        {"id": number, "category_id": ids[row.pop("category")], **row} for number, row in enumerate(objects, start=1)
+    ]
+    return {"images": images, "annotations": annotations, "categories": categories.to_coco()}

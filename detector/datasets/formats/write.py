@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import yaml
 
 from detector.datasets.formats.voc import FLAGS
-from detector.datasets.formats.yolo import read_line
+from detector.datasets.formats.yolo_line import read_line
 from detector.datasets.pictures.folders import by_stem
 from detector.disk import whole_folder, write_atomically
 from detector.errors import UserError

@@ -1,111 +1,117 @@
-"""YOLO annotation trees (one text file a picture, coordinates as fractions) to a dataset."""
+"""YOLO annotation trees (one text file a picture, coordinates as fractions) in the form of a COCO file's contents."""
 
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
-import yaml
 
-from detector.categories import CategoryMap
-from detector.datasets.dataset import Annotations, DetectionDataset, make_dataset
-from detector.datasets.pictures.folders import IMAGE_SUFFIXES, by_stem, list_files
-from detector.datasets.pictures.read import image_size
-from detector.errors import UserError, shown
+from detector.datasets.faults import (
+    BROKEN_PICTURE,
+    LABELS_WITHOUT_PICTURE,
+    UNREAD_FILES,
+    UNREADABLE_FILE,
+    UNREADABLE_OBJECT,
+    Fault,
+)
+from detector.datasets.formats.class_names import find_class_file, read_classes
+from detector.datasets.formats.contents import Contents, Row
+from detector.datasets.formats.picture_list import is_picture_list, read_picture_list
+from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.formats.yolo_line import Line, ambiguous_poses, read_line
+from detector.datasets.pictures.folders import by_stem, list_files, list_pictures, unread_files
+from detector.datasets.pictures.read import ImageError, image_size
+from detector.errors import UserError
 from detector.structures import Size
 
-_NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
+# Fractions with their usual six digits say a position to a thousandth of a pixel. Rounding at a billionth takes away
+# nothing but the traces of the division, so that coordinates survive the way back.
+DECIMALS = 9
 
-# Fractions stray above 1 by rounding; a coordinate beyond this was meant in pixels.
-_LARGEST_FRACTION = 2.0
+_NO_LABELS = ("classes.txt", "obj.names", "train.txt", "val.txt", "valid.txt", "test.txt")
 
 
-def read_yolo(annotations: str | Path, images: str | Path, drop_degenerate_boxes: bool = True) -> DetectionDataset:
-    """Read a YOLO tree: for `images/a/b.jpg` the file `labels/a/b.txt`, one object a line.
+def yolo_contents(annotations: str | Path, images: Path) -> Contents:
+    """Read all text files of a YOLO tree; lines that cannot be read are faults.
 
-    A line is `class x_center y_center width height` in fractions of the upright picture's width and height, or
-    `class x1 y1 x2 y2 x3 y3 …`, a polygon, of which the enclosing box is taken. Class c (from 0) gets the category id
-    c + 1. A picture without a text file has no objects. Sizes are read from the headers of all pictures. Pictures are
-    numbered 1, 2, … in the order of their names.
+    For `images/a/b.jpg` there is the file `labels/a/b.txt`, one object a line. A line is `class x_center y_center width
+    height` in fractions of the upright picture's width and height, which keypoints may follow where the `kpt_shape` of
+    data.yaml says so; or `class x1 y1 x2 y2 x3 y3 …`, a polygon, of which the enclosing box is taken. Class c (from 0)
+    gets the category id c + 1. A picture without a text file has no objects. Sizes are read from the headers of all
+    pictures. Images are numbered 1, 2, … in the order of their names, or of the list; annotations likewise.
 
     Args:
         annotations: the labels folder, with `data.yaml` or `classes.txt` in it or up to three folders above; or one of
             these files itself, with the labels where the path of `images` has `labels` in the place of `images`, in a
-            folder `labels` beside the file, or among the pictures.
+            folder `labels` beside the file, or among the pictures; or a list of pictures (`train.txt`), of which only
+            these are read, with the class names beside it or above.
         images: the folder of pictures, searched with its subfolders.
-        drop_degenerate_boxes: see `make_dataset`.
 
     Raises:
-        UserError: a file is missing or not understood, or no picture has a text file.
+        UserError: there is no such tree or no list of names, no picture has a text file, or two pictures would share
+            one.
     """
     source = Path(annotations)
-    classes = find_categories(source)
-    folder = labels_folder(source, Path(images))
-    names = list_files(images, IMAGE_SUFFIXES)
-    by_stem(names)  # refuses two pictures that would share a text file
-    paths = [folder / PurePosixPath(name).with_suffix(".txt") for name in names]
-    if names and not any(path.is_file() for path in paths):
-        raise UserError(f"{folder}: none of the {len(names)} pictures in {images} has a text file here.")
-
-    sizes = [image_size(Path(images, name)) for name in names]
-    objects = [_read_objects(path, size, len(classes)) for path, size in zip(paths, sizes, strict=True)]
-    counts = [len(rows) for rows in objects]
-    rows = np.concatenate([*objects, np.empty((0, 5))])
-    boxes = rows[:, 1:]
-    columns = Annotations(
-        image_ids=range(1, len(names) + 1),
-        names=names,
-        sizes=sizes,
-        owners=np.repeat(np.arange(len(names)), counts),
-        boxes=boxes,
-        labels=rows[:, 0].astype(np.int64) + 1,
-        iscrowd=np.zeros(len(rows), bool),
-        areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
-        box_names=[number for count in counts for number in range(1, count + 1)],
-    )
-    return make_dataset(columns, classes, str(source), images, drop_degenerate_boxes)
-
-
-def find_categories(source: Path) -> CategoryMap:
-    """The class names in a file, or in the nearest known file of a folder and the three above it.
-
-    Raises:
-        UserError: there is no such file or folder, or no class names.
-    """
-    if source.is_file():
-        return _read_names(source)
-    if not source.is_dir():
-        raise UserError(f"{source}: no such file or folder. Check the path.")
-    for folder in (source.resolve(), *source.resolve().parents[:3]):
-        for name in _NAME_FILES:
-            if (folder / name).is_file():
-                return _read_names(folder / name)
-    raise UserError(f"{source}: found no class names; put a data.yaml or classes.txt into the folder, or above it.")
-
-
-def _read_names(path: Path) -> CategoryMap:
-    text = read_text(path)
-    if path.suffix not in (".yaml", ".yml"):
-        names: list[Any] = [line.strip() for line in text.splitlines() if line.strip()]
-    else:
+    is_list = is_picture_list(source)
+    categories, keypoints = read_classes(find_class_file(source.parent if is_list else source))
+    folder = _labels_folder(source, images)
+    all_pictures = list_pictures(images)
+    stems = by_stem(all_pictures)
+    pictures = read_picture_list(source, images) if is_list else all_pictures
+    texts = {name: folder / PurePosixPath(name).with_suffix(".txt") for name in pictures}
+    if texts and not any(path.is_file() for path in texts.values()):
+        raise UserError(f"{folder}: none of the {len(pictures)} pictures in {images} has a text file here.")
+    faults: list[Fault] = []
+    image_rows: list[Row] = []
+    lines: list[tuple[int, str, Size, Line]] = []  # image id, words for messages, size of the picture, what it says
+    for number, (file_name, path) in enumerate(texts.items(), start=1):
+        image: Row = {"id": number, "file_name": file_name}
+        image_rows.append(image)
         try:
-            content = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}). Mend it.") from None
-        entry = content.get("names") if isinstance(content, Mapping) else None
-        if isinstance(entry, Mapping) and sorted(entry, key=str) == sorted(range(len(entry)), key=str):
-            entry = [entry[number] for number in range(len(entry))]
-        names = entry if isinstance(entry, list) else []
-    if not names:
-        raise UserError(f"{path}: has no class names; list them as names: [first, second, …], numbered from 0.")
-    wrong = [name for name in names if not isinstance(name, str | int | float)]
-    if wrong:
-        raise UserError(f"{path}: the class name {shown(wrong[0])} is not text; put it in quotes.")
-    return CategoryMap.from_names([str(name) for name in names])
+            size = image_size(images / file_name)
+        except ImageError as error:
+            detail = f"{error} Its boxes, which are fractions of its size, cannot be read either."
+            faults.append(Fault(BROKEN_PICTURE, number, file_name, None, detail, number - 1))
+            continue
+        image |= {"height": size[0], "width": size[1]}
+        for line, words in _lines(path, image, faults):
+            try:
+                read = read_line(words, f"{path} line {line}", len(categories), keypoints)
+            except UserError as error:
+                faults.append(Fault(UNREADABLE_OBJECT, number, file_name, f"line {line}", str(error)))
+            else:
+                lines.append((number, f"line {line}", size, read))
+    if keypoints is None and ambiguous_poses([read for *_, read in lines]):
+        faults += [_ambiguous(texts, image_rows, *entry) for entry in lines if len(entry[3].values) > 4]
+        lines = [entry for entry in lines if len(entry[3].values) == 4]
+    faults += _without_picture(source, folder, stems)
+    if not is_list:
+        faults += [Fault(UNREAD_FILES, detail=text) for text in unread_files(images)]
+    return _contents(str(annotations), image_rows, categories.to_coco(), lines, faults)
 
 
-def labels_folder(source: Path, images: Path) -> Path:
-    """Where the text files lie, for the two paths that `read_yolo` takes."""
+def _contents(
+    source: str,
+    images: list[Row],
+    categories: list[Row],
+    lines: list[tuple[int, str, Size, Line]],
+    faults: list[Fault],
+) -> Contents:
+    annotations: list[Row] = []
+    fractions = np.array([read.corners for *_, read in lines], np.float64).reshape(-1, 4)
+    scales = np.array([(size[1], size[0]) * 2 for _, _, size, _ in lines], np.float64).reshape(-1, 4)
+    corners = fractions * scales
+    with np.errstate(invalid="ignore", over="ignore"):
+        extents = (fractions[:, 2:] - fractions[:, :2]) * scales[:, :2]
+    boxes = np.hstack([corners[:, :2], extents]).tolist()
+    for (image_id, _, _, read), box in zip(lines, boxes, strict=True):
+        x, y, width, height = (round(value, DECIMALS) for value in box)
+        row = {"id": len(annotations) + 1, "image_id": image_id, "category_id": read.label + 1}
+        annotations.append(row | {"bbox": [x, y, width, height], "area": abs(width * height), "iscrowd": 0})
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return Contents(source, content, faults, [name for _, name, _, _ in lines], corners)
+
+
+def _labels_folder(source: Path, images: Path) -> Path:
+    """Where the text files lie, for the two paths that `yolo_contents` takes."""
     if source.is_dir():
         return source
     parts = images.parts
@@ -118,50 +124,35 @@ def labels_folder(source: Path, images: Path) -> Path:
     return beside if beside.is_dir() else images
 
 
-def _read_objects(path: Path, size: Size, num_classes: int) -> np.ndarray:
-    """[G, 5] float64: class from 0, x1, y1, x2, y2 in pixels of the picture; G is 0 where there is no file."""
+def _lines(path: Path, image: Row, faults: list[Fault]) -> list[tuple[int, list[str]]]:
+    """The numbers of the lines of a picture's text file, and their words; none where there is no file."""
     if not path.is_file():
-        return np.empty((0, 5))
-    lines = enumerate(read_text(path).splitlines(), start=1)
-    rows = [read_line(line.split(), f"{path} line {number}", num_classes) for number, line in lines if line.strip()]
-    height, width = size
-    return np.array(rows, np.float64).reshape(-1, 5) * (1, width, height, width, height)
-
-
-def read_line(words: list[str], where: str, num_classes: int) -> tuple[float, ...]:
-    """Class from 0, x1, y1, x2, y2 as fractions.
-
-    Args:
-        words: of the line.
-        where: file and line, for messages.
-
-    Raises:
-        UserError: they are not numbers, too few or too many, no class, or no fractions.
-    """
+        return []
     try:
-        label, *values = (float(word) for word in words)
-    except ValueError:
-        raise UserError(f"{where}: {' '.join(words)[:80]!r} are not numbers only. Mend or remove the line.") from None
-    if not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)):
-        raise UserError(
-            f"{where}: has {len(words)} numbers; expected class x_center y_center width height, or class and the "
-            "corners of a polygon. Mend or remove the line."
-        )
-    if label not in range(num_classes):
-        raise UserError(f"{where}: class {words[0]} is not in 0..{num_classes - 1}. Mend it, or the list of names.")
-    if max(values) > _LARGEST_FRACTION:
-        raise UserError(
-            f"{where}: {max(values):g} is no fraction of the picture; divide pixels by its width and height."
-        )
-    if len(values) == 4:
-        x, y, width, height = values
-        return label, x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return label, min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+        text = read_text(path)
+    except UserError as error:
+        faults.append(Fault(UNREADABLE_FILE, image["id"], image["file_name"], None, str(error)))
+        return []
+    return [(number, line.split()) for number, line in enumerate(lines_of(text), start=1) if line.strip()]
 
 
-def read_text(path: Path) -> str:
-    """A text file's contents. Raises UserError where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the file ({' '.join(str(error).split())}). Check it.") from None
+def _ambiguous(texts: dict[str, Path], images: list[Row], image_id: int, name: str, *_rest: object) -> Fault:
+    file_name = images[image_id - 1]["file_name"]
+    reason = (
+        f"{texts[file_name]} {name}: may be a polygon, or a box and its keypoints; write kpt_shape: [points, 2] (or 3, "
+        "with visibility) into data.yaml, or kpt_shape: null where there are none."
+    )
+    return Fault(UNREADABLE_OBJECT, image_id, file_name, name, reason)
+
+
+def _without_picture(source: Path, folder: Path, pictures: dict[str, str]) -> list[Fault]:
+    texts = [name for name in list_files(folder, (".txt",)) if (folder / name).resolve() != source.resolve()]
+    return [
+        Fault(LABELS_WITHOUT_PICTURE, image=name)
+        for name in texts
+        if str(PurePosixPath(name).with_suffix("")) not in pictures and not _is_no_label(PurePosixPath(name).name)
+    ]
+
+
+def _is_no_label(name: str) -> bool:
+    return name in _NO_LABELS or name.lower().startswith("readme")

@@ -11,14 +11,12 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from detector.datasets.pictures.suffixes import readable_formats
 from detector.errors import UserError
 from detector.structures import Size
 
 # A picture of this many pixels takes 0.27 GB decoded. It is Pillow's own limit, a quarter of a gigabyte of RGB.
 MAX_PIXELS = 89_478_485
-
-# Only raster formats with a decoder inside Pillow; EPS, for one, would start an external interpreter.
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 
 # EXIF orientations whose upright picture has width and height exchanged.
 _SIDEWAYS = (5, 6, 7, 8)
@@ -138,8 +136,7 @@ def _opened(stream: BinaryIO, name: str, max_pixels: int | None) -> Iterator[Ima
         with warnings.catch_warnings():
             # Pillow warns of malformed EXIF and of sizes near its limit; the first is harmless, the second judged here.
             warnings.simplefilter("ignore")
-            Image.init()  # fills Image.OPEN; AVIF, for one, is missing from some builds
-            with Image.open(stream, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            with Image.open(stream, formats=readable_formats()) as image:
                 width, height = image.size
                 if max_pixels is not None and width * height > max_pixels:
                     raise ImageError(

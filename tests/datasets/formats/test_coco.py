@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.formats.coco import read_coco
+from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 
 
@@ -31,7 +31,7 @@ def content() -> dict[str, Any]:
 def read(tmp_path: Path, value: Any, **options: Any) -> DetectionDataset:
     path = tmp_path / "set.json"
     path.write_text(value if isinstance(value, str) else json.dumps(value))
-    return read_coco(path, tmp_path, **options)
+    return open_dataset("coco", path, tmp_path, **options)
 
 
 def test_arbitrary_ids(tmp_path: Path) -> None:
@@ -75,13 +75,13 @@ def test_real_files(shared: Path) -> None:
     folder = shared / "data" / "bccd"
     for split, images, boxes, dropped in (("train", 205, 2805, 1), ("val", 87, 1138, 1)):
         path = next((folder / "annotations").glob(f"*{split}*.json"))
-        data = read_coco(path, folder / "images")
+        data = open_dataset("coco", path, folder / "images")
         assert (len(data), len(data.boxes), data.dropped) == (images, boxes - dropped, dropped)
         assert data.categories.names == ["RBC", "WBC", "Platelets"]
         assert all(Path(data.path(index)).is_file() for index in range(len(data)))
     message = r"annotation 3951 of image BloodImage_00338.jpg has width 0 and height 0"
     with pytest.raises(UserError, match=message):
-        read_coco(path, folder / "images", drop_degenerate_boxes=False)
+        open_dataset("coco", path, folder / "images", drop_degenerate_boxes=False)
 
 
 def change(table: str, place: int, **entries: Any) -> dict[str, Any]:
@@ -95,35 +95,56 @@ FAULTS: list[tuple[Any, str]] = [
     ("", "not a JSON file"),
     ("[1]", "not a COCO file, which is an object with images"),
     ("[" * 100_000, "not a JSON file"),
-    ({"images": [], "annotations": [], "categories": []}, "lists no categories"),
+    ({"images": [], "annotations": [], "categories": []}, "lists no images"),
+    (content() | {"annotations": [], "categories": []}, "has no classes"),
     (content() | {"images": []} | {"annotations": []}, "lists no images"),
-    (content() | {"images": []}, "names image_id 5, which is not among images"),
+    (
+        content() | {"images": []},
+        r"image is not in the list \(annotation 11: image_id 5, the first of 3\); add the image",
+    ),
     (content() | {"categories": {}}, "has no list of objects named categories"),
     ({k: v for k, v in content().items() if k != "annotations"}, "has no list of objects named annotations"),
     (content() | {"images": ["a.jpg"]}, "has no list of objects named images"),
-    (change("images", 1, id=...), r"images\[1\] has no id\. Add it"),
-    (change("images", 1, id="5"), r"images\[1\] \(id '5'\) has id '5', which is not a whole number"),
-    (change("images", 1, id=2**80), "which is not a whole number"),
-    (change("images", 1, id=900), "id 900 stands 2 times in images"),
-    (change("images", 0, file_name=...), r"images\[0\] \(id 900\) has no file_name"),
-    (change("images", 0, file_name=3), "has file_name 3"),
-    (change("images", 0, height="20"), "has height '20' and width 30; give whole pixels, or neither"),
-    (change("images", 0, width=-1), "has height 20 and width -1"),
-    (change("images", 0, width=1.5), "has height 20 and width 1.5"),
-    (change("images", 0, width=float("nan")), "has height 20 and width nan"),
-    (change("annotations", 1, image_id=6), r"annotations\[1\] \(id 4\) names image_id 6, which is not among images"),
-    (change("annotations", 1, image_id=True), "has image_id True"),
-    (change("annotations", 2, category_id=8), r"\(id 8\) names category_id 8, which is not among categories"),
-    (change("annotations", 0, category_id=...), r"annotations\[0\] \(id 11\) has no category_id"),
-    (change("annotations", 0, bbox=...), "has no bbox"),
-    (change("annotations", 0, bbox=[1, 2, 3]), r"has bbox \[1, 2, 3\], which is not four numbers"),
-    (change("annotations", 0, bbox=[1, 2, 3, "4"]), "which is not four numbers"),
-    (change("annotations", 0, bbox=[1, 2, 3, 10**400]), "which is not four numbers"),
-    (change("annotations", 0, bbox=[1, 2, 3, float("nan")]), "annotation 11 of image y/z.jpg has a coordinate that"),
-    (change("annotations", 0, bbox=[float("inf"), 2, -float("inf"), 1]), "is not a finite number"),
-    (change("categories", 1, name=...), r"categories\[1\] \(id 3\) has no name"),
-    (change("categories", 1, id=7), "id 7 stands 2 times in categories"),
-    (change("categories", 1, id=None), "has id None, which is not a whole number"),
+    (
+        change("images", 1, id=...),
+        r"no id that is a whole number below 2\^63 \(images\[1\] has id None and file_name 'y/z",
+    ),
+    (change("images", 1, id="5"), r"\(images\[1\] has id '5' and file_name 'y/z\.jpg'\); give it one \(as a number"),
+    (change("images", 1, id=2**80), r"images\[1\] has id 1208925819614629174706176 and file_name"),
+    (change("images", 1, id=2**63), r"images\[1\] has id 9223372036854775808 and file_name"),
+    (change("images", 1, id=2.0**60), r"images\[1\] has id 1\.152921504606847e\+18 and file_name"),
+    (change("images", 1, id=900), r"two images have the same id.* \(image 900 \(y/z\.jpg\): it is z\.jpg before\)"),
+    (change("images", 0, file_name=...), r"file_name is missing, or .* \(image 900: file_name None is not text\)"),
+    (change("images", 0, file_name=3), "image 900: file_name 3 is not text"),
+    (
+        change("images", 0, height="20"),
+        r"\(image 900 \(z\.jpg\): height '20', width 30\); give the upright picture's size",
+    ),
+    (change("images", 0, width=-1), r"z\.jpg\): height 20, width -1"),
+    (change("images", 0, width=1.5), r"z\.jpg\): height 20, width 1\.5"),
+    (change("images", 0, width=float("nan")), r"z\.jpg\): height 20, width nan"),
+    (change("annotations", 1, image_id=6), r"image is not in the list \(annotation 4: image_id 6\); add the image"),
+    (change("annotations", 1, image_id=True), "annotation 4: image_id True"),
+    (
+        change("annotations", 2, category_id=8),
+        r"annotation 8 of image 900 \(z\.jpg\): category_id 8\); add the category",
+    ),
+    (change("annotations", 0, category_id=...), r"annotation 11 of image 5 \(y/z\.jpg\): category_id None"),
+    (
+        change("annotations", 0, bbox=...),
+        r"not a list of four numbers .*annotation 11 of image 5 \(y/z\.jpg\): bbox None",
+    ),
+    (change("annotations", 0, bbox=[1, 2, 3]), r"bbox \[1, 2, 3\]\); correct or remove it"),
+    (change("annotations", 0, bbox=[1, 2, 3, "4"]), r"bbox \[1, 2, 3, '4'\]"),
+    (change("annotations", 0, bbox=[1, 2, 3, 10**400]), r"bbox \[1, 2, 3, 1000"),
+    (
+        change("annotations", 0, bbox=[1, 2, 3, float("nan")]),
+        r"annotation 11 of image 5 \(y/z\.jpg\): bbox \[1, 2, 3, nan",
+    ),
+    (change("annotations", 0, bbox=[float("inf"), 2, -float("inf"), 1]), "a coordinate is infinite or not a number"),
+    (change("categories", 1, name=...), r"categories\[1\] has id 3 and name None"),
+    (change("categories", 1, id=7), r"two categories have the same id \(category 7 \(three\) is seven before\)"),
+    (change("categories", 1, id=None), r"categories\[1\] has id None and name 'three'\); give it both"),
 ]
 
 
@@ -138,9 +159,9 @@ def test_faults_are_named_in_one_sentence(tmp_path: Path, value: Any, message: s
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: cannot read the annotations \(No such file"):
-        read_coco(tmp_path / "none.json", tmp_path)
+        open_dataset("coco", tmp_path / "none.json", tmp_path)
     with pytest.raises(UserError, match="cannot read the annotations"):
-        read_coco(tmp_path, tmp_path)
+        open_dataset("coco", tmp_path, tmp_path)
 
 
 @pytest.mark.slow
@@ -155,6 +176,6 @@ def test_a_set_as_large_as_coco_is_read_in_seconds(tmp_path: Path) -> None:
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
     began = time.process_time()
-    data = read_coco(path, tmp_path)
+    data = open_dataset("coco", path, tmp_path)
     assert time.process_time() - began < 30
     assert len(data.boxes) == 860_001

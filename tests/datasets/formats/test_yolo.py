@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.datasets.formats.yolo import read_yolo
+from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 
 
@@ -26,7 +26,7 @@ def tree(tmp_path: Path, labels: dict[str, str | None], names: str | None = "nam
 def test_fractions_become_pixels(tmp_path: Path) -> None:
     polygon = "0 0.1 0.2 0.5 0.1 0.3 0.9\n"
     labels, images = tree(tmp_path, {"b/x": "1 0.5 0.5 0.25 0.5\n\n" + polygon, "a": "", "c": None})
-    data = read_yolo(labels, images)
+    data = open_dataset("yolo", labels, images)
     assert [category.id for category in data.categories.categories] == [1, 2]
     assert data.categories.names == ["cat", "dog"]
     assert [data.file_name(index) for index in range(3)] == ["a.png", "b/x.png", "c.png"]
@@ -41,7 +41,7 @@ def test_fractions_survive_a_round_trip(tmp_path: Path) -> None:
     given = np.random.default_rng(0).uniform(0.2, 0.3, (50, 4))
     text = "\n".join("0 " + " ".join(repr(float(value)) for value in row) for row in given)
     labels, images = tree(tmp_path, {"a": text})
-    boxes = read_yolo(labels, images)[0].boxes / (40, 20, 40, 20)
+    boxes = open_dataset("yolo", labels, images)[0].boxes / (40, 20, 40, 20)
     back = np.hstack(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]))
     np.testing.assert_allclose(back, given, rtol=1e-14)
 
@@ -59,7 +59,7 @@ def test_class_names(tmp_path: Path, file: str, text: str) -> None:
     labels, images = tree(tmp_path, {"a": "1 0.5 0.5 0.25 0.5"}, names=None)
     (tmp_path / file).write_text(text)
     for annotations in (labels, tmp_path / file):
-        data = read_yolo(annotations, images)
+        data = open_dataset("yolo", annotations, images)
         assert data.categories.names == ["cat", "dog"]
         assert data[0].labels.tolist() == [2]
 
@@ -67,14 +67,14 @@ def test_class_names(tmp_path: Path, file: str, text: str) -> None:
 def test_more_than_ten_numbered_names(tmp_path: Path) -> None:
     names = "names: {" + ", ".join(f"{number}: class{number}" for number in range(12)) + "}"
     labels, images = tree(tmp_path, {"a": "11 0.5 0.5 0.25 0.5"}, names)
-    assert read_yolo(labels, images).categories.name_of(12) == "class11"
+    assert open_dataset("yolo", labels, images).categories.name_of(12) == "class11"
 
 
 def test_labels_among_the_pictures(tmp_path: Path) -> None:
     labels, images = tree(tmp_path, {"a": "0 0.5 0.5 0.25 0.5"})
     (labels / "a.txt").rename(images / "a.txt")
     labels.rmdir()
-    assert len(read_yolo(tmp_path / "data.yaml", images)[0].boxes) == 1
+    assert len(open_dataset("yolo", tmp_path / "data.yaml", images)[0].boxes) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_labels_among_the_pictures(tmp_path: Path) -> None:
         ("-1 0.5 0.5 0.5 0.5", r"class -1 is not in 0\.\.1"),
         ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not in"),
         ("0 20 10 5 5", "20 is no fraction of the picture; divide pixels"),
-        ("0 nan 0.5 0.5 0.5", "annotation 1 of image a.png has a coordinate that is not a finite number"),
+        ("0 nan 0.5 0.5 0.5", r"a coordinate is infinite or not a number \(annotation line 1 of image 1 \(a.png\)"),
         ("0 inf 0.5 0.5 0.5", "inf is no fraction"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
     labels, images = tree(tmp_path, {"a": text})
     with pytest.raises(UserError, match=message) as caught:
-        read_yolo(labels, images)
+        open_dataset("yolo", labels, images)
     assert "\n" not in str(caught.value)
 
 
@@ -106,7 +106,7 @@ def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
         ("train: x", r"data\.yaml: has no class names"),
         (
             "names: {1: a, 2: b}",
-            r"data\.yaml: has no class names; list them as names: \[first, second, …\], numbered from 0",
+            r"data\.yaml: the class numbers of names start at 1, and the files count from 0\. Number them 0, 1, 2",
         ),
         ("[]", r"data\.yaml: has no class names"),
     ],
@@ -115,19 +115,19 @@ def test_class_names_that_are_missing(tmp_path: Path, names: str | None, message
     deep = tmp_path / "1" / "2" / "3"  # so that no other test's file lies above
     labels, images = tree(deep, {"a": "0 0.5 0.5 0.5 0.5"}, names)
     with pytest.raises(UserError, match=message):
-        read_yolo(labels, images)
+        open_dataset("yolo", labels, images)
 
 
 def test_folders_that_do_not_belong_together(tmp_path: Path) -> None:
     labels, images = tree(tmp_path, {"a": "0 0.5 0.5 0.5 0.5"})
     with pytest.raises(UserError, match="no such file or folder"):
-        read_yolo(tmp_path / "none", images)
+        open_dataset("yolo", tmp_path / "none", images)
     with pytest.raises(UserError, match="no such folder"):
-        read_yolo(labels, tmp_path / "none")
+        open_dataset("yolo", labels, tmp_path / "none")
     (labels / "a.txt").rename(labels / "b.txt")
     with pytest.raises(UserError, match=r"none of the 1 pictures in .* has a text file here"):
-        read_yolo(labels, images)
+        open_dataset("yolo", labels, images)
     (images / "a.png").write_bytes(b"no picture")
     (labels / "b.txt").rename(labels / "a.txt")
     with pytest.raises(UserError, match=r"a\.png: not a picture"):
-        read_yolo(labels, images)
+        open_dataset("yolo", labels, images)

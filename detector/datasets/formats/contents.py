@@ -1,14 +1,13 @@
-"""Annotations of any format in the form of a COCO file's contents, unchecked: what checking and converting start from.
-
-Unlike the readers that training uses, these go on after a fault and keep it.
-"""
+"""Annotations of any format in the form of a COCO file's contents, unchecked: where reading, checking, scoring and
+converting start."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from detector.datasets.checks.faults import Fault
-from detector.datasets.formats.coco import read_content
+import numpy as np
+
+from detector.datasets.faults import Fault
 from detector.errors import UserError
 
 Row = dict[str, Any]
@@ -21,13 +20,15 @@ class Contents:
 
     source: for messages. content: the whole file; its images, annotations and categories are lists of objects. faults:
     what could not be brought into this form. annotation_names: words for each annotation in messages where the format
-    has no ids, else None.
+    has no ids, else None. corners: [B, 4] float64 (x1, y1, x2, y2) of the annotations, exact, where the format does not
+    state widths and heights, else None.
     """
 
     source: str
     content: dict[str, Any]
     faults: list[Fault] = field(default_factory=list)
     annotation_names: list[str] | None = None
+    corners: np.ndarray | None = None
 
     @property
     def images(self) -> list[Row]:
@@ -43,18 +44,6 @@ class Contents:
     def categories(self) -> list[Row]:
         """The entries of the categories, which are not copies."""
         return self.content["categories"]
-
-
-def coco_contents(annotations: str | Path, keep_masks: bool = False) -> Contents:
-    """A COCO file as it is.
-
-    Args:
-        keep_masks: keep `segmentation`, for those who will write the file again.
-
-    Raises:
-        UserError: it is missing, not JSON, or lacks one of its three lists.
-    """
-    return Contents(str(annotations), read_content(str(annotations), keep_masks))
 
 
 def required_folder(images: str | Path | None, why: str) -> Path:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.checks.faults import Fault, Kind
-from detector.datasets.dataset import DetectionDataset
+from detector.datasets.faults import Fault, Kind
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,10 @@ class Columns:
     width), 0 where unknown. image_places, category_places: [N] and [K], where each stands in its file's list.
     annotation_names: B ids or words for messages. annotation_ids: [B] int64, or None where the format has none.
     owners: [B] int64, index of the box's image, −1 where there is none. classes: [B] int64, index of its category, −1
-    where there is none. boxes: [B, 4] float64 (x, y, width, height), pixels of the original image. readable: [B] bool,
-    whether the box could be read at all. iscrowd: [B] bool. categories: (id, name) of each.
+    where there is none. boxes: [B, 4] float64 (x, y, width, height), pixels of the original image. corners: [B, 4]
+    float64, the same as (x1, y1, x2, y2), as exactly as the format states them. Negative widths and heights stay as
+    they are in both. readable: [B] bool, whether the box could be read at all. areas: [B] float64, of the mask where
+    the annotations know it, else of the box. iscrowd: [B] bool. categories: (id, name) of each.
     """
 
     source: str
@@ -33,7 +34,9 @@ class Columns:
     owners: np.ndarray
     classes: np.ndarray
     boxes: np.ndarray
+    corners: np.ndarray
     readable: np.ndarray
+    areas: np.ndarray
     iscrowd: np.ndarray
     categories: Sequence[tuple[int, str]]
 
@@ -48,30 +51,18 @@ class Columns:
         image_id, name = (int(self.image_ids[owner]), self.file_names[owner]) if owner >= 0 else (None, "")
         return Fault(kind, image_id, name, self.annotation_names[box], detail, box)
 
-    def with_missing_sizes(self, found: np.ndarray) -> "Columns":
-        """The same, with sizes [N, 2] that were found in the pictures where the annotations state none."""
-        return replace(self, sizes=np.where(self.sizes > 0, self.sizes, found))
+    def describe_box(self, box: int) -> str:
+        """A box in the order of COCO, and its picture's size where it is stated."""
+        owner = int(self.owners[box])
+        height, width = self.sizes[owner].tolist() if owner >= 0 else (0, 0)
+        size = f" in a picture of {width}x{height}" if height > 0 else ""
+        return f"bbox [{', '.join(f'{value:.10g}' for value in self.boxes[box].tolist())}]{size}"
+
+    def with_missing_sizes(self, sizes: np.ndarray) -> "Columns":
+        """The same, with sizes [N, 2] of the pictures themselves where the annotations state none."""
+        return replace(self, sizes=np.where(self.sizes > 0, self.sizes, sizes))
 
 
-def columns_of_dataset(dataset: DetectionDataset) -> Columns:
-    """What was read for training. Its reader has refused what cannot be used, and left out boxes without area."""
-    boxes = dataset.boxes.copy()
-    boxes[:, 2:] -= boxes[:, :2]
-    per_image = np.diff(np.concatenate(([0], dataset.box_ends)))
-    categories = [(category.id, category.name) for category in dataset.categories.categories]
-    return Columns(
-        source=str(dataset.annotation_path),
-        image_ids=dataset.image_ids,
-        file_names=[dataset.file_name(index) for index in range(len(dataset))],
-        sizes=dataset.sizes,
-        image_places=range(len(dataset)),
-        category_places=range(len(categories)),
-        annotation_names=[None] * len(boxes),  # the file's ids are not kept
-        annotation_ids=None,
-        owners=np.repeat(np.arange(len(dataset)), per_image),
-        classes=dataset.labels - 1,
-        boxes=boxes,
-        readable=np.ones(len(boxes), bool),
-        iscrowd=dataset.iscrowd,
-        categories=categories,
-    )
+def ordered(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper corners ([B, 2] each, x and y) in order, whatever the signs of widths and heights."""
+    return np.minimum(low, high), np.maximum(low, high)

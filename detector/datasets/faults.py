@@ -1,18 +1,18 @@
 """What can be wrong with annotations and pictures: the kinds of fault, and one fault found."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detector.errors import one_line
+from detector.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault.
 
-    name: for `--ignore`. meaning: what is the matter. remedy: what to do. mended: what a repair does about it, or None
-    where it would have to guess.
+    name: for `--ignore`. meaning: what is wrong. remedy: what to do. mended: what a repair does about it, or None where
+    it would have to guess.
     """
 
     name: str
@@ -55,25 +55,56 @@ _DROP_IMAGE = "the picture's entry and its annotations are removed"
 
 # Files and tables.
 UNREADABLE_FILE = Kind(
-    "unreadable-file", "an annotation file cannot be understood", "mend the file, or delete it", "it is left out"
+    "unreadable-file", "an annotation file cannot be understood", "correct the file, or delete it", "it is left out"
 )
 UNREADABLE_OBJECT = Kind(
-    "unreadable-object", "an object or line cannot be understood", "mend it, or delete it", "it is left out"
+    "unreadable-object", "an object or line cannot be understood", "correct it, or delete it", "it is left out"
 )
 LABELS_WITHOUT_PICTURE = Kind(
     "labels-without-picture", "a text file belongs to no picture", "add the picture, or delete the file"
 )
 EMPTY_TABLE = Kind("empty-table", "there is nothing to train on", "check that it is the right file")
-BAD_IMAGE = Kind("bad-image-entry", "an image lacks an id that is a whole number, or a file_name", "mend the entry")
+UNREAD_FILES = Kind(
+    "unread-files",
+    "files beside the pictures are in a format that is not read, so they take no part",
+    "convert them to PNG or JPEG, or move them away",
+)
+BAD_IMAGE = Kind(
+    "bad-image-entry", "an image has no id that is a whole number below 2^63", "give it one (as a number, not as text)"
+)
+BAD_FILE_NAME = Kind(
+    "bad-file-name",
+    "an image's file_name is missing, or leads out of the folder of pictures",
+    "name the file by its path below that folder, with forward slashes",
+)
+BACKSLASHES = Kind(
+    "backslashes",
+    "an image's file_name has back-slashes, which are read as forward slashes",
+    "write forward slashes",
+    "they become forward slashes",
+)
 BAD_SIZE = Kind(
     "bad-size",
     "width or height is not a positive whole number",
     "give the upright picture's size, or neither",
     "the size is taken from the picture, or removed",
 )
-BAD_CATEGORY = Kind("bad-category-entry", "a category lacks an id that is a whole number, or a name", "mend the entry")
+BAD_CATEGORY = Kind(
+    "bad-category-entry",
+    "a category has no id that is a whole number below 2^63, or no name",
+    "give it both (the id as a number, not as text)",
+)
 BAD_AREA = Kind(
-    "bad-area", "area is not a finite number from 0 up", "remove it: the box's is taken then", "the area is removed"
+    "bad-area",
+    "area is not a finite number from 0 up, so that of the box is taken",
+    "correct or remove it",
+    "the area is removed",
+)
+BAD_CROWD = Kind(
+    "bad-iscrowd",
+    "iscrowd is neither 0 nor 1",
+    "write it as a number, 0 for an object and 1 for a crowd region",
+    "text that says 0 or 1 becomes that number",
 )
 
 # Ids.
@@ -100,6 +131,17 @@ REPEATED_NAME = Kind(
     "two categories have the same name, so the network has to tell apart what is the same",
     "merge them, or rename one",
 )
+SIMILAR_NAME = Kind(
+    "similar-category-name",
+    "two category names differ in upper and lower case, spaces or hyphens only, and are two classes",
+    "give all objects of one class the same name",
+)
+PLACEHOLDER_CATEGORY = Kind(
+    "placeholder-category",
+    "a category stands for the whole dataset or repeats another one's name and has no annotation, so it is left out",
+    "remove it",
+    "the category is removed",
+)
 UNUSED_CATEGORY = Kind(
     "unused-category",
     "a category has no annotation: it takes part in training and can never be detected",
@@ -122,22 +164,37 @@ CATEGORIES_DIFFER = Kind(
 
 # Boxes.
 MALFORMED_BOX = Kind(
-    "malformed-box", "bbox is not a list of four numbers [x, y, width, height]", "mend or remove it", _DROP
+    "malformed-box", "bbox is not a list of four numbers [x, y, width, height]", "correct or remove it", _DROP
 )
-NON_FINITE_BOX = Kind("non-finite-box", "a coordinate is infinite or not a number", "mend or remove it", _DROP)
+BOX_FROM_MASK = Kind(
+    "box-from-mask",
+    "an annotation has a segmentation and no bbox, so the segmentation's bounds are taken",
+    "write the bbox",
+    "the segmentation's bounds become the bbox",
+)
+BOX_BESIDE_MASK = Kind(
+    "box-beside-mask",
+    "the bbox and the segmentation of an annotation are in different places",
+    "look at one: bbox is [x, y, width, height] from the upper left corner, neither [x1, y1, x2, y2] nor counted from "
+    "the lower edge",
+)
+NON_FINITE_BOX = Kind("non-finite-box", "a coordinate is infinite or not a number", "correct or remove it", _DROP)
 SWAPPED_CORNERS = Kind(
     "swapped-corners",
-    "width or height is negative: the corners are exchanged",
+    "width or height is negative: the corners are exchanged, and read in order",
     "exchange them",
     "the corners are put in order",
 )
 ZERO_SIZE_BOX = Kind(
-    "zero-size-box", "width or height is 0: training leaves the box out, scoring counts it", "mend or remove it", _DROP
+    "zero-size-box",
+    "width or height is 0: training leaves the box out, scoring counts it",
+    "correct or remove it",
+    _DROP,
 )
 BOX_OUTSIDE = Kind(
     "box-outside",
     "the box lies outside its picture: training leaves it out, scoring counts it",
-    "mend or remove it",
+    "correct or remove it",
     _DROP,
 )
 BOX_PARTLY_OUTSIDE = Kind(
@@ -179,21 +236,29 @@ KINDS: tuple[Kind, ...] = (
     UNREADABLE_FILE,
     UNREADABLE_OBJECT,
     LABELS_WITHOUT_PICTURE,
+    UNREAD_FILES,
     EMPTY_TABLE,
     BAD_IMAGE,
+    BAD_FILE_NAME,
+    BACKSLASHES,
     BAD_SIZE,
     BAD_CATEGORY,
     BAD_AREA,
+    BAD_CROWD,
     DUPLICATE_IMAGE,
     DUPLICATE_ANNOTATION,
     DUPLICATE_CATEGORY,
     REPEATED_NAME,
+    SIMILAR_NAME,
+    PLACEHOLDER_CATEGORY,
     UNUSED_CATEGORY,
     UNKNOWN_IMAGE,
     UNKNOWN_CATEGORY,
     LISTED_TWICE,
     CATEGORIES_DIFFER,
     MALFORMED_BOX,
+    BOX_FROM_MASK,
+    BOX_BESIDE_MASK,
     NON_FINITE_BOX,
     SWAPPED_CORNERS,
     ZERO_SIZE_BOX,
@@ -208,18 +273,57 @@ KINDS: tuple[Kind, ...] = (
     IN_BOTH_SPLITS,
 )
 
+# What leaves it open which boxes belong to which picture, so that neither training nor scoring can go on.
+STOPS_SCORING = frozenset(
+    (
+        UNREADABLE_FILE,
+        UNREADABLE_OBJECT,
+        BAD_IMAGE,
+        BAD_CATEGORY,
+        BAD_CROWD,
+        DUPLICATE_IMAGE,
+        DUPLICATE_CATEGORY,
+        UNKNOWN_IMAGE,
+        UNKNOWN_CATEGORY,
+        MALFORMED_BOX,
+        NON_FINITE_BOX,
+    )
+)
+# Training opens the pictures too.
+STOPS_TRAINING = STOPS_SCORING | {BAD_FILE_NAME, BAD_SIZE, MISSING_PICTURE, BROKEN_PICTURE}
+
+# Their details are whole sentences, which name the file and the remedy.
+_SPEAK_FOR_THEMSELVES = (UNREADABLE_FILE, UNREADABLE_OBJECT, MISSING_PICTURE, BROKEN_PICTURE)
+
+
+def refuse(faults: Sequence[Fault], kinds: Collection[Kind], source: str) -> None:
+    """Refuse annotations that have a fault of one of these kinds.
+
+    Raises:
+        UserError: one sentence on the first such fault: the file, the entry, how many like it, and the remedy.
+    """
+    stopping = [fault for fault in faults if fault.kind in kinds]
+    if not stopping:
+        return
+    first = stopping[0]
+    if first.kind in _SPEAK_FOR_THEMSELVES:
+        raise UserError(first.detail)
+    alike = sum(fault.kind is first.kind for fault in stopping)
+    count = f", the first of {alike}" if alike > 1 else ""
+    raise UserError(f"{source}: {first.kind.meaning} ({first}{count}); {first.kind.remedy}.")
+
 
 def by_kind(faults: Sequence[Fault]) -> dict[Kind, list[Fault]]:
     """The faults of each kind that there are, in the order of `KINDS`."""
     table: dict[Kind, list[Fault]] = {kind: [] for kind in KINDS}
     for fault in faults:
         table[fault.kind].append(fault)
-    return {kind: found for kind, found in table.items() if found}
+    return {kind: alike for kind, alike in table.items() if alike}
 
 
 def summarise(faults: Sequence[Fault]) -> list[str]:
     """One line for each kind that there is: how many, the first of them, and what to do."""
     return [
-        f"{len(found)} × {kind.name}: {kind.meaning} (first: {found[0]}); {kind.remedy}."
-        for kind, found in by_kind(faults).items()
+        f"{len(alike)} × {kind.name}: {kind.meaning} (first: {alike[0]}); {kind.remedy}."
+        for kind, alike in by_kind(faults).items()
     ]

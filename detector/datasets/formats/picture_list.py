@@ -1,0 +1,70 @@
+"""Lists of pictures, one path a line, as darknet and YOLO write them for a split."""
+
+import os
+import posixpath
+from pathlib import Path
+
+from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.pictures.suffixes import picture_suffixes
+from detector.errors import UserError
+
+
+def is_picture_list(source: Path) -> bool:
+    """Whether a file is a list of pictures.
+
+    Raises:
+        UserError: it is a darknet `.data` file, which names several lists.
+    """
+    if not source.is_file():
+        return False
+    if source.suffix.lower() == ".data":
+        raise UserError(
+            f"{source}: is a darknet file that names lists of pictures; give the list itself, such as train.txt, as "
+            "the annotations (class names are read from obj.names or data.yaml beside it)."
+        )
+    if source.suffix.lower() not in (".txt", ".list"):
+        return False
+    lines = _lines(source)
+    return bool(lines) and sum(line.lower().endswith(picture_suffixes()) for line in lines) * 2 > len(lines)
+
+
+def read_picture_list(source: Path, images: Path) -> list[str]:
+    """File names below `images`, in the order of the list.
+
+    A path may start at the list's folder, at `images` or one of the folders above it, or at the root.
+
+    Raises:
+        UserError: a path is twice in the list, or leads to no file below `images`.
+    """
+    names: dict[str, None] = {}
+    root = os.path.abspath(images.as_posix())
+    for line in _lines(source):
+        name = _below(line.replace("\\", "/"), source, root)
+        if name is None:
+            raise UserError(f"{source}: lists {line}, which is no file in {images}. Correct the path, or --images.")
+        if name in names:
+            raise UserError(f"{source}: lists {line} more than once. Remove the repetition.")
+        names[name] = None
+    return list(names)
+
+
+def _below(path: str, source: Path, root: str) -> str | None:
+    """The path relative to the folder of pictures `root`, or None where there is no such file in it."""
+    starts = [os.path.abspath(source.parent.as_posix()), root, *_parents(root, 3)]
+    for start in starts:
+        whole = posixpath.normpath(posixpath.join(start, path))
+        if whole.startswith(root.rstrip("/") + "/") and Path(whole).is_file():
+            return posixpath.relpath(whole, root)
+    return None
+
+
+def _parents(folder: str, count: int) -> list[str]:
+    parents = []
+    for _ in range(count):
+        folder = posixpath.dirname(folder)
+        parents.append(folder)
+    return parents
+
+
+def _lines(source: Path) -> list[str]:
+    return [line.strip() for line in lines_of(read_text(source, "list of pictures")) if line.strip()]
