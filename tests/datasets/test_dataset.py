@@ -2,14 +2,13 @@ import gc
 import os
 import pickle
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from annotated_sets import columns_of
 
-from detector.datasets.columns import Columns
 from detector.datasets.dataset import DetectionDataset, check_same_categories, make_dataset
 from detector.errors import UserError
 
@@ -42,38 +41,6 @@ def dataset(
         source=source,
     )
     return make_dataset(columns, "pictures", drop, max_dropped)
-
-
-def columns_of(
-    image_ids: Sequence[int],
-    names: Sequence[str],
-    sizes: Sequence[tuple[int, int]],
-    owners: Any,
-    corners: np.ndarray,
-    classes: np.ndarray,
-    iscrowd: np.ndarray,
-    areas: np.ndarray,
-    categories: Sequence[tuple[int, str]],
-    source: str = "set.json",
-) -> Columns:
-    return Columns(
-        source=source,
-        image_ids=np.array(image_ids, np.int64),
-        file_names=names,
-        sizes=np.array(sizes, np.int64).reshape(-1, 2),
-        image_places=range(len(names)),
-        category_places=range(len(categories)),
-        annotation_names=[100 + number for number in range(len(corners))],
-        annotation_ids=None,
-        owners=np.array(owners, np.int64),
-        classes=classes,
-        boxes=np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]),
-        corners=corners,
-        readable=np.ones(len(corners), bool),
-        areas=areas,
-        iscrowd=iscrowd,
-        categories=categories,
-    )
 
 
 def test_samples_have_their_own_boxes() -> None:

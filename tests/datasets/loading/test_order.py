@@ -3,10 +3,10 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from annotated_sets import columns_of
 
-from detector.categories import CategoryMap
 from detector.config import InputConfig
-from detector.datasets.dataset import Annotations, DetectionDataset, make_dataset
+from detector.datasets.dataset import DetectionDataset, make_dataset
 from detector.datasets.loading.order import GlobalBatches, MicroBatchSampler, equal_size_batches, slot_seed
 from detector.structures import Size
 
@@ -100,10 +100,18 @@ def test_seeds_differ_everywhere() -> None:
 def dataset(sizes: list[Size | None]) -> DetectionDataset:
     none = np.zeros(0)
     names = [f"{number}.jpg" for number in range(len(sizes))]
-    columns = Annotations(
-        range(len(sizes)), names, sizes, none.astype(int), none.reshape(0, 4), none.astype(int), none.astype(bool), none
+    columns = columns_of(
+        range(len(sizes)),
+        names,
+        [size or (0, 0) for size in sizes],
+        owners=[],
+        corners=none.reshape(0, 4),
+        classes=none.astype(int),
+        iscrowd=none.astype(bool),
+        areas=none,
+        categories=[(1, "a")],
     )
-    return make_dataset(columns, CategoryMap.from_names(["a"]), "x", ".")
+    return make_dataset(columns, ".")
 
 
 def test_only_pictures_of_one_input_size_share_a_batch() -> None:
