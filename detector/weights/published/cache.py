@@ -10,29 +10,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from detector.disk import file_digest, hold, put_in_place, sync_file, write_atomically
+from detector.download import DownloadError, DownloadPolicy, address, download, is_offline
 from detector.errors import UserError
-from detector.weights.published.download import DownloadError, DownloadPolicy, download
 from detector.weights.published.published import Published
 from detector.weights.untrusted.unpickle import is_html
 
 log = logging.getLogger(__name__)
 
-OFFLINE_WORDS = {"1", "true", "yes", "on"}
-
 
 def cache_folder() -> Path:
     """Where published weights are kept."""
     return Path(os.environ.get("DETECTOR_CACHE") or "~/.cache/detector").expanduser()
-
-
-def address(url: str) -> str:
-    """Where `url` is fetched from: itself, or the mirror's copy of its path. Raises UserError for an odd mirror."""
-    mirror = os.environ.get("DETECTOR_MIRROR")
-    if not mirror:
-        return url
-    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
-        raise UserError(f"DETECTOR_MIRROR={mirror}: give an address such as https://mirror.example/weights.")
-    return mirror.rstrip("/") + urlsplit(url).path
 
 
 def cached_path(name: str, published: Published) -> Path:
@@ -53,7 +41,7 @@ def fetch(name: str, published: Published, policy: DownloadPolicy | None = None)
     if not target.is_file():
         url = address(published.url)
         remedy = f"put the file at {target} by hand, or set DETECTOR_MIRROR to a server that has it"
-        if os.environ.get("DETECTOR_OFFLINE", "").lower() in OFFLINE_WORDS:
+        if is_offline():
             raise UserError(
                 f"{name}: not in the cache, and DETECTOR_OFFLINE forbids fetching {url}; unset it, or {remedy}."
             )

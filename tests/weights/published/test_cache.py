@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from weights_server import Server, answer, cut_after, serve, serving, stall_after
 
+from detector.download import DownloadPolicy, address
 from detector.errors import UserError
-from detector.weights.published.cache import address, cache_folder, fetch
-from detector.weights.published.download import DownloadPolicy
+from detector.weights.published.cache import cache_folder, fetch
 from detector.weights.published.published import Published
 
 CONTENT = bytes(range(256)) * 500

@@ -16,8 +16,8 @@ from weights_server import (
     wrong_part,
 )
 
-from detector.weights.published import download as module
-from detector.weights.published.download import DownloadError, DownloadPolicy, download
+from detector import download as module
+from detector.download import DownloadError, DownloadPolicy, download
 
 CONTENT = bytes(range(256)) * 2000
 QUICK = DownloadPolicy(timeout=0.3, attempts=3, backoff=0.0)

@@ -1,7 +1,12 @@
-"""Download one file over HTTP into a partial file: resumed, retried with back-off, bounded in time and size."""
+"""Download one file over HTTP into a partial file: resumed, retried with back-off, bounded in time and size.
+
+`DETECTOR_OFFLINE=1` forbids the network, and `DETECTOR_MIRROR=https://host/prefix` takes the place of scheme and host
+in every address.
+"""
 
 import http.client
 import logging
+import os
 import re
 import time
 import urllib.error
@@ -9,8 +14,11 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
+
+from detector.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +26,7 @@ CHUNK = 2**18
 MAX_BYTES = 8 * 2**30
 # The server may be busy or restarting; all other 4xx answers stay as they are.
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+OFFLINE_WORDS = frozenset({"1", "true", "yes", "on"})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -39,7 +48,24 @@ class DownloadPolicy:
     backoff: float = 1.0
 
 
-def download(url: str, partial: Path, name: str, policy: DownloadPolicy, verified_later: bool) -> bool:
+def is_offline() -> bool:
+    """Whether `DETECTOR_OFFLINE` forbids the network."""
+    return os.environ.get("DETECTOR_OFFLINE", "").lower() in OFFLINE_WORDS
+
+
+def address(url: str) -> str:
+    """Where `url` is fetched from: itself, or the mirror's copy of its path. Raises UserError for an odd mirror."""
+    mirror = os.environ.get("DETECTOR_MIRROR")
+    if not mirror:
+        return url
+    if urlsplit(mirror).scheme not in ("http", "https") or not urlsplit(mirror).netloc:
+        raise UserError(f"DETECTOR_MIRROR={mirror}: give an address such as https://mirror.example/files.")
+    return mirror.rstrip("/") + urlsplit(url).path
+
+
+def download(
+    url: str, partial: Path, name: str, policy: DownloadPolicy, verified_later: bool, max_bytes: int | None = None
+) -> bool:
     """Fetch `url` into `partial`, going on where an earlier try stopped.
 
     Args:
@@ -47,6 +73,7 @@ def download(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
             that the server sent (its ETag), so that parts of two versions are not joined.
         name: for the progress bar.
         verified_later: the caller knows a checksum, so going on is safe even where the server names no version.
+        max_bytes: a longer file is refused; None: MAX_BYTES.
 
     Returns:
         Whether part of the bytes came from an earlier try, for which the caller's checksum has the last word.
@@ -60,7 +87,7 @@ def download(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
     while True:
         before = partial.stat().st_size if partial.exists() else 0
         try:
-            resumed |= _attempt(url, partial, name, policy.timeout, verified_later)
+            resumed |= _attempt(url, partial, name, policy.timeout, verified_later, max_bytes or MAX_BYTES)
             _version_file(partial).unlink(missing_ok=True)
             return resumed
         except _TryAgainError as error:
@@ -73,7 +100,7 @@ def download(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
             time.sleep(pause)
 
 
-def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later: bool) -> bool:
+def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later: bool, max_bytes: int) -> bool:
     """One connection. True if it went on with earlier bytes."""
     version_file = _version_file(partial)
     can_resume = partial.exists() and (verified_later or version_file.exists())
@@ -94,7 +121,7 @@ def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later:
             with open(partial, "r+b" if start else "wb") as file:
                 file.seek(start)
                 file.truncate()
-                received = _copy(response, file, name, start, total)
+                received = _copy(response, file, name, start, total, max_bytes)
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink(missing_ok=True)
@@ -123,15 +150,15 @@ def _extent(response: Any, offset: int) -> tuple[int, int | None]:
     return 0, int(length) if length is not None and length.isdigit() else None  # the server ignored the range
 
 
-def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | None) -> int:
+def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | None, max_bytes: int) -> int:
     """Write the answer's bytes with a progress bar; returns the position of the last one."""
     position = start
     # disable=None: no bar where stderr is no terminal.
     with tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar:
         while chunk := _read(response):
             position += len(chunk)
-            if position > MAX_BYTES:
-                raise DownloadError(f"it is longer than {MAX_BYTES} bytes")
+            if position > max_bytes:
+                raise DownloadError(f"it is longer than {max_bytes} bytes")
             file.write(chunk)
             file.flush()  # so that a kill loses nothing that was received
             bar.update(len(chunk))
