@@ -5,20 +5,21 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from detector.fast.algebra.tiles import suits
+from detector.fast.choose import Conv, choose_convolution
 from detector.fast.convolution import Execution, FusedConv, RoIMaps
-from detector.fast.whole_maps import SmallMapConv, small_map_suits
-from detector.fast.winograd import MIN_CHANNELS, WinogradConv
 from detector.model.resnet import NORM_EPS, FrozenBatchNorm2d
 
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
-Conv = FusedConv | WinogradConv | SmallMapConv
-
-
 class NormedConv(nn.Module):
-    """A convolution and a norm that cannot be folded into it (group norm), residual and ReLU."""
+    """A convolution and a norm that cannot be folded into it (group norm), residual and ReLU.
+
+    Args:
+        conv: without a ReLU.
+        norm: after it.
+        relu: apply a ReLU at the end.
+    """
 
     def __init__(self, conv: Conv, norm: nn.Module, relu: bool) -> None:
         super().__init__()
@@ -35,7 +36,13 @@ class NormedConv(nn.Module):
 
 
 class BiasReLU(nn.Module):
-    """What a folded norm leaves to do where its convolution ran elsewhere without bias."""
+    """What a folded norm leaves to do where its convolution ran elsewhere without bias.
+
+    Args:
+        bias: [O].
+        relu: apply a ReLU at the end.
+        execution: its precision is that of the bias.
+    """
 
     bias: Tensor
 
@@ -51,7 +58,7 @@ class BiasReLU(nn.Module):
 
 
 class NormReLU(nn.Module):
-    """A norm that cannot be folded, apart from its convolution."""
+    """A norm that cannot be folded, apart from its convolution; with `relu`, a ReLU after it."""
 
     def __init__(self, norm: nn.Module, relu: bool) -> None:
         super().__init__()
@@ -59,12 +66,17 @@ class NormReLU(nn.Module):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, O, H, W] to a new tensor of the same size."""
         out = normalize_channels_last(self.norm, x)
         return out.relu_() if self.relu else out
 
 
 def normalize_channels_last(norm: nn.Module, x: Tensor) -> Tensor:
-    """Group norm of a channels-last map. PyTorch's own kernel for it subtracts squares, which costs two digits."""
+    """A norm of [N, O, H, W], channels-last in and out.
+
+    It is computed in the usual memory order: PyTorch's channels-last kernel for group norm subtracts squares, which
+    costs two digits.
+    """
     return norm(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
@@ -79,31 +91,26 @@ def fuse_conv(
     extra_bias: Tensor | None = None,
     maps: RoIMaps | None = None,
 ) -> Unit:
-    """One unit of a convolution, the norm after it (None: there is none) and, with `relu`, a ReLU.
+    """One unit of a convolution, the norm after it and a ReLU.
 
-    extra_bias: [O], to be added after the norm as well; only with a norm that can be folded. maps: what it is applied
-    to, where that is always of one size.
+    Args:
+        conv: its stride and padding are the same on both axes.
+        norm: after it, or None.
+        relu: whether there is a ReLU.
+        execution: type and kernels.
+        extra_bias: [O], to be added after the norm as well; only with a norm that can be folded.
+        maps: what it is applied to, where that is nearly always of one size.
     """
     weight, bias = fold_norm(conv, norm)
+    stride, padding = conv.stride[0], int(conv.padding[0])
     if norm is None or is_foldable(norm):
         if extra_bias is not None:
             assert bias is not None
             bias = bias + extra_bias
-        return _convolution(conv, weight, bias, relu, execution, maps)
+        return choose_convolution(weight, bias, stride, padding, relu, execution, maps)
     assert extra_bias is None
-    plain = _convolution(conv, weight, bias, False, execution, maps)
+    plain = choose_convolution(weight, bias, stride, padding, False, execution, maps)
     return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu)
-
-
-def _convolution(
-    conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, relu: bool, execution: Execution, maps: RoIMaps | None
-) -> Conv:
-    stride, padding = conv.stride[0], int(conv.padding[0])
-    if execution.winograd and maps is not None and small_map_suits(weight, stride, padding, maps):
-        return SmallMapConv(weight, bias, stride, relu, execution, maps)
-    if execution.winograd and suits(weight, stride, padding, MIN_CHANNELS):
-        return WinogradConv(weight, bias, relu, execution)
-    return FusedConv(weight, bias, stride, padding, relu, execution, maps)
 
 
 def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> FusedConv:

@@ -4,32 +4,30 @@
 convolutions before them, biases, residuals and ReLUs ride on the convolutions, everything is channels-last, the 1×1
 convolutions that open conv5_x run before RoIAlign and not after (`fast/roi_head.py`), RoIAlign is a sparse matrix
 (`fast/roi_align.py`), RoIs go through conv5_x in chunks that stay in cache, and on a CPU 3×3 convolutions multiply
-less: Winograd's of large maps (`winograd.py`), and those of RoIs' maps, which are filtered whole (`small_maps.py`).
+less: Winograd's of large maps (`winograd.py`), and those of RoIs' maps, which are filtered whole (`whole_maps.py`).
 """
-
-import logging
 
 import torch
 from torch import Tensor, nn
 
 from detector.errors import UserError
 from detector.fast.backbone import FusedBackbone
+from detector.fast.choose import choose_execution
 from detector.fast.compiled import Compiled
-from detector.fast.convolution import Execution, onednn_fault
+from detector.fast.convolution import Execution
 from detector.fast.roi_head import FusedRoIHead
 from detector.fast.rpn import FusedRPN
-from detector.fast.winograd import winograd_fault
 from detector.model.faster_rcnn import FasterRCNN, normalize
 from detector.model.postprocess import select_detections
 from detector.structures import ImageBatch, Selection
-
-log = logging.getLogger(__name__)
 
 # RoIs that go through conv5_x together: on the CPU few enough for the cache, elsewhere enough to fill the device.
 CPU_CHUNK, DEVICE_CHUNK = 50, 1024
 
 
-def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool = False) -> "FusedFasterRCNN":
+def fuse(
+    model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool = False, timed: bool = True
+) -> "FusedFasterRCNN":
     """Make the fast execution of a network on the device where it is.
 
     It copies the parameters: when the network's change afterwards, or the network moves to another device, fuse again.
@@ -39,24 +37,17 @@ def fuse(model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool =
         model: the network.
         dtype: float32 gives the network's detections to float rounding. bfloat16 is about twice as fast where the
             processor has it and near to them: weights are folded in float64 before they are rounded, and RoIAlign,
-            scores and boxes stay float32. float64 is for tests.
+            scores and boxes stay float32. Where the processor does not have it, it is float32. float64 is for tests.
         compiled: compile backbone and conv5_x with `torch.compile` when they first run, which takes a minute.
+        timed: where kernels give the same bits, try for up to half a second which is the faster, once a process.
 
     Raises:
         UserError: another type.
     """
     if dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise UserError(f"dtype={dtype}: choose torch.float32 or torch.bfloat16.")
-    on_cpu = model.device.type == "cpu"
-    onednn = on_cpu and dtype != torch.float64 and not compiled  # the compiler has kernels of its own
-    if onednn and (fault := onednn_fault(dtype)) is not None:
-        log.warning("Fused oneDNN convolutions are not used (%s): detection is slower, and as exact.", fault)
-        onednn = False
-    winograd = onednn
-    if winograd and (fault := winograd_fault(dtype)) is not None:
-        log.warning("Winograd's convolutions are not used (%s): detection is slower, and as exact.", fault)
-        winograd = False
-    network = FusedFasterRCNN(model, Execution(dtype, onednn, winograd), CPU_CHUNK if on_cpu else DEVICE_CHUNK)
+    execution = choose_execution(dtype, model.device, compiled, timed)
+    network = FusedFasterRCNN(model, execution, CPU_CHUNK if model.device.type == "cpu" else DEVICE_CHUNK)
     if compiled:
         stage = network.roi_head.stage
         network.backbone = Compiled(network.backbone, "the backbone")

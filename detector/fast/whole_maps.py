@@ -1,4 +1,4 @@
-"""3×3 convolutions of RoIs' maps by minimal filtering, through oneDNN."""
+"""3×3 convolutions of RoIs' maps by minimal filtering of whole axes (`algebra/whole_axes.py`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,15 @@ from torch import Tensor, nn
 from detector.fast.algebra.minimal_filtering import for_each
 from detector.fast.algebra.tiles import TAPS
 from detector.fast.algebra.whole_axes import LONG, SHORT, Share, all_cells, constants, odd_cells, together
-from detector.fast.convolution import Execution, FusedConv, RoIMaps
-from detector.fast.onednn import GroupedProducts
-
-MIN_CHANNELS = 128  # below, transforming the maps costs more than it saves
-MAX_OUTPUTS = 14  # along an axis; there are weights for each pair of a row and a column
-MIN_SAVED = 1.4  # how many times fewer multiplications it takes to make up for transforming the maps
+from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps
+from detector.fast.products import Products, grouped_products
 
 MIDDLE = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)  # the weight of a point that takes this tap alone
 
 EVERY, EVEN, ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
 
 
-class SmallMapConv(nn.Module):
+class WholeMapConv(nn.Module):
     """A 3×3 convolution with padding 1, bias, and where wanted a residual and a ReLU, of RoIs' maps.
 
     Args:
@@ -30,26 +26,36 @@ class SmallMapConv(nn.Module):
         bias: [O] or None.
         stride: 1 or 2.
         relu: apply a ReLU at the end.
-        execution: type and kernels; oneDNN's are needed.
+        execution: type and kernels.
         maps: so many are computed together, always, since the packing of weights fits one number.
+        min_saved: how many times fewer multiplications it takes to make up for transforming the maps; where a last
+            chunk holds so few maps that fewer are saved, it is convolved directly.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, stride: int, relu: bool, execution: Execution, maps: RoIMaps
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        relu: bool,
+        execution: Execution,
+        maps: RoIMaps,
+        min_saved: float,
     ) -> None:
         super().__init__()
         self.direct = FusedConv(weight, bias, stride, 1, relu, execution)
         self.block = maps.count
-        weight, dtype, outputs = weight.detach().double(), execution.dtype, maps.after(stride)
-        self.middle: FusedConv | None = None
+        self.min_saved = min_saved
+        weight, outputs = weight.detach().double(), maps.after(stride)
+        self.middle: nn.Module | None = None
         if stride == 1:
-            self.parts = [Part(EVERY, EVERY, BothAxes(all_cells(maps.size), weight, bias, maps.count, dtype))]
+            self.parts = [Part(EVERY, EVERY, BothAxes(all_cells(maps.size), weight, bias, maps.count, execution))]
         else:
             # A cell of even row and even column meets the middle of the filter, and no other tap.
-            self.middle = FusedConv(weight[:, :, 1:2, 1:2], bias, 2, 0, False, execution, maps)
+            self.middle = _middle_tap(weight[:, :, 1:2, 1:2], bias, execution, maps)
             axis = odd_cells(maps.size, LONG)
-            one, turned = (OneAxis(axis, w, outputs, dtype) for w in (weight, weight.transpose(2, 3)))
-            both = BothAxes(odd_cells(maps.size, SHORT), weight, None, maps.count, dtype)
+            one, turned = (OneAxis(axis, w, outputs, execution) for w in (weight, weight.transpose(2, 3)))
+            both = BothAxes(odd_cells(maps.size, SHORT), weight, None, maps.count, execution)
             self.parts = [Part(EVEN, ODD, one), Part(ODD, EVEN, turned, turned=True), Part(ODD, ODD, both)]
         products = sum(part.products.count for part in self.parts) + (0 if self.middle is None else outputs.size**2)
         self.saved = (TAPS * outputs.size) ** 2 / products
@@ -57,7 +63,7 @@ class SmallMapConv(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """As `FusedConv.forward`, of [N, C, size, size]."""
         count = x.shape[0]
-        if self.saved * count < MIN_SAVED * self.block * max(1, -(-count // self.block)):
+        if self.saved * count < self.min_saved * self.block * max(1, -(-count // self.block)):
             return self.direct(x, residual)
         out = residual if self.middle is None else self.middle(x, residual)
         add = out is not None
@@ -73,9 +79,19 @@ class SmallMapConv(nn.Module):
         return out.relu_() if self.direct.relu else out
 
 
+def _middle_tap(weight: Tensor, bias: Tensor | None, execution: Execution, maps: RoIMaps) -> nn.Module:
+    """The convolution of stride 2 with the middle tap, [O, C, 1, 1], alone."""
+    if execution.onednn:
+        return PackedConv(weight, bias, 2, 0, False, execution, maps)
+    return FusedConv(weight, bias, 2, 0, False, execution)
+
+
 @dataclass(frozen=True)
 class Part:
-    """Of the convolution what one parity of rows and columns gives. turned: rows and columns change places."""
+    """What cells of one parity of rows and of columns give to a convolution.
+
+    rows, columns: which cells. products: what is done with them. turned: rows and columns change places.
+    """
 
     rows: slice
     columns: slice
@@ -83,16 +99,21 @@ class Part:
     turned: bool = False
 
     def put(self, cells: Tensor, sums: Tensor, add: bool) -> None:
-        """What it gives of a block of maps, [block, size, size, C], in the place of `sums` of the first n of them,
-        [n, outputs, outputs, O], or added to these."""
+        """Write what this part gives into `sums`, or add it.
+
+        Args:
+            cells: [block, size, size, C], a whole block of maps.
+            sums: [n, outputs, outputs, O], for the first n of these maps.
+            add: to what `sums` holds.
+        """
         cells = cells[:, self.rows, self.columns]
         if self.turned:
             cells, sums = cells.transpose(1, 2), sums.transpose(1, 2)
-        found = self.products(cells)[: sums.shape[0]]
+        summand = self.products(cells)[: sums.shape[0]]
         if add:
-            sums += found
+            sums += summand
         else:
-            sums.copy_(found)
+            sums.copy_(summand)
 
 
 class OneAxis:
@@ -102,15 +123,15 @@ class OneAxis:
         axis: along columns.
         weight: [O, C, 3, 3] float64.
         outputs: their size, and of how many maps.
-        dtype: of the products.
+        execution: type and kernels.
     """
 
-    def __init__(self, axis: Sequence[Share], weight: Tensor, outputs: RoIMaps, dtype: torch.dtype) -> None:
-        columns = together(axis)
+    def __init__(self, axis: Sequence[Share], weight: Tensor, outputs: RoIMaps, execution: Execution) -> None:
+        dtype, columns = execution.dtype, together(axis)
         self.window, self.output = columns.window.to(dtype), columns.output.to(dtype)
         filters = point_filters(weight, MIDDLE, columns.weight, dtype)
-        self.multiply = GroupedProducts(filters, None, outputs.count * outputs.size)
-        self.count = outputs.size * len(columns.window)
+        self.multiply = grouped_products(filters, None, outputs.count * outputs.size, execution.onednn)
+        self.count = outputs.size * len(columns.window)  # products a map and a pair of channels
 
     def __call__(self, cells: Tensor) -> Tensor:
         """[block, rows, cells, C] to [block, rows, outputs, O]."""
@@ -121,18 +142,29 @@ class OneAxis:
 class BothAxes:
     """Products along columns and rows.
 
+    Columns come first, over all cells: an axis of 7 becomes 11 points (`algebra/whole_axes.py` has them drawn). Then
+    rows become points, share by share, since all places of a share have the same weights and so one set of filters: of
+    the 11 points along rows the first 10 are 5 filters at 2 places, the last is one at 1. For maps of 7×7 that is
+
+        share    filters                    rows of each product    products a map
+        first    5 rows × 11 columns        block × 2 places        110
+        second   1 row  × 11 columns        block × 1 place          11
+
+    and 121 together, where the convolution itself multiplies 441 times. What both shares give is added up while it is
+    still in points along columns, and only then taken back to the 7 outputs of each row.
+
     Args:
         axis: either of the two.
         weight: [O, C, 3, 3] float64.
         bias: [O] or None.
         block: maps.
-        dtype: of the products.
+        execution: type and kernels.
     """
 
     def __init__(
-        self, axis: Sequence[Share], weight: Tensor, bias: Tensor | None, block: int, dtype: torch.dtype
+        self, axis: Sequence[Share], weight: Tensor, bias: Tensor | None, block: int, execution: Execution
     ) -> None:
-        columns = together(axis)
+        dtype, columns = execution.dtype, together(axis)
         self.window, self.output = columns.window.to(dtype), columns.output.to(dtype)
         ones = constants(axis)
         across = torch.cat([one.repeat(share.places) for one, share in zip(ones, axis, strict=True)])
@@ -140,8 +172,9 @@ class BothAxes:
         for share, one in zip(axis, ones, strict=True):
             biases = None if bias is None else torch.outer(torch.kron(one, across), bias.double())
             filters = point_filters(weight, share.weight, columns.weight, dtype)
-            self.rows.append(Rows(share, GroupedProducts(filters, biases, block * share.places), dtype))
-        self.count = len(columns.window) ** 2
+            products = grouped_products(filters, biases, block * share.places, execution.onednn)
+            self.rows.append(Rows(share, products, dtype))
+        self.count = len(columns.window) ** 2  # products a map and a pair of channels
 
     def __call__(self, cells: Tensor) -> Tensor:
         """[block, cells, cells, C] to [block, outputs, outputs, O]."""
@@ -155,9 +188,15 @@ class BothAxes:
 
 
 class Rows:
-    """Of the products along rows those that share their weights, with all along columns."""
+    """The products of one share along rows, with all points along columns.
 
-    def __init__(self, share: Share, multiply: GroupedProducts, dtype: torch.dtype) -> None:
+    Args:
+        share: along rows.
+        multiply: of its P points by Q along columns.
+        dtype: of the products.
+    """
+
+    def __init__(self, share: Share, multiply: Products, dtype: torch.dtype) -> None:
         self.window, self.output = share.window.to(dtype), share.output.to(dtype)
         self.multiply = multiply
 
@@ -169,18 +208,14 @@ class Rows:
 
 
 def point_filters(weight: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype) -> Tensor:
-    """[O, C, 3, 3] float64 at P points along rows, whose weights are [P, 3], and Q along columns: [P·Q, O, C]."""
+    """A filter at P points along rows and Q along columns: [P·Q, O, C] of the given type.
+
+    Args:
+        weight: [O, C, 3, 3] float64.
+        rows, columns: [P, 3] and [Q, 3], the points' weights for the three taps of either axis.
+        dtype: of the result.
+    """
     taps = weight.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)  # [9, O·C]
     # Row by row, since all of them in float64 would take a quarter of a gigabyte.
     points = [(torch.kron(row, columns) @ taps).to(dtype) for row in rows]
     return torch.cat(points).view(-1, *weight.shape[:2])
-
-
-def small_map_suits(weight: Tensor, stride: int, padding: int, maps: RoIMaps) -> bool:
-    """Whether a convolution is one that `SmallMapConv` can compute, and gains by."""
-    return (
-        (weight.shape[2:], padding) == ((TAPS, TAPS), 1)
-        and stride in (1, 2)
-        and min(weight.shape[:2]) >= MIN_CHANNELS
-        and stride <= maps.size <= MAX_OUTPUTS * stride
-    )

@@ -1,7 +1,5 @@
 """Winograd's 3×3 convolutions with gradients: forward and backward with a quarter of the multiplications."""
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -9,37 +7,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.fast.algebra.minimal_filtering import for_each
-from detector.fast.algebra.tiles import (
-    POINTS,
-    TAPS,
-    Tiling,
-    convolve,
-    multiplications_saved,
-    suits,
-    transforms,
-)
-from detector.fast.convolution import onednn_fault
-from detector.fast.winograd import point_products, winograd_fault
-
-BLOCK = 128  # tiles that are computed together
-MIN_CHANNELS = 256  # below, moving tiles about and back costs more than it saves
-WEIGHTS = 200  # tiles that take as long as transforming and packing the weights, about
-MIN_SAVED = 1.6  # how many times fewer multiplications, these included, are faster
+from detector.fast.algebra.tiles import POINTS, TAPS, Tiling, convolve, transforms
+from detector.fast.choose import TRAINING_BLOCK, has_kernels, has_products, training_tiles_pay
+from detector.fast.winograd import point_products
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """As `torch.nn.functional.conv2d`, on channels-last maps; by Winograd's way where that is faster."""
-    if not _pays(x, weight, stride, padding):
+    """A convolution as `torch.nn.functional.conv2d` computes it, with gradients; by tiles where these are faster.
+
+    Args:
+        x: [N, C, H, W], best channels-last.
+        weight: [O, C, k, k].
+        bias: [O] or None.
+        stride, padding: of the convolution, both axes.
+
+    Returns:
+        [N, O, H', W'].
+    """
+    if not training_tiles_pay(x, weight, stride, padding):
         return F.conv2d(x, weight, bias, stride, padding)
     out: Tensor = _Winograd.apply(x, weight, bias)
     return out
-
-
-def _pays(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Not on a GPU, whose own libraries choose; nor in bfloat16, whose rounding it would multiply."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
-        return False
-    return suits(weight, stride, padding, MIN_CHANNELS) and multiplications_saved(x, BLOCK, WEIGHTS) >= MIN_SAVED
 
 
 class _Winograd(torch.autograd.Function):
@@ -64,33 +52,21 @@ class _Winograd(torch.autograd.Function):
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    onednn = _onednn(x.dtype)
-    multiply = point_products(weight, bias, BLOCK, x.dtype) if onednn else _products(weight, bias)
-    return convolve(x, multiply, weight.shape[0], transforms(x.dtype), BLOCK)
-
-
-def _products(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """As `point_products`, of PyTorch's public parts."""
-    to = transforms(weight.dtype)
-    filters = (to.weight @ weight.flatten(2).permute(2, 1, 0).flatten(1)).view(POINTS, weight.shape[1], -1)
-    biases = weight.new_zeros(POINTS, 1, 1) if bias is None else to.constant[:, None, None] * bias
-    return lambda points: torch.baddbmm(biases, points.transpose(0, 1), filters).transpose(0, 1)
+    # In float64 by PyTorch's public parts.
+    onednn = x.dtype == torch.float32 and has_kernels(x.dtype) and has_products(x.dtype)
+    multiply = point_products(weight, bias, TRAINING_BLOCK, x.dtype, onednn)
+    return convolve(x, multiply, weight.shape[0], transforms(x.dtype), TRAINING_BLOCK)
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """[O, C, 3, 3], of a weight whose convolution with x [N, C, H, W] has the gradient `grad` [N, O, H, W]."""
     to = transforms(x.dtype)
     filters = x.new_zeros(POINTS, grad.shape[1], x.shape[1])
-    for maps, tiling in Tiling(x.shape[0], x.shape[2], x.shape[3]).parts(BLOCK):
+    for maps, tiling in Tiling(x.shape[0], x.shape[2], x.shape[3]).parts(TRAINING_BLOCK):
         cells, outputs = tiling.cells(x[maps]), tiling.split(grad[maps])
-        for tiles in torch.split(torch.arange(tiling.count), BLOCK):
+        for tiles in torch.split(torch.arange(tiling.count), TRAINING_BLOCK):
             points = for_each(to.window, F.embedding(tiling.windows(tiles), cells))  # [t, 36, C]
             products = for_each(to.output.T, outputs[tiles[0] : tiles[-1] + 1])  # [t, 36, O]
             filters.baddbmm_(products.permute(1, 2, 0), points.transpose(0, 1))
     taps = (to.weight.T @ filters.flatten(1)).view(TAPS, TAPS, *filters.shape[1:])
     return taps.permute(2, 3, 0, 1).contiguous()
-
-
-@cache
-def _onednn(dtype: torch.dtype) -> bool:
-    return dtype == torch.float32 and onednn_fault(dtype) is None and winograd_fault(dtype) is None

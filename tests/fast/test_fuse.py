@@ -8,12 +8,13 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from kernels import forget_the_processor
 from photographs import photographs
 from tiny_models import calibrate, random_batch, randomize_norms, tiny_config, tiny_model
 
 from detector.config import Config, DetectionConfig, ModelConfig
 from detector.errors import UserError
-from detector.fast import fuse as fuse_module
+from detector.fast import choose
 from detector.fast.fuse import fuse
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
@@ -149,7 +150,8 @@ def test_without_fused_convolutions_it_says_so_and_finds_the_same(
 ) -> None:
     model = tiny_model(tiny_config(**KINDS[2]))
     images = random_batch([(96, 128)])
-    monkeypatch.setattr(fuse_module, "onednn_fault", lambda dtype: f"no {dtype} today")
+    forget_the_processor(monkeypatch)
+    monkeypatch.setattr(choose, "onednn_fault", lambda dtype: f"no {dtype} today")
     with caplog.at_level(logging.WARNING):
         fused = fuse(model)
     assert "no torch.float32 today" in caplog.text

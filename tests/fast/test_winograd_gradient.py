@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from everywhere import train_by_winograd
 from torch import Tensor
 
-from detector.fast import winograd_gradient as winograd
+from detector.fast import winograd_gradient
+from detector.fast.choose import training_tiles_pay
 from detector.fast.winograd_gradient import conv2d
 
 
@@ -56,16 +57,16 @@ def test_only_what_is_asked_for_has_a_gradient(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_where_it_pays(shape: tuple[int, ...], channels: int, stride: int, pays: bool) -> None:
     x, weight = torch.empty(shape), torch.empty(channels, shape[1], 3, 3)
-    assert winograd._pays(x, weight, stride, 1) == pays
-    assert not winograd._pays(x, weight[:, :, :1, :1], stride, 0)
-    assert not winograd._pays(x.bfloat16(), weight.bfloat16(), stride, 1)
-    assert not winograd._pays(x.to("meta"), weight.to("meta"), stride, 1)
+    assert training_tiles_pay(x, weight, stride, 1) == pays
+    assert not training_tiles_pay(x, weight[:, :, :1, :1], stride, 0)
+    assert not training_tiles_pay(x.bfloat16(), weight.bfloat16(), stride, 1)
+    assert not training_tiles_pay(x.to("meta"), weight.to("meta"), stride, 1)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not winograd._pays(x, weight, stride, 1)
+        assert not training_tiles_pay(x, weight, stride, 1)
 
 
 def test_without_onednn_it_is_computed_by_public_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "_onednn", lambda _: False)
+    monkeypatch.setattr(winograd_gradient, "has_kernels", lambda _: False)
     x, weight = torch.randn(1, 256, 50, 76), torch.randn(256, 256, 3, 3) / 48
     for f, e in zip(*both(x, weight, None, torch.randn(1, 256, 50, 76), True), strict=True):
         torch.testing.assert_close(f, e, rtol=0, atol=1e-4 * float(e.detach().abs().max()))
@@ -74,5 +75,5 @@ def test_without_onednn_it_is_computed_by_public_parts(monkeypatch: pytest.Monke
 def test_the_same_to_the_bit_again() -> None:
     x, weight = torch.randn(96, 256, 7, 7, requires_grad=True), torch.randn(256, 256, 3, 3, requires_grad=True)
     first, second = (torch.autograd.grad(conv2d(x, weight, None, 1, 1).square().sum(), (x, weight)) for _ in range(2))
-    assert winograd._pays(x, weight, 1, 1)
+    assert training_tiles_pay(x, weight, 1, 1)
     assert all(torch.equal(f, s) for f, s in zip(first, second, strict=True))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from detector.fast import winograd_gradient as winograd
+from detector.fast import choose
 
 
 def train_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the maps, and however few their channels."""
-    monkeypatch.setattr(winograd, "MIN_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "MIN_SAVED", 0.0)
+    monkeypatch.setattr(choose, "TRAINING_MIN_CHANNELS", 1)
+    monkeypatch.setattr(choose, "TRAINING_MIN_SAVED", 0.0)

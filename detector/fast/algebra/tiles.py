@@ -142,11 +142,6 @@ def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to:
     return whole
 
 
-def suits(weight: Tensor, stride: int, padding: int, min_channels: int) -> bool:
-    """Whether a convolution is one that `convolve` can compute, with as many channels on either side."""
-    return weight.shape[2:] == (TAPS, TAPS) and (stride, padding) == (1, 1) and min(weight.shape[:2]) >= min_channels
-
-
 def multiplications_saved(x: Tensor, block: int, extra: int = 0) -> float:
     """How many times fewer they are than in direct summation over [N, C, H, W]; 0 of no maps at all.
 

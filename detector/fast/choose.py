@@ -1,0 +1,226 @@
+"""Which kernel computes a convolution: every threshold, and what the processor has.
+
+What changes rounding is chosen by the processor, the type and the shape alone, so a machine gives the same bits at
+every run; it is logged once a process. A clock chooses only between kernels that give the same bits, and can be left
+out.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from detector.fast import onednn
+from detector.fast.algebra.tiles import TAPS, multiplications_saved
+from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps, is_pointwise
+from detector.fast.onednn import PackedMatrix, PackedWeight, onednn_fault
+from detector.fast.whole_maps import WholeMapConv
+from detector.fast.winograd import WinogradConv
+from detector.fast.winograd_fault import winograd_fault
+
+log = logging.getLogger(__name__)
+
+# The thresholds, each with what set it. Z: AMD EPYC, Zen 4, 2 cores, AVX-512 with bfloat16, no AMX, 2026-11-24 to 26.
+# X: Intel Xeon, AVX-512 with AMX, 2 logical processors, 2026-11-26. A: AMD EPYC, AVX2 alone, 2026-11-26, while it was
+# busy. Where no numbers stand none were kept: the value was found by trying on Z. `tools/benchmark.py --part kernels`
+# measures on any processor what they decide.
+
+# Large maps by tiles of 4×4 outputs. Z: R101's backbone 1.32 s direct, 1.10 by tiles; the RPN 0.22, 0.12 (bfloat16).
+# X, a whole R101 with 1000 proposals, direct : by tiles and whole maps, two runs: float32 7.52 : 5.83, 8.09 : 6.19 s;
+# bfloat16 2.17 : 2.12, 3.76 : 2.88 s. A: not measured.
+TILE_BLOCK = 64  # tiles that are computed together
+TILE_MIN_CHANNELS = 128  # with fewer, moving tiles about costs more than it saves
+TILE_MIN_SAVED = 2.0  # how many times fewer multiplications make up for moving tiles
+
+# RoIs' maps whole. Z, 50 maps of 512 channels, ms a map, direct : whole: 7×7 of stride 1 float32 1.74 : 0.75, bfloat16
+# 0.86 : 0.45; 14×14 of stride 2 float32 1.93 : 1.34, bfloat16 0.96 : 0.83. X: as above. A: not measured.
+WHOLE_MIN_CHANNELS = 128  # with fewer, transforming the maps costs more than it saves
+WHOLE_MAX_OUTPUTS = 14  # along an axis; there are filters for each pair of a row and a column
+WHOLE_MIN_SAVED = 1.4  # how many times fewer multiplications make up for transforming the maps
+
+# Training by tiles, in float32 alone: bfloat16's rounding would be multiplied. Z: with 128 channels the direct
+# convolution is the faster, forward and back. X: an R50 step takes 2.19 times less than the peer's. A: not measured.
+TRAINING_BLOCK = 128  # tiles that are computed together
+TRAINING_MIN_CHANNELS = 256
+TRAINING_WEIGHTS = 200  # tiles that take as long as transforming and packing the weights, about
+TRAINING_MIN_SAVED = 1.6  # how many times fewer multiplications, the weights' included
+
+# 1×1 convolutions of RoIs' maps as matrix products, only with AMX and in bfloat16. X: products reach 1.25 TFLOP/s, the
+# 3×3 convolutions of conv5_x 0.58 to 0.83; its 1×1s were not measured, so they are timed where they run. A, float32,
+# 784 rows of 2048 and of 512 channels: convolution 84 and 87 GFLOP/s, product 70 and 73. Z: not measured.
+PRODUCT_GAIN = 1.05  # so many times faster a product has to be
+PRODUCT_SECONDS = 0.2  # for trying both; R50 to R152 have two such shapes, so fusing takes at most 0.4 s longer
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What PyTorch's kernels can use of the processor.
+
+    vectors: their instructions, as PyTorch names them. amx: it multiplies tiles of bfloat16.
+    """
+
+    vectors: str
+    amx: bool
+
+    def __str__(self) -> str:
+        return f"{self.vectors} with AMX" if self.amx else self.vectors
+
+
+@cache
+def this_processor() -> Processor:
+    """The processor that this process runs on."""
+    has_amx: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)  # no public interface
+    return Processor(torch.backends.cpu.get_cpu_capability(), has_amx is not None and has_amx())
+
+
+def choose_execution(dtype: torch.dtype, device: torch.device, compiled: bool = False, timed: bool = True) -> Execution:
+    """How a network is executed.
+
+    Args:
+        dtype: that is asked for. On a processor that has no bfloat16 kernels it is float32 in its place: bfloat16 would
+            take about eight times as long there (A: 9 and 75 GFLOP/s).
+        device: that the network is on.
+        compiled: by `torch.compile`, which has kernels of its own.
+        timed: try kernels that give the same bits for the faster one.
+    """
+    if device.type != "cpu" or dtype == torch.float64:
+        return Execution(dtype, onednn=False)
+    if dtype == torch.bfloat16 and not has_kernels(dtype):
+        dtype = torch.float32
+    if compiled or not has_kernels(dtype):
+        return Execution(dtype, onednn=False)
+    return Execution(dtype, onednn=True, winograd=has_products(dtype), timed=timed)
+
+
+@cache
+def has_kernels(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's fused convolutions are there in this type and right; the log gets a line."""
+    fault = onednn_fault(dtype)
+    if fault is None:
+        log.info("Convolutions run through oneDNN in %s (%s).", str(dtype).split(".")[1], this_processor())
+    elif dtype == torch.bfloat16:
+        log.warning(
+            "bfloat16 is not used: this processor has no kernels for it (%s). The network runs in float32, which is"
+            " faster here and rounds less.",
+            fault,
+        )
+    else:
+        log.warning("oneDNN's fused convolutions are not used (%s): detection is slower, and as exact.", fault)
+    return fault is None
+
+
+@cache
+def has_products(dtype: torch.dtype) -> bool:
+    """Whether convolutions can multiply less in this type, where `has_kernels`; the log gets a line."""
+    fault = winograd_fault(dtype)
+    name = str(dtype).split(".")[1]
+    if fault is None:
+        log.info("3×3 convolutions in %s multiply less: large maps by tiles, RoIs' maps whole.", name)
+    else:
+        log.warning("Minimal filtering is not used in %s (%s): detection is slower, and as exact.", name, fault)
+    return fault is None
+
+
+Conv = FusedConv | PackedConv | WinogradConv | WholeMapConv
+
+
+def choose_convolution(
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: int,
+    relu: bool,
+    execution: Execution,
+    maps: RoIMaps | None = None,
+) -> Conv:
+    """The kernel for a convolution, holding its weights.
+
+    Args:
+        weight: [O, C, k, k], any float type.
+        bias: [O] or None.
+        stride, padding: of the convolution, both axes.
+        relu: apply a ReLU at the end.
+        execution: type and kernels.
+        maps: what it is applied to, where that is nearly always of one size.
+    """
+    if execution.winograd and maps is not None and whole_maps_pay(weight, stride, padding, maps):
+        return WholeMapConv(weight, bias, stride, relu, execution, maps, WHOLE_MIN_SAVED)
+    if execution.winograd and stride == 1 and filters_3x3(weight, padding, TILE_MIN_CHANNELS):
+        return WinogradConv(weight, bias, relu, execution, TILE_BLOCK, TILE_MIN_SAVED)
+    if execution.onednn and maps is not None:
+        as_product = is_pointwise(weight, stride, padding) and product_pays(weight, maps, execution, this_processor())
+        return PackedConv(weight, bias, stride, padding, relu, execution, maps, as_product)
+    return FusedConv(weight, bias, stride, padding, relu, execution)
+
+
+def filters_3x3(weight: Tensor, padding: int, min_channels: int) -> bool:
+    """Whether a convolution is 3×3 with padding 1, and has as many channels on either side."""
+    return weight.shape[2:] == (TAPS, TAPS) and padding == 1 and min(weight.shape[:2]) >= min_channels
+
+
+def whole_maps_pay(weight: Tensor, stride: int, padding: int, maps: RoIMaps) -> bool:
+    """Whether `WholeMapConv` can compute a convolution of RoIs' maps, and is the faster."""
+    in_range = stride in (1, 2) and stride <= maps.size <= WHOLE_MAX_OUTPUTS * stride
+    return in_range and filters_3x3(weight, padding, WHOLE_MIN_CHANNELS)
+
+
+def training_tiles_pay(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+    """Whether tiles are the faster with gradients too; on a GPU PyTorch's own libraries choose."""
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
+        return False
+    if stride != 1 or not filters_3x3(weight, padding, TRAINING_MIN_CHANNELS):
+        return False
+    return multiplications_saved(x, TRAINING_BLOCK, TRAINING_WEIGHTS) >= TRAINING_MIN_SAVED
+
+
+def product_pays(weight: Tensor, maps: RoIMaps, execution: Execution, processor: Processor) -> bool:
+    """Whether a 1×1 convolution of RoIs' maps runs faster as a matrix product; False without trying, see above."""
+    if not (execution.timed and processor.amx and execution.dtype == torch.bfloat16):
+        return False
+    return product_is_faster(weight.shape[0], weight.shape[1], maps.count * maps.size**2, execution.dtype)
+
+
+@cache
+def product_is_faster(outputs: int, channels: int, rows: int, dtype: torch.dtype) -> bool:
+    """Try a 1×1 convolution and the matrix product on as many rows; True where the bits are the same and it gains.
+
+    Takes `PRODUCT_SECONDS` at most, and one call of each at least.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, rows, 1, channels, generator=generator).to(dtype)
+    weight = torch.randn(outputs, channels, generator=generator).to(dtype) / channels**0.5
+    column = x.permute(0, 3, 1, 2)
+    packed = PackedWeight(weight[:, :, None, None], 1, 0, 1, (1, channels, rows, 1)).packed
+    matrix = PackedMatrix(weight, rows).packed
+
+    def convolve() -> Tensor:
+        return onednn.convolution(column, packed, None, 1, 0).permute(0, 2, 3, 1).flatten(0, 2)
+
+    def multiply() -> Tensor:
+        return onednn.product(x.flatten(0, 2), matrix, None)
+
+    end = time.perf_counter() + PRODUCT_SECONDS
+    if not torch.equal(convolve(), multiply()):
+        return False
+    convolution, product = (min(seconds) for seconds in zip(*_turns(convolve, multiply, end), strict=True))
+    if convolution < PRODUCT_GAIN * product:
+        return False
+    shape = f"{channels} to {outputs} channels"
+    log.info("1×1 convolutions of RoIs from %s run as products, %.2f times faster.", shape, convolution / product)
+    return True
+
+
+def _turns(first: Callable[[], Tensor], second: Callable[[], Tensor], end: float) -> list[tuple[float, float]]:
+    """Seconds of the two, which take turns while there is time; at least one turn."""
+    turns: list[tuple[float, float]] = []
+    while not turns or time.perf_counter() + sum(turns[-1]) < end:
+        times = [time.perf_counter()]
+        for call in (first, second):
+            call()
+            times.append(time.perf_counter())
+        turns.append((times[1] - times[0], times[2] - times[1]))
+    return turns
