@@ -26,6 +26,7 @@ BY_VALUE = (
     "tests/model",
     "tests/evaluation",
     "tests/weights",
+    "tests/commands",
     "tests/tools",
     "tests/datasets",
     "tests/fuzz",
@@ -51,7 +52,7 @@ SECONDS = {
 BY_THE_CLOCK = (
     "tests/datasets/formats/test_coco.py::test_a_set_as_large_as_coco_is_read_in_seconds",
     "tests/evaluation/test_speed.py",
-    "tests/tools/test_check_data.py::test_a_file_as_large_as_cocos_takes_seconds",
+    "tests/commands/test_check_data.py::test_a_file_as_large_as_cocos_takes_seconds",
 )
 # A test that takes so many times longer than expected, and longer than this, hangs.
 PATIENCE, SHORTEST_LIMIT = 8, 300
