@@ -1,6 +1,8 @@
 """Settings as typed dataclasses (`settings`), read from YAML and the command line (`loading`)."""
 
+from detector.config.limits import ConfigError
 from detector.config.loading import (
+    CONFIG_FILE,
     config_from_dict,
     config_to_dict,
     differences,
@@ -14,7 +16,6 @@ from detector.config.settings import (
     AugmentConfig,
     BackboneConfig,
     Config,
-    ConfigError,
     DataConfig,
     DetectionConfig,
     InputConfig,
@@ -25,6 +26,7 @@ from detector.config.settings import (
 )
 
 __all__ = [
+    "CONFIG_FILE",
     "AugmentConfig",
     "BackboneConfig",
     "Config",

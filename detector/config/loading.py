@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,9 @@ from typing import Any, Literal, Union
 
 import yaml
 
-from detector.config.settings import Config, ConfigError
+from detector.config.limits import ConfigError
+from detector.config.settings import Config
+from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
 from detector.errors import one_line, shown
 
@@ -24,6 +27,8 @@ PATH_KEYS = (
 )
 # Weights may be a published name instead of a path; only what looks like a path is resolved.
 WEIGHT_KEYS = ("model.weights", "model.backbone.weights")
+CONFIG_FILE = "config.yaml"  # the settings of a run, in its folder
+_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -122,37 +127,18 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _read_with_base(path: Path) -> dict[str, Any]:
-    values = _read_yaml(path)
+    values = read_yaml(path)
     base_name = values.pop("base", None)
     if base_name is None:
         return values
     if not isinstance(base_name, str):
         raise ConfigError(f"{path}: base must be a file name.")
     base_path = path.parent / base_name
-    base = _read_yaml(base_path)
+    base = read_yaml(base_path)
     if "base" in base:
         raise ConfigError(f"{base_path} is the base of {path} and has a base itself; inheritance is one level deep.")
     _merge(base, values)
     return base
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the config ({error.strerror}). Check --config.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file; a config is YAML in UTF-8.") from None
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        first_line = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML ({first_line}).") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a config is a mapping of settings, not a {type(values).__name__}.")
-    return values
 
 
 def _resolve_paths(values: dict[str, Any], root: Path, source: str) -> None:
@@ -185,8 +171,8 @@ def _looks_like_path(text: str) -> bool:
 def _read_word(key: str, text: str) -> Any:
     """The value of an override: YAML, but a bare `no` or `2017` stays text where the setting wants text."""
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: what looks like a date and is none
+        value = parse_yaml(text, "command line")
+    except ConfigError:
         return text
     hint: Any = Config
     for part in key.split("."):
@@ -225,14 +211,26 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            near = difflib.get_close_matches(_brief(key), names, n=1)
-            hint = f" Did you mean {prefix}{near[0]}?" if near else f" There are: {', '.join(names)}."
+            near = _nearest(_brief(key), prefix, names)
+            hint = f" Did you mean {near}?" if near else f" There are: {', '.join(names)}."
             raise ConfigError(f"{source}: unknown setting {prefix}{_brief(key)}.{hint}")
         if dataclasses.is_dataclass(hints[key]):
             checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
         else:
             checked[key] = _convert(value, hints[key], f"{prefix}{key}", source)
     return checked
+
+
+def _nearest(name: str, prefix: str, names: Sequence[str]) -> str | None:
+    """The setting that was probably meant: of the same section, or of the same or nearly the same name elsewhere."""
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return prefix + near[0]
+    homes: dict[str, str] = {}
+    for key in flatten(config_to_dict(Config())):
+        homes.setdefault(key.rpartition(".")[2], key)
+    elsewhere = difflib.get_close_matches(name, homes, n=1, cutoff=0.8)
+    return homes[elsewhere[0]] if elsewhere else None
 
 
 def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:
@@ -291,8 +289,10 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
 
 
 def _to_float(value: Any, refusal: ConfigError) -> float:
-    # PyYAML reads 1e-4 (without a dot) as a string.
+    # YAML 1.1 reads 1e-4 (without a dot) as text. 010 is text too: it would be 8 to YAML, and 10 to most readers.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise refusal
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise refusal
     try:
         number = float(value)

@@ -150,6 +150,15 @@ MISTAKES = {
         "own.yaml: unknown setting model.rpn.pre_nms_topn_test. Did you mean model.rpn.pre_nms_top_n_test?",
     ),
     "unknown, near nothing": ("zzz: 1", "own.yaml: unknown setting zzz. There are: model, input, data, train."),
+    "unknown, of another section": ("model: {depth: 50}", "model.depth. Did you mean model.backbone.depth?"),
+    "unknown, nearly of another section": ("lerning_rate: 1", "lerning_rate. Did you mean train.learning_rate?"),
+    "twice": (
+        "train: {seed: 1}\ninput: {}\ntrain: {seed: 2}",
+        "own.yaml: train is given twice, in lines 1 and 3",
+    ),
+    "octal": ("train: {iterations: 010}", "train.iterations=010 (own.yaml): expected a whole number."),
+    "minutes": ("train: {iterations: 1:30}", "train.iterations=1:30 (own.yaml): expected a whole number."),
+    "call": ("train: !!python/object/apply:os.system [ls]", "own.yaml: line 1: refused, it wants Python's os.system"),
     "unknown, not even text": ("model: {1: 2}", "own.yaml: unknown setting model.1. There are: num_classes, "),
     "no number": ("train: {learning_rate: fast}", "train.learning_rate=fast (own.yaml): expected a number."),
     "not a number": ("train: {learning_rate: .nan}", "train.learning_rate=nan (own.yaml): expected a number."),
@@ -177,11 +186,11 @@ MISTAKES = {
     ),
     "value for a group": ("model: 3", "own.yaml: model must be a mapping of settings."),
     "group for a value": ("train: {seed: {a: 1}}", "train.seed={'a': 1} (own.yaml): expected a whole number."),
-    "range": ("train: {iterations: 0}", "own.yaml: train.iterations must be positive."),
+    "range": ("train: {iterations: 0}", "own.yaml: train.iterations=0: choose 1 to 1000000000."),
     "list for the config": ("- 1", "own.yaml: a config is a mapping of settings, not a list."),
     "no YAML": ("model: [", "own.yaml: not valid YAML ("),
     "base that is no name": ("base: [1]", "own.yaml: base must be a file name."),
-    "base that is not there": ("base: no.yaml", "no.yaml: cannot read the config (No such file or directory)."),
+    "base that is not there": ("base: no.yaml", "no.yaml: cannot read the config (No such file or directory)"),
 }
 
 
@@ -207,7 +216,8 @@ def test_a_mistake_in_a_file_is_one_sentence_with_file_and_key(write: WriteConfi
         ("train.seed.x=3", "train.seed={'x': 3} (command line): expected a whole number."),
         ("model=3", "command line: model must be a mapping of settings."),
         ("model.roi.pooling=no", "model.roi.pooling=no (command line): expected one of align, pool."),
-        ("train.learning_rate=-1", "command line: train.learning_rate must be positive."),
+        ("train.learning_rate=-1", "command line: train.learning_rate=-1.0: choose 1e-12 to 10000."),
+        ("train.iterations=010", "train.iterations=010 (command line): expected a whole number."),
         ("train.milestones=[1", "train.milestones=[1 (command line): expected a list."),
     ],
 )
@@ -217,7 +227,9 @@ def test_a_mistake_on_the_command_line_is_blamed_on_it(write: WriteConfig, word:
 
 
 def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot read the config .*Check --config\."):
+    with pytest.raises(
+        ConfigError, match=r"absent\.yaml: cannot read the config \(No such file or directory\); check the path\."
+    ):
         load_config(tmp_path / "absent.yaml")
     (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(ConfigError, match=r"picture\.yaml: not a text file; a config is YAML in UTF-8"):

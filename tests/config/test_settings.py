@@ -1,5 +1,7 @@
 """The defaults are the lineage's numbers, and what is out of range is refused with the key's name."""
 
+import dataclasses
+import typing
 from typing import Any
 
 import pytest
@@ -64,14 +66,19 @@ def test_the_defaults_are_those_of_the_published_resnet_101_c4() -> None:
         (BackboneConfig, {"depth": 20}, "model.backbone.depth=20: choose 18, 34, 50, 101 or 152."),
         (BackboneConfig, {"freeze_stages": 5}, "model.backbone.freeze_stages"),
         (BackboneConfig, {"freeze_stages": -1}, "model.backbone.freeze_stages"),
-        (BackboneConfig, {"width": 0}, "model.backbone: stem_channels and width"),
-        (BackboneConfig, {"stem_channels": 0}, "model.backbone: stem_channels and width"),
-        (RPNConfig, {"anchor_sizes": ()}, "model.rpn.anchor_sizes"),
+        (BackboneConfig, {"width": 0}, "model.backbone.width=0: choose 1 to 512."),
+        (BackboneConfig, {"width": 10**6}, "model.backbone.width=1000000: choose 1 to 512."),
+        (BackboneConfig, {"stem_channels": 0}, "model.backbone.stem_channels"),
+        (RPNConfig, {"anchor_sizes": ()}, "model.rpn.anchor_sizes has 0 values: give 1 to 32."),
+        (RPNConfig, {"anchor_sizes": (32.0,) * 10**6}, "model.rpn.anchor_sizes has 1000000 values: give 1 to 32."),
+        (RPNConfig, {"anchor_sizes": (32.0, 1e300)}, "model.rpn.anchor_sizes[1]=1e+300: choose 0.1 to 100000."),
+        (RPNConfig, {"anchor_sizes": (float("nan"),)}, "model.rpn.anchor_sizes[0]=nan: choose 0.1 to 100000."),
+        (RPNConfig, {"pre_nms_top_n_test": 2**62}, "model.rpn.pre_nms_top_n_test=4611686018427387904: choose 1 to"),
         (RPNConfig, {"anchor_sizes": (32.0, 0.0)}, "model.rpn.anchor_sizes"),
         (RPNConfig, {"anchor_ratios": ()}, "model.rpn.anchor_ratios"),
         (RPNConfig, {"anchor_ratios": (-1.0,)}, "model.rpn.anchor_ratios"),
-        (RPNConfig, {"negative_iou": 0.8}, "0 ≤ negative_iou ≤ positive_iou ≤ 1"),
-        (RPNConfig, {"positive_iou": 1.1}, "0 ≤ negative_iou ≤ positive_iou ≤ 1"),
+        (RPNConfig, {"negative_iou": 0.8}, "model.rpn.negative_iou=0.8 must not exceed"),
+        (RPNConfig, {"positive_iou": 1.1}, "model.rpn.positive_iou=1.1: choose 0 to 1."),
         (RPNConfig, {"positive_fraction": 0.0}, "model.rpn.positive_fraction"),
         (RPNConfig, {"batch_size_per_image": 0}, "model.rpn.batch_size_per_image"),
         (RPNConfig, {"pre_nms_top_n_train": 0}, "model.rpn.pre_nms_top_n_train"),
@@ -82,13 +89,14 @@ def test_the_defaults_are_those_of_the_published_resnet_101_c4() -> None:
         (RPNConfig, {"channels": 0}, "model.rpn.channels"),
         (RPNConfig, {"nms_threshold": 7.0}, "model.rpn.nms_threshold"),
         (RPNConfig, {"smooth_l1_beta": -0.1}, "model.rpn.smooth_l1_beta"),
-        (RPNConfig, {"min_size": -1.0}, "model.rpn.smooth_l1_beta and min_size"),
+        (RPNConfig, {"min_size": -1.0}, "model.rpn.min_size"),
         (RoIConfig, {"pooled_size": 0}, "model.roi.pooled_size"),
         (RoIConfig, {"positive_fraction": 1.5}, "model.roi.positive_fraction"),
         (RoIConfig, {"positive_iou": 0.0}, "model.roi.positive_iou"),
         (RoIConfig, {"batch_size_per_image": 0}, "model.roi.batch_size_per_image"),
         (RoIConfig, {"delta_weights": (0.0, 1.0, 1.0, 1.0)}, "model.roi.delta_weights"),
         (RoIConfig, {"sampling_ratio": -1}, "model.roi.sampling_ratio"),
+        (RoIConfig, {"sampling_ratio": 10**6}, "model.roi.sampling_ratio=1000000: choose 0 to 16."),
         (RoIConfig, {"smooth_l1_beta": -1.0}, "model.roi.smooth_l1_beta"),
         (DetectionConfig, {"score_threshold": 50.0}, "model.detection.score_threshold"),
         (DetectionConfig, {"nms_threshold": -0.1}, "model.detection.nms_threshold"),
@@ -96,11 +104,13 @@ def test_the_defaults_are_those_of_the_published_resnet_101_c4() -> None:
         (DetectionConfig, {"min_size": -1.0}, "model.detection.min_size"),
         (ModelConfig, {"num_classes": 0}, "model.num_classes"),
         (InputConfig, {"min_size_train": ()}, "input.min_size_train"),
-        (InputConfig, {"min_size_train": (-1,)}, "input.min_size_train must be 0"),
+        (InputConfig, {"min_size_train": (-1,)}, "input.min_size_train[0]=-1: choose 0 to 20000."),
         (InputConfig, {"min_size_test": -1}, "input.min_size_test"),
-        (InputConfig, {"max_size_test": 0}, "input.max_size_train and _test"),
+        (InputConfig, {"max_size_test": 0}, "input.max_size_test"),
         (InputConfig, {"pixel_std": (0.0, 1.0, 1.0)}, "input.pixel_std"),
         (InputConfig, {"pad_to_multiple": 0}, "input.pad_to_multiple"),
+        (InputConfig, {"pad_to_multiple": 10**7}, "input.pad_to_multiple=10000000: choose 1 to 1024."),
+        (InputConfig, {"pixel_mean": (float("inf"), 0.0, 0.0)}, "input.pixel_mean[0]=inf"),
         (AugmentConfig, {"horizontal_flip": 1.5}, "data.augment.horizontal_flip"),
         (AugmentConfig, {"crop_min_scale": 0.0}, "data.augment.crop_min_scale"),
         (AugmentConfig, {"contrast": -0.1}, "data.augment.contrast"),
@@ -133,3 +143,30 @@ def test_values_out_of_range_are_refused_with_their_key(cls: type, values: dict[
         cls(**values)
     assert key in str(error.value)
     assert issubclass(ConfigError, UserError)
+
+
+SECTIONS = {
+    "": ModelConfig,
+    "backbone": BackboneConfig,
+    "rpn": RPNConfig,
+    "roi": RoIConfig,
+    "detection": DetectionConfig,
+    "input": InputConfig,
+    "augment": AugmentConfig,
+    "data": DataConfig,
+    "train": TrainConfig,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_number_is_without_limits(section: str) -> None:
+    """Whoever adds a setting that is a number bounds it: a weights file of anybody's may set it."""
+    cls = SECTIONS[section]
+    for field in dataclasses.fields(cls):
+        names = str(typing.get_type_hints(cls)[field.name])
+        has_choices = field.name == "depth"
+        if ("int" in names or "float" in names) and "Literal" not in names and not has_choices:
+            for value in (10**30, -(10**30), float("nan"), float("inf")):
+                wrong = (value,) * 3 if "tuple" in names else value
+                with pytest.raises(ConfigError, match=field.name):
+                    cls(**{field.name: wrong})

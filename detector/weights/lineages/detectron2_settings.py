@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
+from detector.config.yaml_file import read_yaml
 from detector.errors import UserError, shown
 
 Settings = Mapping[str, Any]
 
-MAX_FILE_BYTES = 2**20
 MAX_SETTINGS = 5000
 MAX_BASES = 5
 MAX_DEPTH = 20  # of settings within settings
@@ -121,7 +121,9 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path, bases_left: int) -> dict[str, Any]:
-    content = _read_yaml(path)
+    content = read_yaml(path)
+    if not content:
+        raise UserError(f"{path}: the config is empty; give detectron2's config.yaml.")
     base = content.pop("_BASE_", None)
     settings: dict[str, Any] = {}
     if base is not None:
@@ -141,23 +143,6 @@ def _read_base(path: Path, base: str, bases_left: int) -> dict[str, Any]:
     if base_path.name in KNOWN_BASES:
         return dict(KNOWN_BASES[base_path.name])
     raise UserError(f"{path}: its _BASE_ {base} is not there; put the file beside it, or give the dumped config.yaml.")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        too_large = path.stat().st_size > MAX_FILE_BYTES
-        content = None if too_large else yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the config ({error.strerror or error}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file; --config wants detectron2's config.yaml.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
-    if too_large:
-        raise UserError(f"{path}: too large for a config; --config wants detectron2's config.yaml.")
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a config is a mapping of settings, not a {type(content).__name__}.")
-    return content
 
 
 def _flatten(content: Mapping[Any, Any], prefix: str, into: dict[str, Any], path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         "!!python/object/apply:os.system [touch x]\n": "not valid YAML",
         "": "a mapping of settings, not a NoneType",
         "\n".join(f"k{i}: {i}" for i in range(6000)): "more than 5000 settings",
-        "x" * 2_000_000: "too large",
+        "x" * 2_000_000: "more than 262144 bytes are too many",
     }
     for text, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:
@@ -87,7 +87,7 @@ def test_aliases_that_multiply_are_bounded(tmp_path: Path, innermost: str) -> No
     letters = "abcdefghijklmnopqrstuvwxyz"
     lines = [f"a: &a {innermost}"]
     lines += [f"{b}: &{b} {{l: *{a}, r: *{a}}}" for a, b in itertools.pairwise(letters)]
-    with pytest.raises(UserError, match="more than 5000 settings"):
+    with pytest.raises(UserError, match="stands for more than 50000 values"):
         read_settings(write(tmp_path / "c.yaml", "\n".join(lines)))
 
 
@@ -95,3 +95,19 @@ def test_written_settings_are_read_back(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", write_settings(DEFAULTS))
     assert read_settings(path) == dict(DEFAULTS)
     assert nested({"a.b": 1, "a.c.d": 2, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+
+
+def test_a_config_that_yaml_dump_wrote_of_the_objects_themselves(tmp_path: Path) -> None:
+    """People save `yaml.dump(cfg)` instead of `cfg.dump()`: tags of Python classes all over the file."""
+    tag = "!!python/object/new:detectron2.config.config.CfgNode"
+    state = "{__deprecated_keys__: !!set {}, __immutable__: false, __new_allowed__: false}"
+    (tmp_path / "config.yaml").write_text(
+        f"{tag}\ndictitems:\n  MODEL: {tag}\n    dictitems:\n      RPN: {tag}\n"
+        f"        dictitems: {{NMS_THRESH: 0.6, IOU_THRESHOLDS: !!python/tuple [0.2, 0.8]}}\n        state: {state}\n"
+        f"    state: {state}\n  VERSION: 2\nstate: {state}\n"
+    )
+    assert read_settings(tmp_path / "config.yaml") == {
+        "MODEL.RPN.NMS_THRESH": 0.6,
+        "MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.8],
+        "VERSION": 2,
+    }
