@@ -11,12 +11,11 @@ from detector import command
 from detector.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.config import Config
     from detector.evaluation.ground_truth import GroundTruth
 
 EXAMPLES = """examples:
   {program} --weights output/quickstart/model_best.safetensors
-      on the val split that the model was trained beside
+      on the val split that the model was trained beside, which config.yaml in the run's folder names
   {program} --weights R101-C4-3x --annotations data/coco/annotations/instances_val2017.json \\
       --images data/coco/val2017 --output output/coco
   {program} --weights output/mine/model_best.safetensors input.min_size_test=600
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help="a .safetensors, a published name, or another framework's file with --config")
     parser.add_argument("--config", help="config of another framework's weights")
     parser.add_argument("--detections", type=Path, help="score this COCO results file instead of a model")
-    parser.add_argument("--annotations", type=Path, help="ground truth (default: the val split of the weights' config)")
+    parser.add_argument("--annotations", type=Path, help="ground truth (default: the val split of the weights' run)")
     parser.add_argument("--images", type=Path, help="folder of the pictures that the annotations name")
     parser.add_argument("--output", type=Path, help="folder for metrics.json and, of a model, detections.json")
     parser.add_argument(
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hotcoco gives the same numbers sooner (default: %(default)s)",
     )
     command.add_network_arguments(parser)
-    parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: the weights' config's)")
+    parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: 2)")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
 
 
@@ -58,7 +57,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.detections is not None and args.settings:
         raise UserError(f"{args.settings[0]}: settings change a model; there is none with --detections.")
     if args.weights is not None and (args.annotations is None) != (args.images is None):
-        raise UserError("--annotations and --images belong together; give both, or none for the config's val split.")
+        raise UserError("--annotations and --images belong together; give both, or none for the run's val split.")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +97,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     if args.num_workers is not None:
         settings.append(f"data.num_workers={args.num_workers}")
     predictor = load(args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile)
-    annotations, images, data_format = choose_data(args, predictor.config)
+    annotations, images, data_format = choose_data(args)
     dataset = open_dataset(data_format, annotations, images)
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size
@@ -119,20 +118,32 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
     return ground_truth_of(dataset), gather_results(found)
 
 
-def choose_data(args: argparse.Namespace, config: Config) -> tuple[str, str, str]:
-    """Annotations, pictures and their format: of the command line, else the val split of the weights' config."""
-    from detector import process_group
-    from detector.datasets.formats.open_dataset import guess_format
-    from detector.datasets.shapes import ensure_shapes
+def choose_data(args: argparse.Namespace) -> tuple[str, str, str]:
+    """Annotations, pictures and their format: of the command line, else the val split of the weights' run.
 
-    data = config.data
+    Which data that is, config.yaml beside the weights says; nothing is rendered, nor written, because a file says so.
+    """
+    from detector.config import override_config
+    from detector.datasets.formats.open_dataset import guess_format
+    from detector.weights.run_config import read_run_config
+
     if args.annotations is not None:
         return str(args.annotations), str(args.images), guess_format(args.annotations)
+    run = read_run_config(args.weights)
+    if run is None:
+        raise UserError(
+            f"{args.weights}: no config.yaml of a training run lies beside it, so its val split is not known; give "
+            "--annotations and --images."
+        )
+    path, run_config = run
+    data = override_config(run_config, args.settings).data
     if data.val_annotations is None or data.val_images is None:
-        raise UserError(f"{args.weights}: its config names no val split; give --annotations and --images.")
-    if data.generate == "shapes":
-        folder = Path(data.val_annotations).parent
-        process_group.on_main(lambda: ensure_shapes(folder))
+        raise UserError(f"{path}: names no val split; give --annotations and --images.")
+    if data.generate == "shapes" and not Path(data.val_annotations).is_file():
+        raise UserError(
+            f"{data.val_annotations}, of the embedded set that {path} names, is not there; training renders it, or "
+            "give --annotations and --images."
+        )
     return data.val_annotations, data.val_images, data.format
 
 

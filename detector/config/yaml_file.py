@@ -54,8 +54,8 @@ def parse_yaml(text: str, source: str) -> Any:
     Raises:
         ConfigError: as `read_yaml`.
     """
-    loader = _PlainLoader(text)
     try:
+        loader = _PlainLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -65,8 +65,6 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: {error}") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid YAML ({printable(' '.join(str(error).split()), 300)}).") from None
-    finally:
-        loader.dispose()
 
 
 def _check(node: yaml.Node, done: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.arithmetic import Precision, check_precision, computing_type, float32_products
 from detector.categories import CategoryMap
@@ -23,6 +23,7 @@ from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import to_original_frame
 from detector.structures import Selection, Size
+from detector.weights.compare import load_state
 from detector.weights.resolve import resolve_weights
 
 
@@ -58,7 +59,7 @@ def load(
     settings = override_config(loaded.config, overrides)
     settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
     model = build_model(settings)
-    _load_state(model, loaded.state_dict, str(weights))
+    load_state(model, loaded.state_dict, str(weights), "use the config that it was trained with.")
     return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance, fast, precision, compiled)
 
 
@@ -186,17 +187,3 @@ class Predictor:
 def _above(detections: Selection, score_threshold: float) -> Selection:
     kept = detections.scores >= score_threshold
     return Selection(detections.boxes[kept], detections.scores[kept], detections.labels[kept])
-
-
-def _load_state(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Copy all weights into the model. Raises UserError where names or shapes are not exactly the model's."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
-    if wanted != given:
-        wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
-        raise UserError(
-            f"{source}: {len(wrong)} tensors do not fit the model of its config (first: {wrong[0]}, file "
-            f"{given.get(wrong[0], 'lacks it')}, model {wanted.get(wrong[0], 'has none')}); use the config it was "
-            "trained with."
-        )
-    model.load_state_dict(dict(state_dict))

@@ -1,14 +1,18 @@
-"""Our weights file: safetensors that carry the config, the categories and the provenance, so one file suffices."""
+"""Our weights file: safetensors that carry the model's settings, categories and provenance, so one file suffices.
+
+Its settings are those of the model and of its input. They are bounded, and compared with the tensors before anything is
+read into memory; paths and settings that make a program do something are neither written nor read, since a file may
+come from anybody.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -16,10 +20,14 @@ from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
 from detector.disk import write_atomically
 from detector.errors import UserError, one_line, shown
+from detector.weights.compare import compare_state, shapes_of
+from detector.weights.layout import LAST_STAGE, backbone_shapes, model_shapes
+from detector.weights.untrusted.safetensors_file import open_safetensors
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
 METADATA_KEY = "detector"  # one entry holds all: safetensors writes several in random order, and files would differ
+CARRIED = ("model", "input")  # sections of the config
 CLASS_SCORES = "roi_head.cls_score.weight"
 
 StoredType = Literal["float32", "bfloat16"]
@@ -29,9 +37,10 @@ StoredType = Literal["float32", "bfloat16"]
 class WeightsFile:
     """What a weights file holds.
 
-    state_dict: name → tensor, as the model has them; floating-point tensors are float32. config: every setting of the
-    run that made them. categories: what labels 1..K mean; empty for the weights of a backbone alone. provenance: plain
-    containers saying what trained the weights, on what, for how long, and how good they were.
+    state_dict: name → tensor, as the model has them; floating-point tensors are float32. config: the settings of the
+    model and its input; those of data and training are the defaults, except where another framework's config said them.
+    categories: what labels 1..K mean; empty for the weights of a backbone alone. provenance: plain containers saying
+    what trained the weights, on what, for how long, and how good they were; for people, nothing acts on it.
     """
 
     state_dict: dict[str, Tensor]
@@ -53,7 +62,7 @@ def save_weights(
     Args:
         path: ends with `.safetensors`; its folder is made where it is missing.
         state_dict: the model's state dict, on any device and in any memory format.
-        config: stored whole.
+        config: its model and input settings are stored, without the weights that the run started from.
         categories: as many as the state dict has classes; empty where it has no class scores.
         provenance: plain containers that JSON can hold.
         dtype: bfloat16 halves the file. It is for matrices and convolutions only: norms and biases stay float32, which
@@ -64,11 +73,11 @@ def save_weights(
     """
     path = Path(path)
     assert path.suffix == SUFFIX, path
-    assert _num_classes(state_dict) in (None, len(categories)), "categories do not fit the class scores"
+    assert _num_classes(shapes_of(state_dict)) in (None, len(categories)), "categories do not fit the class scores"
     tensors = {name: _stored(tensor, dtype) for name, tensor in state_dict.items()}
     metadata = {
         "format": FORMAT_VERSION,
-        "config": config_to_dict(config),
+        "config": carried_settings(config_to_dict(config)),
         "categories": categories.to_coco(),
         "provenance": dict(provenance),
         "sha256": _digest(tensors),
@@ -77,44 +86,58 @@ def save_weights(
     write_atomically(path, to_safetensors(tensors, {METADATA_KEY: text}))
 
 
-def read_weights(path: str | Path) -> WeightsFile:
+def read_weights(path: str | Path, compare: bool = True) -> WeightsFile:
     """Read a weights file onto the CPU and verify its checksum.
 
+    Args:
+        compare: hold the tensors to the model that the settings describe, from the file's header, before they are read.
+            A checkpoint is read without: its run compares it with the model that it has built.
+
     Raises:
-        UserError: missing, torn, damaged, written by another program, or by a newer version of this one.
+        UserError: missing, torn, damaged, written by another program, by a newer version of this one, or changed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such weights file.")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-            tensors = {} if text is None else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(
-            f"{path}: not a complete safetensors file ({one_line(error)}); copy or download it again, or use another "
-            "checkpoint."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
-    if text is None:
-        raise UserError(
-            f"{path}: these safetensors were written by another program, without config and categories; give a file "
-            "that this project wrote, or another framework's .pth or .pkl."
-        )
-    metadata = _parse(text, path)
-    if metadata.get("format") != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format {shown(metadata.get('format'))} of our weights files is unknown here (this version reads "
-            f"{FORMAT_VERSION}); upgrade this project."
-        )
+    with open_safetensors(path) as file:
+        metadata = _parse(file.metadata, path)
+        config, categories, provenance = _read_metadata(metadata, path)
+        classes = _num_classes(file.shapes)
+        if classes not in (None, len(categories)):
+            raise UserError(
+                f"{path}: {CLASS_SCORES} has {classes} classes, but {len(categories)} categories are named."
+            )
+        if compare:
+            _check_fit(file.shapes, config, categories, path)
+        tensors = file.tensors()
     if metadata.get("sha256") != _digest(tensors):
         raise UserError(f"{path}: the tensors do not match their checksum, the file is damaged; copy it again.")
-    config, categories, provenance = _read_metadata(metadata, path)
-    classes = _num_classes(tensors)
-    if classes not in (None, len(categories)):
-        raise UserError(f"{path}: {CLASS_SCORES} has {classes} classes, but {len(categories)} categories are named.")
     return WeightsFile({name: as_float32(t) for name, t in tensors.items()}, config, categories, provenance)
+
+
+def read_whole_config(path: Path) -> Config:
+    """Every setting that an earlier version stored in a weights file, for comparing a checkpoint with its run.
+
+    Raises:
+        UserError: as `read_weights`.
+    """
+    with open_safetensors(path) as file:
+        return config_from_dict(_parse(file.metadata, path).get("config", {}), str(path))
+
+
+def carried_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all settings, as nested plain containers, those that a weights file carries.
+
+    They are those of the model and its input. What the run started from (`model.weights`, `model.backbone.weights`) is
+    a path on somebody's machine, and is left out; the provenance names it for people.
+    """
+    carried = {section: settings[section] for section in CARRIED if section in settings}
+    model = carried.get("model")
+    if isinstance(model, Mapping):
+        backbone = model.get("backbone")
+        model = {key: value for key, value in model.items() if key != "weights"}
+        if isinstance(backbone, Mapping):
+            model["backbone"] = {key: value for key, value in backbone.items() if key != "weights"}
+        carried["model"] = model
+    return carried
 
 
 def as_float32(tensor: Tensor) -> Tensor:
@@ -122,8 +145,25 @@ def as_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _num_classes(state_dict: Mapping[str, Tensor]) -> int | None:
-    return state_dict[CLASS_SCORES].shape[0] - 1 if CLASS_SCORES in state_dict else None
+def _num_classes(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    shape = shapes.get(CLASS_SCORES)
+    return shape[0] - 1 if shape else None
+
+
+def _check_fit(shapes: Mapping[str, tuple[int, ...]], config: Config, categories: CategoryMap, path: Path) -> None:
+    """Raise UserError unless the tensors are those of the model that the settings describe, or its backbone's alone."""
+    if len(categories):
+        model = replace(config.model, num_classes=len(categories))
+        expected = model_shapes(replace(config, model=model))
+    else:
+        has_last_stage = any(name.startswith(LAST_STAGE) for name in shapes)
+        expected = {n: s for n, s in backbone_shapes(config).items() if has_last_stage or not n.startswith(LAST_STAGE)}
+    differences = compare_state(expected, shapes)
+    if differences:
+        raise UserError(
+            f"{path}: its tensors are not those of the model that its settings describe ({differences.describe()}); "
+            "the file was changed, get it again."
+        )
 
 
 def _stored(tensor: Tensor, dtype: StoredType) -> Tensor:
@@ -145,13 +185,23 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def _parse(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
+    if METADATA_KEY not in texts:
+        raise UserError(
+            f"{path}: these safetensors were written by another program, without settings and categories; give a file "
+            "that this project wrote, or another framework's .pth or .pkl."
+        )
     try:
-        metadata = json.loads(text)
+        metadata = json.loads(texts[METADATA_KEY])
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata cannot be read ({error}).") from None
+        raise UserError(f"{path}: its metadata cannot be read ({one_line(error)}).") from None
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: its metadata are not a mapping.")
+    if metadata.get("format") != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format {shown(metadata.get('format'))} of our weights files is unknown here (this version reads "
+            f"{FORMAT_VERSION}); upgrade this project."
+        )
     return metadata
 
 
@@ -165,4 +215,6 @@ def _read_metadata(metadata: Mapping[str, Any], path: Path) -> tuple[Config, Cat
         ) from None
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: its provenance is not a mapping.")
-    return config_from_dict(config, str(path)), categories, provenance
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: its config is not a mapping.")
+    return config_from_dict(carried_settings(config), str(path)), categories, provenance

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from detector.categories import CategoryMap
@@ -12,8 +11,8 @@ from detector.config import Config
 from detector.errors import UserError
 from detector.model.resnet import FrozenBatchNorm2d
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
+from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
 from detector.weights.layout import BACKBONE_PREFIXES, BBOX_PRED, CLS_SCORE, LAST_STAGE
-from detector.weights.remap import COUNTER
 from detector.weights.resolve import resolve_weights
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor], where: str) -> 
         )
     report.loaded = [name for name in wanted if name in state]
     report.fresh = [name for name in target if name not in wanted]
-    _copy(model, {name: state[name] for name in report.loaded})
+    copy_state(target, {name: state[name] for name in report.loaded})
     return report
 
 
@@ -126,7 +125,7 @@ def load_matching(
             report.loaded.append(name)
         elif not name.endswith(COUNTER):
             report.fresh.append(name)
-    _copy(model, values)
+    copy_state(target, values)
     return report
 
 
@@ -158,22 +157,11 @@ def remake_rows(
 
 
 def _require_same(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
-    missing = [name for name in wanted if name not in state and not name.endswith(COUNTER)]
-    left_over = [name for name in state if name not in wanted and not name.endswith(COUNTER)]
-    wrong = [
-        f"{name} is {list(state[name].shape)} and should be {list(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if missing or left_over or wrong:
-        listed = [
-            f"{what}: {', '.join(names)}"
-            for what, names in (("missing", missing), ("left over", left_over), ("other shapes", wrong))
-            if names
-        ]
+    differences = compare_state(shapes_of(wanted), shapes_of(state))
+    if differences:
         raise UserError(
-            f"{where}: its backbone is of another network than model.backbone says ({'; '.join(listed)}); set depth, "
-            "width and norm to those of the weights."
+            f"{where}: its backbone is of another network than model.backbone says ({differences.describe()}); set "
+            "depth, width and norm to those of the weights."
         )
 
 
@@ -181,13 +169,6 @@ def _has_frozen_norms(model: nn.Module, prefix: str) -> bool:
     return any(
         name.startswith(prefix) and isinstance(module, FrozenBatchNorm2d) for name, module in model.named_modules()
     )
-
-
-def _copy(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    target = model.state_dict()
-    with torch.no_grad():
-        for name, value in values.items():
-            target[name].copy_(value)
 
 
 def _modules(names: Sequence[str]) -> list[str]:

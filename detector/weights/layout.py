@@ -1,6 +1,6 @@
 """Names and shapes of our state dict, taken from the model itself, and its parts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -8,8 +8,6 @@ import torch
 from detector.config import Config
 from detector.errors import UserError
 from detector.model.build import build_model
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 CONV1 = "backbone.conv1.weight"
 LAST_STAGE = "roi_head.conv5_x."

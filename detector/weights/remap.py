@@ -1,15 +1,14 @@
 """Apply a table of names: every tensor of the source is used or dropped on purpose, or nothing is loaded."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from detector.errors import UserError
-from detector.weights.layout import Shapes
+from detector.weights.compare import COUNTER, Shapes, compare_state, list_names, shapes_of
 
-# A live batch norm counts its batches; the count is not needed (momentum is fixed) and other frameworks drop it.
-COUNTER = ".num_batches_tracked"
 STATISTICS = (".running_mean", ".running_var")
 
 
@@ -47,28 +46,14 @@ def remap(
             twice.append(f"{name} and {origin[ours]}")
         renamed[ours] = tensor
         origin[ours] = name
-    found: dict[str, Tensor] = {name: renamed[name] for name in expected if name in renamed}
-    missing = [origin.get(name, name) for name in expected if name not in found and not name.endswith(COUNTER)]
-    wrong = [
-        f"{origin[name]} is {list(tensor.shape)} and should be {list(expected[name])}"
-        for name, tensor in found.items()
-        if tuple(tensor.shape) != tuple(expected[name])
-    ]
-    unknown += [origin[name] for name in renamed if name not in expected]
-    problems = [
-        f"{what} ({len(names)}): {', '.join(names)}"
-        for what, names in (
-            ("left over", unknown),
-            ("missing", missing),
-            ("of another shape", wrong),
-            ("given twice", twice),
-        )
-        if names
-    ]
+    differences = compare_state(expected, shapes_of(renamed), origin)
+    differences = replace(differences, left_over=(*unknown, *differences.left_over))
+    problems = [differences.describe()] if differences else []
+    problems += [list_names("given twice", twice)] if twice else []
     if problems:
         raise UserError(f"{where}: the tensors do not fit the model of the config: {'; '.join(problems)}.")
     counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(COUNTER)}
-    return {name: found[name] if name in found else counters[name] for name in expected}
+    return {name: renamed[name] if name in renamed else counters[name] for name in expected}
 
 
 def fill_folded_statistics(

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
 
 import detector
 from detector.categories import CategoryMap
 from detector.commands.main import main
+from detector.config import save_config
 from detector.datasets.shapes import difficulty, scene
 from detector.errors import UserError
 from detector.weights.files import save_weights
@@ -47,6 +51,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **places))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {})
+    save_config(config, path.with_name("config.yaml"))
     return path
 
 
@@ -123,6 +128,38 @@ def test_data_and_settings_from_the_command_line(
     assert len(detections) == 15
     assert {d["category_id"] for d in detections} <= set(renumber.values())
     assert "mine.json" in capsys.readouterr().out
+
+
+def test_a_weights_file_does_not_choose_what_is_read_or_written(tmp_path: Path) -> None:
+    """A file of an earlier version holds the whole config of its run, and whoever made it could write any into it."""
+    config = tiny_config(num_classes=6)
+    path, canary = tmp_path / "theirs" / "w.safetensors", tmp_path / "canary"
+    save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {})
+    with safe_open(path, "pt") as file:
+        stored = json.loads(file.metadata()["detector"])
+    places = {"generate": "shapes", "val_annotations": str(canary / "val.json"), "val_images": str(canary / "val")}
+    stored["config"]["data"] = places
+    save_file(load_file(path), path, metadata={"detector": json.dumps(stored)})
+    with pytest.raises(UserError, match=r"no config\.yaml of a training run lies beside it.* give --annotations"):
+        main(["evaluate", "--weights", str(path), "--device", "cpu"])
+    (path.parent / "config.yaml").write_text(json.dumps({"data": places}))
+    with pytest.raises(UserError, match=r"canary/val\.json, of the embedded set .* is not there; training renders it"):
+        main(["evaluate", "--weights", str(path), "--device", "cpu"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["theirs"]
+    (path.parent / "config.yaml").write_text("model: {num_classes: 6}\n")
+    with pytest.raises(UserError, match=r"config\.yaml: names no val split; give --annotations"):
+        main(["evaluate", "--weights", str(path), "--device", "cpu"])
+
+
+def test_the_weights_of_a_checkpoint_belong_to_the_run_above_them(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "iteration_0000005" / "model.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    shutil.copy(weights, checkpoint)
+    shutil.copy(weights.with_name("config.yaml"), tmp_path / "run" / "config.yaml")
+    assert main(["evaluate", "--weights", str(checkpoint), "--device", "cpu"]) == 0
+    assert f"annotations {data / 'val.json'}" in capsys.readouterr().out
 
 
 def test_other_categories(weights: Path, data: Path, tmp_path: Path) -> None:

@@ -272,8 +272,13 @@ def test_weights_that_do_not_fit_their_config(config: Config, tmp_path: Path) ->
     state = tiny_model(config).state_dict()
     del state["rpn.conv.bias"]
     save_weights(tmp_path / "torn.safetensors", state, config, CATEGORIES, {})
-    with pytest.raises(UserError, match=r"1 tensors do not fit .*\(first: rpn.conv.bias, file lacks it, model \(32,\)"):
+    with pytest.raises(UserError, match=r"not those of the model that .* \(missing \(1\): rpn\.conv\.bias\)"):
         detector.load(tmp_path / "torn.safetensors", device="cpu")
+
+
+def test_settings_that_describe_another_model(weights: Path) -> None:
+    with pytest.raises(UserError, match=r"do not fit the model \(.*rpn\.conv\.weight is .*use the config that it was"):
+        detector.load(weights, device="cpu", overrides=["model.rpn.channels=7"])
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

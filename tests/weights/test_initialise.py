@@ -108,9 +108,12 @@ def test_other_anchors_make_the_rpn_fresh(trained: Path) -> None:
 
 def test_another_backbone_is_refused(trained: Path) -> None:
     for changes, named in (
-        ({"depth": 34}, "missing: backbone.conv2_x.2.conv1.weight"),
-        ({"width": 4}, r"other shapes: backbone.conv2_x.0.conv1.weight is \[8, 8, 3, 3\] and should be \[4, 8, 3, 3\]"),
-        ({"norm": "group"}, "left over: .*backbone.norm1.running_mean"),
+        ({"depth": 34}, r"missing \(\d+\): backbone.conv2_x.2.conv1.weight"),
+        (
+            {"width": 4},
+            r"of another shape \(\d+\): backbone.conv2_x.0.conv1.weight is \[8, 8, 3, 3\] and should be \[4, 8, ",
+        ),
+        ({"norm": "group"}, r"left over \(\d+\): backbone.conv2_x.0.norm1.running_mean"),
     ):
         config = with_weights(with_backbone(tiny_config(), **changes), trained)
         with pytest.raises(UserError, match=rf"its backbone is of another network than .*{named}"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from detector.config import CONFIG_FILE as CONFIG_FILE
 from detector.disk import hold
 from detector.errors import UserError
 from detector.training.report.logs import EVENTS_FOLDER, LOG_FILE, METRICS_FILE
@@ -15,7 +16,6 @@ from detector.training.state.checkpoint import list_checkpoints
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BEST_MODEL, FINAL_MODEL = "model_best.safetensors", "model_final.safetensors"
 EVALUATION, SAMPLES = "evaluation", "samples"

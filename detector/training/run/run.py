@@ -15,7 +15,6 @@ from detector.categories import CategoryMap
 from detector.config import Config, save_config
 from detector.datasets.checks.examine import check_before_training
 from detector.datasets.dataset import DetectionDataset
-from detector.errors import UserError
 from detector.evaluation.ground_truth import GroundTruth, ground_truth_of
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
@@ -31,6 +30,7 @@ from detector.training.state.checkpoint import Progress, TrainingState, load_che
 from detector.training.state.random_state import random_states, restore_random_states, seed_everything
 from detector.training.state.saving import CheckpointWriter
 from detector.training.step import choose_precision
+from detector.weights.compare import load_state
 from detector.weights.initialise import initialise
 
 CHECKPOINT_COPIES = 2  # weights and momentum; the averaged weights are a third
@@ -154,7 +154,7 @@ def assemble(
 ) -> Run:
     """Move a model to its device, wrap it for training, and give everything a checkpoint's state, if there is one."""
     if state is not None:
-        load_weights_exactly(model, state.model)
+        load_checkpoint_weights(model, state.model)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
         if process_group.world_size() > 1:
@@ -169,7 +169,7 @@ def assemble(
         meter.restore(state.unreported)
         load_momentum_buffers(optimizer, model, state.momentum)
         if averaged and state.averaged is not None:
-            load_weights_exactly(averaged.model, state.averaged)
+            load_checkpoint_weights(averaged.model, state.averaged)
             averaged.updates = progress.averaged_updates
         if process_group.is_main():
             restore_random_states(state.random)
@@ -207,16 +207,10 @@ def find_state(output: Path, log: RunLog) -> TrainingState | None:
     return load_checkpoint(path)
 
 
-def load_weights_exactly(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+def load_checkpoint_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     """Load a checkpoint's weights. Raises UserError where it is another network's."""
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())
-        raise UserError(
-            f"the checkpoint is of another network ({first[:300]}); resume with the model settings it was made with, "
-            "or start a new run from its weights with --weights."
-        ) from None
+    remedy = "resume with the model settings it was made with, or start a new run from its weights with --weights."
+    load_state(model, weights, "the checkpoint is of another network", remedy)
 
 
 def wrap(joint: nn.Module, device: torch.device) -> nn.Module:

@@ -2,11 +2,11 @@
 
 A checkpoint is a folder `iteration_0000500` of safetensors and JSON, so reading it runs no code of its maker:
 
-    model.safetensors      the weights, with config and categories: `detector.load` takes it too
+    model.safetensors      the weights, with categories: `detector.load` takes it too
     averaged.safetensors   the moving average of the weights, where there is one
     momentum.safetensors   the optimizer's buffers by parameter name
-    progress.json          where the run stands, the losses since the last line of the log, and the states of the
-                           random generators
+    progress.json          every setting, where the run stands, the losses since the last line of the log, and the
+                           states of the random generators
     manifest.json          SHA-256 of every other file, written last
 
 It is written under another name, forced onto the disk and renamed. The position in the data order and the learning rate
@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from detector.categories import CategoryMap
-from detector.config import Config
+from detector.config import Config, config_from_dict, config_to_dict
 from detector.disk import file_digest, remove_folder, whole_folder, write_synced
 from detector.errors import UserError, one_line, shown
-from detector.weights.files import read_weights, save_weights
+from detector.weights.files import read_weights, read_whole_config, save_weights
+from detector.weights.untrusted.safetensors_file import open_safetensors
 
 FORMAT_VERSION = 1
 MODEL, AVERAGED, MOMENTUM = "model.safetensors", "averaged.safetensors", "momentum.safetensors"
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> TrainingState:
     problem = find_damage(path)
     if problem:
         raise CheckpointError(f"{path}: {problem}.")
-    weights = read_weights(path / MODEL)
+    weights = read_weights(path / MODEL, compare=False)
     try:
         stored = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
         if stored["format"] != FORMAT_VERSION:
@@ -110,19 +110,19 @@ def load_checkpoint(path: Path) -> TrainingState:
                 f"{FORMAT_VERSION}); use the version that wrote it."
             )
         return TrainingState(
-            config=weights.config,
+            config=_read_config(path, stored),
             categories=weights.categories,
             world_size=int(stored["world_size"]),
             progress=_read_progress(stored["progress"]),
             model=weights.state_dict,
-            averaged=read_weights(path / AVERAGED).state_dict if (path / AVERAGED).is_file() else None,
-            momentum=load((path / MOMENTUM).read_bytes()),
+            averaged=_read_averaged(path / AVERAGED),
+            momentum=_read_tensors(path / MOMENTUM),
             random=dict(stored["random"]),
             unreported=list(stored.get("unreported", ())),  # absent where an earlier version wrote it
         )
     except UserError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({one_line(repr(error))}).") from None
 
 
@@ -204,6 +204,7 @@ def _write_files(partial: Path, state: TrainingState) -> None:
     progress = {
         "format": FORMAT_VERSION,
         "world_size": state.world_size,
+        "config": config_to_dict(state.config),
         "progress": asdict(state.progress),
         "random": state.random,
         "unreported": state.unreported,
@@ -220,6 +221,23 @@ def _set_aside(path: Path, warn: Callable[[str], None]) -> None:
         os.rename(path, aside)
     except OSError as error:
         warn(f"{path}: cannot rename the damaged checkpoint ({error.strerror or error}).")
+
+
+def _read_config(path: Path, stored: dict[str, Any]) -> Config:
+    # Earlier versions stored the settings with the weights.
+    return config_from_dict(stored["config"], str(path)) if "config" in stored else read_whole_config(path / MODEL)
+
+
+def _read_averaged(path: Path) -> dict[str, Tensor] | None:
+    return read_weights(path, compare=False).state_dict if path.is_file() else None
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with open_safetensors(path) as file:
+            return file.tensors()
+    except UserError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _read_progress(stored: dict[str, Any]) -> Progress:
