@@ -307,7 +307,7 @@ def test_other_classes_or_another_network_are_not_resumed(
 ) -> None:
     shutil.copytree(straight["plain"], tmp_path / "run")
     wider = tiny_config(data, "model.rpn.channels=24", "train.iterations=14")
-    with pytest.raises(UserError, match=r"the checkpoint is of another network .*rpn\.conv\.weight"):
+    with pytest.raises(UserError, match=r"the checkpoint is of another network: .*rpn\.conv\.weight"):
         train(wider, tmp_path / "run", resume=True, device="cpu")
 
 
