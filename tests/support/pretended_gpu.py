@@ -27,21 +27,22 @@ from pretended_calls import PretendedCalls
 from pretended_rules import (
     Kind,
     Wait,
+    base_name,
     full_name,
     has_kernel,
-    has_own_kernel,
+    is_made_of_others,
+    is_mutable,
     refuse_mixed_devices,
     runs_kernel,
     wait_of,
 )
-from pretended_tensor import GPU, PretendedTensor, is_on_gpu, names_gpu, unwrap, wrap
+from pretended_tensor import GPU, PretendedTensor, is_on_gpu, names_gpu, tensors_in, unwrap, wrap
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 import detector
 
-PACKAGE = Path(detector.__file__).parent
+PACKAGE = f"{Path(detector.__file__).parent}/"
 
 
 class PretendedGPU(TorchDispatchMode):
@@ -68,9 +69,9 @@ class PretendedGPU(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = tensors_in([*args, *kwargs.values()])
         touches = any(is_on_gpu(t) for t in tensors)
-        if touches and func._can_decompose() and not has_own_kernel(full_name(func)):
+        if touches and is_made_of_others(func):
             with self:  # in inference mode nothing before us takes such an operator apart
                 return func.decompose(*args, **kwargs)
         if self._calls.in_backward and touches and not names_gpu(kwargs.get("device")):
@@ -98,14 +99,14 @@ class PretendedGPU(TorchDispatchMode):
         self.waits.append(Wait(kind, operator, shapes, place()))
 
     def _compute(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        name = func._schema.name
-        held_args, held_kwargs = tree_map(unwrap, args), tree_map(unwrap, kwargs)
+        name = base_name(func)
+        held_args, held_kwargs = unwrap(args), {key: unwrap(value) for key, value in kwargs.items()}
         result = func(*held_args, **held_kwargs)
         if name == "aten::_to_copy" and kwargs.get("device") is not None and not names_gpu(kwargs["device"]):
             return result.clone() if result is held_args[0] else result
         if name == "aten::copy_" and not is_on_gpu(args[0]):
             return args[0]
-        return _same_objects(func, args, kwargs, tree_map(wrap, result))
+        return _same_objects(func, args, kwargs, wrap(result))
 
     def table(self) -> str:
         """The waits, those of one place in one line."""
@@ -115,9 +116,9 @@ class PretendedGPU(TorchDispatchMode):
 
 def _same_objects(func: Any, args: Any, kwargs: dict[str, Any], results: Any) -> Any:
     """The results, and in place of those that an operator wrote into the very tensors that it was given."""
-    schema = func._schema
-    if not schema.is_mutable:
+    if not is_mutable(func):
         return results
+    schema = func._schema
     written: dict[str, Any] = {}
     for position, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
@@ -136,9 +137,9 @@ def place() -> str:
     """The innermost line of the package that is being executed."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(PACKAGE):
-            return f"{path.relative_to(PACKAGE.parent)}:{frame.f_lineno} {frame.f_code.co_name}"
+        path = frame.f_code.co_filename
+        if path.startswith(PACKAGE):
+            return f"detector/{path.removeprefix(PACKAGE)}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back
     return "outside of the package"
 
@@ -157,6 +158,19 @@ class _Event:
 
     def synchronize(self) -> None:
         """Nothing is under way."""
+
+
+_group_tensors = torch._C._group_tensors_by_device_and_dtype
+
+
+def grouped(lists: Any, *rest: Any, **more: Any) -> dict[Any, Any]:
+    """PyTorch's grouping for operators on lists, with the devices that Python sees."""
+    groups = _group_tensors(lists, *rest, **more)
+    return {(_device_of(found[0][0], device), dtype): found for (device, dtype), found in groups.items()}
+
+
+def _device_of(tensors: list[Any], otherwise: torch.device) -> torch.device:
+    return next((tensor.device for tensor in tensors if tensor is not None), otherwise)
 
 
 PROPERTIES = SimpleNamespace(name="pretended", total_memory=80 * 2**30, multi_processor_count=132, major=9, minor=0)
@@ -198,6 +212,7 @@ def pretended_gpu() -> Iterator[PretendedGPU]:
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         supported = [*foreach_utils._foreach_supported_types, PretendedTensor]
         stack.enter_context(mock.patch.object(foreach_utils, "_foreach_supported_types", supported))
+        stack.enter_context(mock.patch.object(torch._C, "_group_tensors_by_device_and_dtype", grouped))
         torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter's class changes when it is moved
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, swap)
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))

@@ -57,16 +57,29 @@ class Wait:
         return f"{self.kind:9}{self.place}  {self.operator} {self.shapes}"
 
 
-def full_name(func: Any) -> str:
-    """Of an operator, with its overload: `aten::add.Tensor`."""
-    overload = func._overloadname
-    return str(func._schema.name) + ("" if overload in ("default", "") else f".{overload}")
+@functools.cache
+def base_name(func: Any) -> str:
+    """Of an operator, without its overload: `aten::add`."""
+    return str(func._schema.name)
 
 
 @functools.cache
-def has_own_kernel(name: str) -> bool:
-    """Whether CUDA computes this operator by itself, whatever others it could be made of."""
-    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA"))
+def full_name(func: Any) -> str:
+    """Of an operator, with its overload: `aten::add.Tensor`."""
+    overload = func._overloadname
+    return base_name(func) + ("" if overload in ("default", "") else f".{overload}")
+
+
+@functools.cache
+def is_mutable(func: Any) -> bool:
+    """Whether it writes into an operand."""
+    return bool(func._schema.is_mutable)
+
+
+@functools.cache
+def is_made_of_others(func: Any) -> bool:
+    """Whether CUDA computes it by calling other operators, so that those are what runs."""
+    return func._can_decompose() and not torch._C._dispatch_has_kernel_for_dispatch_key(full_name(func), "CUDA")
 
 
 @functools.cache
@@ -80,7 +93,7 @@ def has_kernel(name: str) -> bool:
 
 def refuse_mixed_devices(func: Any, args: Sequence[Any], tensors: Sequence[Tensor]) -> None:
     """Raise MixedDevicesError where CUDA would: single numbers and indices may lie on the CPU, all else may not."""
-    name = func._schema.name
+    name = base_name(func)
     strangers = [t for t in tensors if not is_on_gpu(t) and t.dim() > 0]
     if not strangers or len(strangers) == len(tensors) or name in CROSSING:
         return
@@ -96,7 +109,7 @@ def refuse_mixed_devices(func: Any, args: Sequence[Any], tensors: Sequence[Tenso
 
 def wait_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], tensors: Sequence[Tensor]) -> Kind | None:
     """Why the host waits in this operator, of which an operand or the result is on the GPU."""
-    name = func._schema.name
+    name = base_name(func)
     if name in SIZED_BY_VALUES:
         return "size"
     if name == "aten::repeat_interleave":
@@ -140,4 +153,4 @@ def _wait_of_indexing(name: str, args: Sequence[Any]) -> Kind | None:
 def runs_kernel(func: Any) -> bool:
     """Whether it computes something, so that a kernel is launched; views do not."""
     is_view = any(a.alias_info is not None and not a.alias_info.is_write for a in func._schema.arguments)
-    return not is_view and func._schema.name not in WITHOUT_KERNEL | READ_A_VALUE
+    return not is_view and base_name(func) not in WITHOUT_KERNEL | READ_A_VALUE

@@ -63,12 +63,23 @@ def names_gpu(device: object) -> bool:
 
 
 def unwrap(value: Any) -> Any:
-    """What the CPU computes with in its place."""
+    """What the CPU computes with in its place, in lists and tuples too."""
     if isinstance(value, PretendedTensor):
         return value.held
+    if isinstance(value, (list, tuple)):
+        return type(value)([unwrap(one) for one in value])
     return torch.device("cpu") if isinstance(value, torch.device) and value.type == "cuda" else value
 
 
 def wrap(value: Any) -> Any:
-    """A plain tensor onto the pretended device; all else as it is."""
+    """Plain tensors onto the pretended device, in lists and tuples too; all else as it is."""
+    if isinstance(value, (list, tuple)):
+        return type(value)([wrap(one) for one in value])
     return PretendedTensor(value) if type(value) is Tensor else value
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors of an operator's arguments, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for one in value for tensor in tensors_in(one)] if isinstance(value, (list, tuple)) else []
