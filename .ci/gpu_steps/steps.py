@@ -1,0 +1,115 @@
+"""What is run on a GPU, in order of value, each part with its limit, its command and what is kept of its results."""
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run.
+
+    device: `cuda`, or `pretended` (tests and waits on a device that is only pretended, all else on the CPU).
+    quick: small problems, whose numbers mean nothing. work: a folder for the steps' own files. shared: the carried
+    data.
+    """
+
+    device: str
+    quick: bool
+    work: Path
+    shared: Path
+
+    @property
+    def real(self) -> str:
+        """The device of what cannot be pretended."""
+        return "cuda" if self.device == "cuda" else "cpu"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part. seconds: its limit. results: what it left, for results.json; files: of its own, to be kept."""
+
+    name: str
+    seconds: float
+    command: list[str]
+    results: Callable[[], dict[str, Any]]
+    files: tuple[Path, ...] = ()
+
+
+def all_steps(plan: Plan) -> list[Step]:
+    """In order of value: what comes first is worth most where time ends early."""
+    junit, waits, training = plan.work / "tests.xml", plan.work / "waits.json", plan.work / "training"
+    return [
+        Step("doctor", 20, [sys.executable, "-m", "detector", "doctor", "--device", plan.real], dict),
+        Step("tests", 60, tests_command(junit), lambda: read_junit(junit), (junit,)),
+        Step("waits", 40, script("waits.py", plan, "--output", str(waits)), lambda: read_json(waits)),
+        benchmark(plan, "inference", 90, "--batch", "1", "8", "--rounds", "5"),
+        benchmark(plan, "profile", 30),
+        benchmark(plan, "training", 60, "--batch", "1", "4", "--rounds", "3"),
+        Step(
+            "train to an AP",
+            180,
+            script("cells.py", plan, "--shared", str(plan.shared), "--output", str(training)),
+            lambda: read_json(training / "results.json"),
+            (training / "metrics.jsonl",),
+        ),
+    ]
+
+
+def script(name: str, plan: Plan, *words: str) -> list[str]:
+    """One of the scripts beside this one."""
+    return [sys.executable, str(HERE / name), "--device", plan.device, *(["--quick"] if plan.quick else []), *words]
+
+
+def tests_command(junit: Path) -> list[str]:
+    """The tests that are marked `gpu`, in several processes where that is installed."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
+    try:
+        import xdist  # noqa: F401
+    except ImportError:
+        return command
+    return [*command, "-n", "6"]
+
+
+def benchmark(plan: Plan, part: str, seconds: float, *words: str) -> Step:
+    """One part of the benchmark, beside the torchvision-built peer."""
+    folder = plan.work / part
+    command = [sys.executable, "tools/benchmark.py", "--device", plan.real, "--part", part, "--output", str(folder)]
+    command += ["--forms", "eager", "bf16-channels-last", "--depth", "101", "--proposals", "1000"]
+    command += ["--quick", "--batch", "1"] if plan.quick else list(words)
+    extra = (folder / "profile.txt",) if part == "profile" else ()
+    return Step(part, seconds, command, lambda: {"records": read_lines(folder / "benchmark.jsonl")}, extra)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a step wrote; nothing where it did not come that far."""
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The whole lines of a file of JSON lines."""
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def read_junit(path: Path) -> dict[str, Any]:
+    """Counts, the names of tests that failed with the first line of why, and properties (largest differences)."""
+    if not path.is_file():
+        return {}
+    suite = next(ElementTree.parse(path).getroot().iter("testsuite"))
+    failed = {}
+    for case in suite.iter("testcase"):
+        for problem in (*case.findall("failure"), *case.findall("error")):
+            failed[f"{case.get('classname')}::{case.get('name')}"] = (problem.get("message") or "").split("\n")[0][:300]
+    return {
+        "counts": {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")},
+        "failed": failed,
+        "differences": {p.get("name"): p.get("value") for p in suite.iter("property")},
+    }
