@@ -1,9 +1,14 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from pretended_gpu import pretended_gpu
+
+from detector.arithmetic import float32_products
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,3 +32,25 @@ def references() -> Path:
 def project_root() -> Path:
     """Folder of pyproject.toml."""
     return PROJECT_ROOT
+
+
+@pytest.fixture
+def cuda() -> Iterator[torch.device]:
+    """A CUDA device whose float32 is float32; where DETECTOR_PRETEND_GPU is set, one that is only pretended."""
+    with float32_products("float32"):
+        if os.environ.get("DETECTOR_PRETEND_GPU"):
+            with pretended_gpu():
+                yield torch.device("cuda", 0)
+        elif torch.cuda.is_available():
+            yield torch.device("cuda", 0)
+        else:
+            pytest.skip("no CUDA device; DETECTOR_PRETEND_GPU=1 runs these tests on a pretended one")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device in turn: the CPU, and under `-m gpu` the GPU."""
+    if request.param == "cpu":
+        return torch.device("cpu")
+    found: torch.device = request.getfixturevalue("cuda")
+    return found

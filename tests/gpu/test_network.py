@@ -1,0 +1,95 @@
+"""The network on a GPU gives the CPU's detections, losses, gradients and weights."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from device_cases import CPU, KINDS, NOTHING, TARGETS, Trainer, detect, network, same_detections, same_steps
+from device_cases import training_batch as batch_of
+from tiny_models import one_of, random_batch
+
+from detector.categories import CategoryMap
+from detector.evaluation.evaluate import detect_dataset
+from detector.fast.fuse import fuse
+from detector.inference.predictor import Predictor
+from detector.structures import Target
+from detector.training.joint import build_joint
+from detector.training.report.validation import validation_losses
+
+CATEGORIES = CategoryMap.from_coco([{"id": 10 * i, "name": f"class {i}"} for i in (1, 2, 3)])
+IMAGES = random_batch([(96, 128), (120, 100)])
+MANY_SIZES = [(64, 64), (97, 131), (200, 80), (80, 333), (161, 162), (33, 47), (256, 256)]
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "plain"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cpus_detections(cuda: torch.device, kind: str, fast: bool) -> None:
+    model, _ = network(kind)
+    expected = detect(model, IMAGES, CPU, fast=fast)
+    compared = same_detections(detect(model, IMAGES, cuda, fast=fast), expected)
+    assert not compared.mismatches, compared.mismatches
+
+
+def test_pictures_of_many_sizes_one_after_another(cuda: torch.device) -> None:
+    model, config = network("bottlenecks")
+    pictures = [one_of(random_batch([size], seed=i), 0).pixels[0] for i, size in enumerate(MANY_SIZES)]
+    expected = Predictor(model, config, CATEGORIES).predict(pictures, score_threshold=0.06)
+    found = Predictor(copy.deepcopy(model).to(cuda), config, CATEGORIES).predict(pictures, score_threshold=0.06)
+    compared = same_detections(found, expected)
+    assert not compared.mismatches, compared.mismatches
+
+
+def test_pictures_in_which_nothing_is_found(cuda: torch.device) -> None:
+    for change in ({"detection_settings": {"score_threshold": 1.0}}, {"proposal_settings": {"min_size": 10_000.0}}):
+        model = copy.deepcopy(network("bottlenecks")[0])
+        for name, values in change.items():
+            setattr(model, name, replace(getattr(model, name), **values))
+        found = detect(model, IMAGES, cuda)
+        assert [tuple(selection.boxes.shape) for selection in found] == [(0, 4)] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        *((kind, TARGETS) for kind in KINDS),
+        ("bottlenecks", [TARGETS[0], NOTHING]),
+        ("bottlenecks", [NOTHING, NOTHING]),
+        ("basic blocks", [NOTHING]),
+    ],
+)
+def test_the_cpus_losses_gradients_and_weights(cuda: torch.device, kind: str, targets: list[Target]) -> None:
+    model, config = network(kind)
+    batch = batch_of(targets)
+    expected = Trainer(model, config, CPU).recorded_step(batch)
+    compared = same_steps(Trainer(model, config, cuda).recorded_step(batch), expected)
+    assert not compared.mismatches, compared.mismatches
+
+
+def test_bfloat16_learns_what_float32_learns(cuda: torch.device) -> None:
+    model, config = network("bottlenecks")
+    totals = {}
+    for precision in ("float32", "bfloat16"):
+        trainer = Trainer(model, config, cuda, "bfloat16" if precision == "bfloat16" else "float32")
+        steps = [trainer.step(batch_of()) for _ in range(12)]
+        totals[precision] = [sum(float(loss) for loss in losses.values()) for losses in (steps[0], steps[-1])]
+    assert totals["bfloat16"][0] == pytest.approx(totals["float32"][0], rel=0.1)
+    assert all(last < 0.9 * first for first, last in totals.values()), totals
+
+
+def test_the_cpus_coco_results(cuda: torch.device) -> None:
+    model, _ = network("bottlenecks")
+    pictures = [one_of(IMAGES, 0), one_of(IMAGES, 1)]
+    expected = detect_dataset(fuse(model), pictures, CPU, CATEGORIES, progress=False)
+    found = detect_dataset(fuse(copy.deepcopy(model).to(cuda)), pictures, cuda, CATEGORIES, progress=False)
+    assert len(found) == len(expected) > 50
+    scores = [[r["score"] for r in results] for results in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_the_cpus_validation_losses(cuda: torch.device) -> None:
+    model, config = network("live batch norm")
+    expected = validation_losses(build_joint(model, config.model), [batch_of()], CPU, "float32")
+    moved = copy.deepcopy(model).to(cuda)
+    found = validation_losses(build_joint(moved, config.model), [batch_of()], cuda, "float32")
+    assert found == pytest.approx(expected, rel=1e-4)
