@@ -1,6 +1,7 @@
 """The training loop (Faster R-CNN §3.2: approximate joint training with SGD)."""
 
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -8,21 +9,23 @@ from pathlib import Path
 
 from detector import process_group
 from detector.config import Config
-from detector.datasets.loading.loader import training_loader
+from detector.datasets.loading.loader import TrainingBatch, TrainingStream, training_loader
 from detector.training.nonfinite import RunningStatistics, leave_out
 from detector.training.optimizer import set_learning_rate
 from detector.training.process.signals import StoppedError, StopSignals, signal_name
 from detector.training.process.watchdog import Watchdog
+from detector.training.report.describe import describe_run, report_steps
 from detector.training.report.logs import RunLog
-from detector.training.report.progress import describe_run, report_steps
-from detector.training.report.validation import Evaluation
 from detector.training.run import plan
+from detector.training.run.assess import evaluate_run
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
-from detector.training.run.finish import evaluate_run, finish_run
+from detector.training.run.finish import finish_run
 from detector.training.run.output import claim, is_finished, locked
-from detector.training.run.run import Run, set_up
+from detector.training.run.parts import Run
+from detector.training.run.set_up import set_up
+from detector.training.run.validation import Evaluation
 from detector.training.schedule import learning_rate
-from detector.training.step import clip_and_check, explain_out_of_memory, forward_backward, mean_losses
+from detector.training.step import Losses, clip_and_check, explain_out_of_memory, forward_backward, mean_losses
 
 DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says what the run is waiting for
 
@@ -86,72 +89,106 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
 
 
 def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
-    """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order."""
+    """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order.
+
+    Raises:
+        UserError: too many steps in a row were not finite, or checkpoints cannot be written.
+    """
     settings, progress = run.config.train, run.progress
-    rank, processes = process_group.rank(), process_group.world_size()
     statistics = RunningStatistics(run.model)
     evaluation: Evaluation | None = None
     stopped_by = 0
-    loader = training_loader(
-        run.train_data, run.config, progress.iteration, rank, processes, run.device, run.log.warning
-    )
-    batches = steps(loader, settings.accumulate, progress.iteration)
-    with closing(loader):
+    with closing(_micro_batches(run)) as stream:
+        batches = steps(stream, settings.accumulate, progress.iteration)
         try:
-            while True:
-                if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):
-                    watchdog.phase(f"saving iteration {progress.iteration}", STEP_LIMIT)
-                    run.save()
-                if stopped_by:
-                    break
-                if plan.is_evaluation_due(progress, settings):
-                    with stop.at_once():
-                        evaluation = evaluate_run(run, watchdog)
-                if plan.is_finished(progress, settings):
-                    break
-
+            if run.owes_evaluation or plan.is_evaluation_due(progress, settings):
+                with stop.at_once():
+                    evaluation = evaluate_run(run, watchdog)
+            while not stopped_by and not plan.is_finished(progress, settings):
                 began = time.perf_counter()
-                watchdog.phase(f"waiting for the pictures of iteration {progress.iteration + 1}", DATA_LIMIT)
-                with _at_once(stop):
-                    micro_batches = next(batches)
-                waited = time.perf_counter() - began
-
-                watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT)
                 rate = learning_rate(progress.iteration, settings)
                 set_learning_rate(run.optimizer, rate)
-                statistics.remember()
-                run.optimizer.zero_grad(set_to_none=True)
-                found = forward_backward(run.joint, micro_batches, run.device, run.precision)
-                losses = mean_losses(found)
-                if clip_and_check(losses, run.model, settings.clip_gradient_norm):
-                    run.optimizer.step()
-                    run.update_average()
-                    progress.skipped_in_a_row = 0
-                else:
-                    statistics.restore()
-                    leave_out(
-                        progress, micro_batches, found, run.model, settings.max_skipped_steps, run.output, run.log
-                    )
-                    losses = {}
-
-                progress.iteration += 1
-                progress.images += settings.batch_size
+                micro_batches, waited = take_batch(batches, progress.iteration + 1, stop, watchdog)
+                with watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT):
+                    losses = step(run, statistics, micro_batches)
                 seconds = time.perf_counter() - began
-                progress.seconds += seconds
+                progress.count(settings.batch_size, seconds)
                 run.meter.add(losses, settings.batch_size, seconds, waited)
                 if plan.is_log_due(progress, settings):
                     report_steps(run, run.meter.report(progress.iteration, rate))
                 stopped_by = process_group.maximum_over_processes([stop.received])[0]
+                if plan.is_save_due(progress, settings, run.checkpoints.saved_iteration):
+                    save(run, watchdog)
+                if not stopped_by and plan.is_evaluation_due(progress, settings):
+                    with stop.at_once():
+                        evaluation = evaluate_run(run, watchdog)
         except StoppedError:
             stopped_by = stop.received
         if stopped_by:
-            watchdog.phase(f"saving iteration {progress.iteration}", STEP_LIMIT)
-            run.save()
-            at = run.checkpoints.saved_iteration
-            run.log.info(f"stopped by {signal_name(stopped_by)}; --resume goes on from iteration {at}.")
-    if not stopped_by:
+            save(run, watchdog)
+    if stopped_by:
+        at = run.checkpoints.saved_iteration
+        run.log.info(f"stopped by {signal_name(stopped_by)}; --resume goes on from iteration {at}.")
+    else:
         finish_run(run, evaluation)
     return Outcome(progress.iteration, stopped_by)
+
+
+def take_batch(
+    batches: Iterator[list[TrainingBatch]], iteration: int, stop: StopSignals, watchdog: Watchdog
+) -> tuple[list[TrainingBatch], float]:
+    """The micro-batches of the next step, and the seconds that it took to get them.
+
+    Raises:
+        StoppedError: a signal came meanwhile, and this process trains alone.
+    """
+    began = time.perf_counter()
+    with watchdog.phase(f"waiting for the pictures of iteration {iteration}", DATA_LIMIT), _at_once(stop):
+        micro_batches = next(batches)
+    return micro_batches, time.perf_counter() - began
+
+
+def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[TrainingBatch]) -> Losses:
+    """One optimizer step; left out where a loss or a gradient is not finite.
+
+    Args:
+        run: its model, its average, and its counts of skipped steps change.
+        statistics: of the run's model.
+        micro_batches: of the step.
+
+    Returns:
+        The means of the losses, on the device; empty for a step that was left out.
+
+    Raises:
+        TrainingDivergedError: too many steps in a row were left out.
+    """
+    settings = run.config.train
+    statistics.remember()
+    run.optimizer.zero_grad(set_to_none=True)
+    losses = forward_backward(run.joint, micro_batches, run.device, run.precision)
+    mean = mean_losses(losses)
+    if clip_and_check(mean, run.model, settings.clip_gradient_norm):
+        run.optimizer.step()
+        run.update_average()
+        run.progress.skipped_in_a_row = 0
+        return mean
+    statistics.restore()
+    leave_out(run.progress, micro_batches, losses, run.model, settings.max_skipped_steps, run.output, run.log)
+    return {}
+
+
+def save(run: Run, watchdog: Watchdog) -> None:
+    """Write a checkpoint of where the run stands, unless there is one. All processes must call this."""
+    with watchdog.phase(f"saving iteration {run.progress.iteration}", STEP_LIMIT):
+        run.save()
+
+
+def _micro_batches(run: Run) -> TrainingStream:
+    """This process's share of the pictures, from where the run stands."""
+    rank, processes = process_group.rank(), process_group.world_size()
+    return training_loader(
+        run.train_data, run.config, run.progress.iteration, rank, processes, run.device, run.log.warning
+    )
 
 
 def _at_once(stop: StopSignals) -> AbstractContextManager[None]:

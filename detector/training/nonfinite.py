@@ -13,7 +13,7 @@ from detector.errors import UserError
 from detector.process_group import gather
 from detector.training.report.logs import RunLog
 from detector.training.run.output import NON_FINITE_FILE
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 MAX_NAMED_GRADIENTS = 10
 

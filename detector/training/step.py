@@ -49,9 +49,9 @@ def forward_backward(
             images = batch.images.to(device, non_blocking=True)
             targets = [target.to(device, non_blocking=True) for target in batch.targets]
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                found: Losses = joint(images, targets, batch.seeds)
-            (total(found) / len(batches)).backward()  # type: ignore[no-untyped-call]
-        losses.append({name: loss.detach() for name, loss in found.items()})
+                of_batch: Losses = joint(images, targets, batch.seeds)
+            (total(of_batch) / len(batches)).backward()  # type: ignore[no-untyped-call]
+        losses.append({name: loss.detach() for name, loss in of_batch.items()})
     return losses
 
 
@@ -62,7 +62,7 @@ def total(losses: Losses) -> Tensor:
 
 def mean_losses(losses: Sequence[Losses]) -> Losses:
     """The mean over micro-batches, still on the device."""
-    return {name: torch.stack([found[name] for found in losses]).mean() for name in losses[0]}
+    return {name: torch.stack([of_batch[name] for of_batch in losses]).mean() for name in losses[0]}
 
 
 def clip_and_check(losses: Losses, model: nn.Module, max_norm: float | None) -> bool:

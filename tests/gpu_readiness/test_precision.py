@@ -13,7 +13,7 @@ from detector.errors import UserError
 from detector.evaluation.evaluate import detect_dataset
 from detector.inference.predictor import Predictor
 from detector.structures import ImageBatch, Target
-from detector.training.report.validation import validation_losses
+from detector.training.run.validation import validation_losses
 from detector.training.step import forward_backward
 
 CATEGORIES = CategoryMap.from_coco([{"id": i, "name": f"class {i}"} for i in (1, 2, 3)])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detector.training import engine
-from detector.training.run import run
+from detector.training.run import set_up
 
 Function = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
     owner: Any
     owner, name, ruined = {
         "write": (builtins, "open", _ruined_open),
-        "open_data": (run, "open_data", _ruined),
+        "open_data": (set_up, "open_data", _ruined),
         "step": (engine, "forward_backward", _ruined),
         "loss": (engine, "forward_backward", _spoilt),
     }.get(sabotage.function, (os, sabotage.function, _ruined))
@@ -122,9 +122,9 @@ def _ruined_open(real: Function, moment: _Moment) -> Function:
 
 def _spoilt(real: Function, moment: _Moment) -> Function:
     def stand_in(*args: Any, **kwargs: Any) -> Any:
-        found = real(*args, **kwargs)
+        losses = real(*args, **kwargs)
         if moment.has_come():
-            return [losses | {"rpn_box": losses["rpn_box"] * float("nan")} for losses in found]
-        return found
+            return [one | {"rpn_box": one["rpn_box"] * float("nan")} for one in losses]
+        return losses
 
     return stand_in

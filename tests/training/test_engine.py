@@ -18,7 +18,7 @@ from detector.errors import UserError
 from detector.training import engine
 from detector.training.engine import Outcome, train
 from detector.training.nonfinite import TrainingDivergedError
-from detector.training.run.run import Run
+from detector.training.run.parts import Run
 from detector.training.state import saving
 from detector.training.state.checkpoint import CheckpointError, list_checkpoints, load_checkpoint
 from detector.weights.files import read_weights
@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up_does_not_end_the_run(
 
 
 def test_patience(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.training.run.finish.update_best", never_better)
+    monkeypatch.setattr("detector.training.run.assess.update_best", never_better)
     config = tiny_config(data, "train.patience=2", "train.evaluate_every=2", "train.iterations=100")
     assert train(config, tmp_path, device="cpu") == Outcome(4, 0)
     assert read_weights(tmp_path / "model_final.safetensors").provenance["iterations"] == 4

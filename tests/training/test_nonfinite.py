@@ -9,7 +9,7 @@ from detector.datasets.loading.loader import TrainingBatch
 from detector.structures import ImageBatch, Target
 from detector.training.nonfinite import RunningStatistics, TrainingDivergedError, describe_step, leave_out, summarize
 from detector.training.report.logs import RunLog
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 
 def make_batch(*image_ids: int) -> TrainingBatch:

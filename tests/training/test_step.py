@@ -93,17 +93,23 @@ def test_a_parameter_that_no_loss_reaches_is_our_own_error() -> None:
     assert clip_and_check({"a": torch.tensor(1.0)}, model, None)
 
 
-def test_out_of_memory_is_one_sentence_with_the_settings_to_lower() -> None:
+def fail(error: Exception) -> None:
     watchdog = Watchdog(lambda _text: None)
-    watchdog.phase("the step of iteration 7", 1.0)
-    for error in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):
-        expected = r"out of memory \(the step of iteration 7\): lower train\.batch_size"
-        with pytest.raises(UserError, match=expected), explain_out_of_memory(watchdog):
-            raise error
-    with pytest.raises(UserError, match="out of memory"), explain_out_of_memory(watchdog):
+    with explain_out_of_memory(watchdog), watchdog.phase("the step of iteration 7", 1.0):
+        raise error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_is_one_sentence_with_the_settings_to_lower(error: Exception) -> None:
+    with pytest.raises(UserError, match=r"out of memory \(the step of iteration 7\): lower train\.batch_size"):
+        fail(error)
+
+
+def test_an_allocation_that_fails_on_the_cpu_is_out_of_memory_and_another_error_is_not() -> None:
+    with pytest.raises(UserError, match="out of memory"), explain_out_of_memory(Watchdog(lambda _text: None)):
         torch.empty(2**60, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match="something else"), explain_out_of_memory(watchdog):
-        raise RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        fail(RuntimeError("something else"))
 
 
 def test_precision() -> None:

@@ -3,7 +3,8 @@
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,13 +27,25 @@ class Watchdog:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def phase(self, what: str, limit_seconds: float) -> None:
-        """From now on the run is doing `what`, which should not take longer than this."""
+    @contextmanager
+    def phase(self, what: str, limit_seconds: float) -> Iterator[None]:
+        """Inside, the run is doing `what`, which should not take longer than this.
+
+        An exception leaves the phase as it is, so that `doing` can say where it came from.
+        """
+        outer, limit, _ = self._phase
         self._phase = (what, limit_seconds, time.monotonic())
+        yield
+        self._phase = (outer, limit, time.monotonic())
+
+    def renew(self) -> None:
+        """The phase has made progress: its time counts from now."""
+        what, limit, _ = self._phase
+        self._phase = (what, limit, time.monotonic())
 
     @property
     def doing(self) -> str:
-        """The phase that the run is in."""
+        """The phase that the run is in, or that it failed in."""
         return self._phase[0]
 
     def __enter__(self) -> Self:

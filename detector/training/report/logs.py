@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from detector.disk import write_atomically
 from detector.printing import PrintableFormatter
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 LOG_FILE, METRICS_FILE, EVENTS_FOLDER = "log.txt", "metrics.jsonl", "tensorboard"
 LINE_FORMAT, TIME_FORMAT = "%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"

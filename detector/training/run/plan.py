@@ -1,11 +1,11 @@
 """When a run saves, evaluates and ends: functions of where it stands, so a resumed run keeps the same appointments.
 
 A checkpoint is written before the evaluation of the same iteration. What is lost when the evaluation is interrupted is
-the evaluation, and a run resumed from there begins with it.
+the evaluation, and a run resumed from there begins with it. Once it is done, the checkpoint is told of it.
 """
 
 from detector.config import TrainConfig
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 
 def is_evaluation_due(progress: Progress, train: TrainConfig) -> bool:

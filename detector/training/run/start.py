@@ -5,16 +5,15 @@ from pathlib import Path
 
 from detector import process_group
 from detector.categories import list_categories
-from detector.config import Config
+from detector.config import Config, DataConfig, ModelConfig, TrainConfig
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.shapes import ensure_shapes
 from detector.errors import UserError
 
 
-def check_batch(config: Config, world_size: int) -> None:
+def check_batch(train: TrainConfig, world_size: int) -> None:
     """Raise UserError unless the batch divides evenly among processes and micro-batches."""
-    train = config.train
     parts = world_size * train.accumulate
     if train.batch_size % parts:
         raise UserError(
@@ -23,9 +22,9 @@ def check_batch(config: Config, world_size: int) -> None:
         )
 
 
-def check_start(config: Config) -> None:
+def check_start(model: ModelConfig) -> None:
     """Raise UserError for layers that would stay random: frozen ones, with no weights to fill them."""
-    model, backbone = config.model, config.model.backbone
+    backbone = model.backbone
     if model.weights or backbone.weights:
         return
     if "frozen_batch" in (backbone.norm, backbone.conv5_norm):
@@ -51,17 +50,20 @@ def with_classes(config: Config, dataset: DetectionDataset) -> Config:
     return replace(config, model=replace(config.model, num_classes=count))
 
 
-def open_data(config: Config) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """The training data, and the val split where the config names one. All processes must call this.
+def open_data(data: DataConfig) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """The training data, and the val split where the settings name one. All processes must call this.
 
     The embedded set is rendered first where it is asked for and not there.
 
     Raises:
-        UserError: there is no training data, a file of it cannot be used, or the splits have different classes.
+        UserError: there is no training data, half of a val split, a file of them cannot be used, or the splits have
+            different classes.
     """
-    data = config.data
     if data.train_annotations is None or data.train_images is None:
         raise UserError("data.train_annotations and data.train_images are not set: there is nothing to train on.")
+    if (data.val_annotations is None) != (data.val_images is None):
+        given, missing = ("val_annotations", "val_images")[:: 1 if data.val_images is None else -1]
+        raise UserError(f"data.{given} is set and data.{missing} is not: set both to score the model, or neither.")
     if data.generate == "shapes":
         folder = Path(data.train_annotations).parent
         process_group.on_main(lambda: ensure_shapes(folder))

@@ -5,19 +5,22 @@ A checkpoint is a folder `iteration_0000500` of safetensors and JSON, so reading
     model.safetensors      the weights, with categories: `detector.load` takes it too
     averaged.safetensors   the moving average of the weights, where there is one
     momentum.safetensors   the optimizer's buffers by parameter name
-    progress.json          every setting, where the run stands, the losses since the last line of the log, and the
-                           states of the random generators
+    progress.json          every setting, where the run stands, the losses since the last line of the log, the states of
+                           the random generators, and what identifies the annotations
     manifest.json          SHA-256 of every other file, written last
+    evaluation.json        what is known since the evaluation of this iteration, which comes after the checkpoint: the
+                           best AP so far and when it was; with its own checksum
 
 It is written under another name, forced onto the disk and renamed. The position in the data order and the learning rate
 are functions of the iteration, so they are not stored.
 """
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +30,17 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
-from detector.disk import file_digest, remove_folder, whole_folder, write_synced
+from detector.datasets.fingerprint import Fingerprint
+from detector.disk import file_digest, remove_folder, whole_folder, write_atomically, write_synced
 from detector.errors import UserError, one_line, shown
+from detector.training.state.progress import Progress, read_progress
 from detector.weights.files import read_weights, read_whole_config, save_weights
 from detector.weights.untrusted.safetensors_file import open_safetensors
 
 FORMAT_VERSION = 1
 MODEL, AVERAGED, MOMENTUM = "model.safetensors", "averaged.safetensors", "momentum.safetensors"
-PROGRESS, MANIFEST = "progress.json", "manifest.json"
+PROGRESS, MANIFEST, EVALUATED = "progress.json", "manifest.json", "evaluation.json"
+OF_EVALUATION = ("evaluated_iteration", "best_iteration", "best_ap", "evaluations_without_gain")  # in Progress
 
 
 class CheckpointError(UserError):
@@ -42,24 +48,12 @@ class CheckpointError(UserError):
 
 
 @dataclass
-class Progress:
-    """Where a run stands, in plain numbers."""
-
-    iteration: int = 0  # finished optimizer steps, skipped ones included
-    images: int = 0  # pictures trained on
-    seconds: float = 0.0  # spent on it, over all starts
-    evaluated_iteration: int = 0  # of the newest evaluation
-    best_iteration: int = 0  # of the best evaluation; 0: none yet
-    best_ap: float | None = None
-    evaluations_without_gain: int = 0
-    skipped_steps: int = 0  # non-finite ones, in all
-    skipped_in_a_row: int = 0
-    averaged_updates: int = 0
-
-
-@dataclass
 class TrainingState:
-    """Everything that a resumed run needs. Tensors are named as in the model's state dict."""
+    """Everything that a resumed run needs. Tensors are named as in the model's state dict.
+
+    world_size: how many processes the run had. unreported: what `Meter.state` returned. annotations: what identifies
+    the data, by split; empty where an earlier version wrote the checkpoint.
+    """
 
     config: Config
     categories: CategoryMap
@@ -69,7 +63,8 @@ class TrainingState:
     averaged: dict[str, Tensor] | None = None
     momentum: dict[str, Tensor] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
-    unreported: list[dict[str, Any]] = field(default_factory=list)  # what `Meter.state` returned
+    unreported: list[dict[str, Any]] = field(default_factory=list)
+    annotations: dict[str, Fingerprint] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> Path:
@@ -89,6 +84,21 @@ def save_checkpoint(folder: Path, state: TrainingState) -> Path:
     except UserError as error:
         raise CheckpointError(f"{final}: cannot write the checkpoint ({error})") from None
     return final
+
+
+def save_evaluation(folder: Path, progress: Progress) -> None:
+    """Add what an evaluation has changed to the checkpoint of the same iteration, if there is one.
+
+    So a run that goes on from there, for longer perhaps, knows its best model and does not score this one again.
+
+    Raises:
+        UserError: it could not be written; the checkpoint is as it was.
+    """
+    path = folder / checkpoint_name(progress.iteration)
+    if path.is_dir():
+        changed = {name: getattr(progress, name) for name in OF_EVALUATION}
+        content = {"progress": changed, "sha256": _digest_of(changed)}
+        write_atomically(path / EVALUATED, json.dumps(content, allow_nan=False).encode())
 
 
 def load_checkpoint(path: Path) -> TrainingState:
@@ -113,12 +123,14 @@ def load_checkpoint(path: Path) -> TrainingState:
             config=_read_config(path, stored),
             categories=weights.categories,
             world_size=int(stored["world_size"]),
-            progress=_read_progress(stored["progress"]),
+            progress=read_progress(stored["progress"] | _read_evaluation(path)),
             model=weights.state_dict,
             averaged=_read_averaged(path / AVERAGED),
             momentum=_read_tensors(path / MOMENTUM),
             random=dict(stored["random"]),
-            unreported=list(stored.get("unreported", ())),  # absent where an earlier version wrote it
+            # Absent where an earlier version wrote it.
+            unreported=list(stored.get("unreported", ())),
+            annotations={k: Fingerprint.from_dict(v) for k, v in stored.get("annotations", {}).items()},
         )
     except UserError:
         raise
@@ -132,6 +144,7 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Traini
     Setting aside renames it to `damaged_iteration_NNNNNNN`, so that it neither counts among the kept ones nor stands in
     the way when the run comes to that iteration again.
     """
+    _restore_names(folder, warn)
     for path in list_checkpoints(folder):
         try:
             return path, load_checkpoint(path)
@@ -143,8 +156,8 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Traini
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Folders with a checkpoint's name, newest first. They are not opened."""
-    found = [p for p in folder.glob("iteration_*") if p.name.removeprefix("iteration_").isdecimal() and p.is_dir()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("iteration_")), reverse=True)
+    folders = [p for p in folder.glob("iteration_*") if p.name.removeprefix("iteration_").isdecimal() and p.is_dir()]
+    return sorted(folders, key=_number, reverse=True)
 
 
 def checkpoint_name(iteration: int) -> str:
@@ -182,6 +195,8 @@ def find_damage(path: Path) -> str | None:
         for name, expected in sums.items():
             if file_digest(path / Path(name).name) != expected:
                 return f"{name} does not match its checksum"
+        if (path / EVALUATED).exists() and not _read_evaluation(path):
+            return f"{EVALUATED} does not match its checksum"
     except OSError as error:
         return f"{Path(error.filename or MANIFEST).name} is missing or cannot be read"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -208,10 +223,55 @@ def _write_files(partial: Path, state: TrainingState) -> None:
         "progress": asdict(state.progress),
         "random": state.random,
         "unreported": state.unreported,
+        "annotations": {split: fingerprint.to_dict() for split, fingerprint in state.annotations.items()},
     }
     write_synced(partial / PROGRESS, json.dumps(progress, allow_nan=False).encode())
     sums = {p.name: file_digest(p) for p in sorted(partial.iterdir())}
     write_synced(partial / MANIFEST, json.dumps({"sha256": sums}, indent=1).encode())
+
+
+def _read_evaluation(path: Path) -> dict[str, Any]:
+    """What `save_evaluation` added to a checkpoint; nothing where it did not, or where that is damaged."""
+    try:
+        content = json.loads((path / EVALUATED).read_text(encoding="utf-8"))
+        changed: dict[str, Any] = content["progress"]
+        whole = changed.keys() == set(OF_EVALUATION) and content["sha256"] == _digest_of(changed)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    return changed if whole else {}
+
+
+def _digest_of(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _number(path: Path) -> int:
+    """The iteration that a checkpoint's name says."""
+    return int(path.name.removeprefix("iteration_"))
+
+
+def _restore_names(folder: Path, warn: Callable[[str], None]) -> None:
+    """Give checkpoints that somebody has renamed the names of the iterations that they hold, and say it.
+
+    One with too high a number would be taken for the newest for ever. Where the right name is taken it is set aside.
+    """
+    for path in list_checkpoints(folder):
+        try:
+            iteration = json.loads((path / PROGRESS).read_text(encoding="utf-8"))["progress"]["iteration"]
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            continue  # damaged, which is seen when it is its turn
+        if not isinstance(iteration, int) or isinstance(iteration, bool) or iteration == _number(path):
+            continue
+        right = path.with_name(checkpoint_name(iteration))
+        if right.exists():
+            warn(f"{path}: its content is of iteration {iteration}, which {right.name} has too; it is left out.")
+            _set_aside(path, warn)
+            continue
+        warn(f"{path}: its content is of iteration {iteration}, so it gets its name {right.name} back.")
+        try:
+            os.rename(path, right)
+        except OSError as error:
+            warn(f"{path}: cannot rename the checkpoint ({error.strerror or error}).")
 
 
 def _set_aside(path: Path, warn: Callable[[str], None]) -> None:
@@ -220,7 +280,7 @@ def _set_aside(path: Path, warn: Callable[[str], None]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         os.rename(path, aside)
     except OSError as error:
-        warn(f"{path}: cannot rename the damaged checkpoint ({error.strerror or error}).")
+        warn(f"{path}: cannot rename the checkpoint ({error.strerror or error}).")
 
 
 def _read_config(path: Path, stored: dict[str, Any]) -> Config:
@@ -238,13 +298,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             return file.tensors()
     except UserError as error:
         raise CheckpointError(str(error)) from None
-
-
-def _read_progress(stored: dict[str, Any]) -> Progress:
-    """Progress with every number of the type it was written with."""
-    for f in fields(Progress):
-        value = stored[f.name]
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (isinstance(value, int) and number if f.type is int else number or value is None):
-            raise TypeError(f"{f.name} is {value!r}")
-    return Progress(**stored)

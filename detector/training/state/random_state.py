@@ -5,6 +5,8 @@ repeats whatever else a library may draw.
 """
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,16 @@ def restore_random_states(states: dict[str, Any]) -> None:
     torch.set_rng_state(_from_hex(states["torch"]))
     if "cuda" in states and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.set_rng_state(_from_hex(states["cuda"]))
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Whatever is drawn inside, the generators are afterwards where they were before."""
+    states = random_states()
+    try:
+        yield
+    finally:
+        restore_random_states(states)
 
 
 def _to_hex(state: torch.Tensor) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from detector.training.report.logs import RunLog, forget_metrics_after, memory_in_use, read_metrics
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 
 @contextmanager

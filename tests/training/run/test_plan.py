@@ -4,7 +4,7 @@ import pytest
 
 from detector.config import TrainConfig
 from detector.training.run.plan import is_evaluation_due, is_finished, is_log_due, is_save_due
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 TRAIN = TrainConfig(iterations=100, save_every=30, evaluate_every=40, log_every=20, milestones=(), patience=3)
 

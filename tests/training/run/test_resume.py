@@ -3,21 +3,29 @@ from dataclasses import replace
 import pytest
 
 from detector.categories import Category, CategoryMap
-from detector.config import Config, TrainConfig
+from detector.config import Config, ModelConfig, TrainConfig
+from detector.datasets.fingerprint import Fingerprint
 from detector.errors import UserError
 from detector.training.run.resume import check_resumable
-from detector.training.state.checkpoint import Progress, TrainingState
+from detector.training.state.checkpoint import TrainingState
+from detector.training.state.progress import Progress
 
 CATS = CategoryMap.from_names(["cat", "dog"])
+BEFORE = {"train": Fingerprint(10, 30, "a"), "val": Fingerprint(5, 12, "b")}
 
 
 def make_state(config: Config) -> TrainingState:
-    return TrainingState(config, CATS, world_size=2, progress=Progress(), model={})
+    return TrainingState(config, CATS, world_size=2, progress=Progress(), model={}, annotations=BEFORE)
 
 
-def compare(config: Config, categories: CategoryMap = CATS, world_size: int = 2) -> list[str]:
+def compare(
+    config: Config,
+    categories: CategoryMap = CATS,
+    world_size: int = 2,
+    now: dict[str, Fingerprint] | None = None,
+) -> list[str]:
     said: list[str] = []
-    check_resumable(make_state(Config()), config, categories, world_size, said.append)
+    check_resumable(make_state(Config()), config, categories, now or BEFORE, world_size, said.append)
     return said
 
 
@@ -49,3 +57,18 @@ def test_other_classes_are_refused_naming_both(other: CategoryMap) -> None:
 def test_another_number_of_processes_is_said() -> None:
     (said,) = compare(Config(), world_size=1)
     assert "1 process instead of 2: a step still has 16 images" in said
+
+
+def test_annotations_that_changed_are_said() -> None:
+    (said,) = compare(Config(), now=BEFORE | {"train": Fingerprint(10, 29, "c")})
+    assert "train split changed since the checkpoint: there were 10 pictures with 30 boxes, and now there are" in said
+    assert "10 pictures with 29 boxes. The result will not be that of an uninterrupted run." in said
+    (said,) = compare(Config(), now=BEFORE | {"val": Fingerprint(5, 12, "c")})
+    assert "val split changed since the checkpoint: there are still 5 pictures" in said
+    assert "APs before and after, the best one among them, do not compare." in said
+    assert compare(Config(), now={"train": BEFORE["train"]}) == []  # the val split is a setting, which is said
+
+
+def test_weights_to_start_from_are_not_read_again_and_that_is_said() -> None:
+    (said,) = compare(replace(Config(), model=ModelConfig(weights="R101-C4-3x")))
+    assert said == ("without effect, because the run goes on from its checkpoint: model.weights: None → R101-C4-3x.")

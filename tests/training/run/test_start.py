@@ -24,21 +24,21 @@ def dataset(*names: str) -> DetectionDataset:
 
 def test_constant_norms_without_weights_are_refused() -> None:
     with pytest.raises(UserError, match=r"frozen_batch needs trained weights \(--weights"):
-        check_start(load_config(None, ["model.backbone.freeze_stages=0"]))
+        check_start(load_config(None, ["model.backbone.freeze_stages=0"]).model)
     with pytest.raises(UserError, match="frozen_batch needs trained weights"):
-        check_start(load_config(None, [*FROM_SCRATCH, "model.backbone.conv5_norm=frozen_batch"]))
+        check_start(load_config(None, [*FROM_SCRATCH, "model.backbone.conv5_norm=frozen_batch"]).model)
     with pytest.raises(UserError, match="freeze_stages=2 would freeze random weights"):
-        check_start(load_config(None, ["model.backbone.norm=batch"]))
-    check_start(load_config(None, FROM_SCRATCH))
-    check_start(load_config(None, ["model.weights=R101-C4-3x"]))
-    check_start(load_config(None, ["model.backbone.weights=R-101"]))
+        check_start(load_config(None, ["model.backbone.norm=batch"]).model)
+    check_start(load_config(None, FROM_SCRATCH).model)
+    check_start(load_config(None, ["model.weights=R101-C4-3x"]).model)
+    check_start(load_config(None, ["model.backbone.weights=R-101"]).model)
 
 
 def test_the_batch_divides_among_processes_and_micro_batches() -> None:
     config = load_config(None, ["train.batch_size=12", "train.accumulate=2"])
-    check_batch(config, 3)
+    check_batch(config.train, 3)
     with pytest.raises(UserError, match=r"4 processes × train\.accumulate=2; choose a multiple of 8"):
-        check_batch(config, 4)
+        check_batch(config.train, 4)
 
 
 def test_classes_come_from_the_data() -> None:
@@ -54,12 +54,12 @@ def test_splits_with_other_classes_are_refused(tmp_path: Path) -> None:
     content["categories"][0]["name"] = "green"
     (tmp_path / "val.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"different categories: only .*train\.json has 3 red"):
-        open_data(load_config(None, words))
+        open_data(load_config(None, words).data)
 
 
 def test_no_data_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to train on"):
-        open_data(load_config(None))
+        open_data(load_config(None).data)
 
 
 def test_a_val_split_without_a_rare_class_goes_with_the_training_split(tmp_path: Path) -> None:
@@ -72,7 +72,14 @@ def test_a_val_split_without_a_rare_class_goes_with_the_training_split(tmp_path:
     write_voc(tmp_path / "val", content | {"annotations": content["annotations"][1:]}, "all")
     words = [f"data.{split}_annotations={tmp_path}/{split}/Annotations" for split in ("train", "val")]
     words += [f"data.{split}_images={tmp_path}/images" for split in ("train", "val")]
-    train, val = open_data(load_config(None, ["data.format=voc", *words]))
+    train, val = open_data(load_config(None, ["data.format=voc", *words]).data)
     assert val is not None
     assert train.categories == val.categories
     assert [val[i].labels.tolist() for i in range(3) if len(val[i].labels)] == [[2]]
+
+
+@pytest.mark.parametrize(("given", "missing"), [("val_annotations", "val_images"), ("val_images", "val_annotations")])
+def test_half_a_val_split_is_refused(tmp_path: Path, given: str, missing: str) -> None:
+    words = [word for word in write_dataset(tmp_path) if missing not in word]
+    with pytest.raises(UserError, match=rf"data\.{given} is set and data\.{missing} is not"):
+        open_data(load_config(None, words).data)

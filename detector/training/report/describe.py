@@ -11,7 +11,7 @@ import detector
 from detector import process_group
 from detector.datasets.dataset import DetectionDataset
 from detector.training.report.meter import progress_line
-from detector.training.run.run import Run
+from detector.training.run.parts import Run
 from detector.training.schedule import describe_learning_rate
 
 BAR_WIDTH = 30

@@ -1,8 +1,7 @@
-"""Everything that a run consists of, put together from its config and, where it goes on, from a checkpoint."""
+"""A run put together from its config and, where it goes on, from a checkpoint."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,90 +9,33 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detector import process_group
-from detector.arithmetic import Precision
-from detector.categories import CategoryMap
 from detector.config import Config, save_config
 from detector.datasets.checks.examine import check_before_training
 from detector.datasets.dataset import DetectionDataset
-from detector.evaluation.ground_truth import GroundTruth, ground_truth_of
+from detector.datasets.fingerprint import Fingerprint, fingerprint
+from detector.evaluation.ground_truth import ground_truth_of
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.training.ema import AveragedModel
 from detector.training.joint import build_joint
-from detector.training.optimizer import build_optimizer, load_momentum_buffers, momentum_buffers
+from detector.training.optimizer import build_optimizer, load_momentum_buffers
 from detector.training.report.logs import RunLog
 from detector.training.report.meter import Meter
 from detector.training.run.output import CHECKPOINTS, CONFIG_FILE, check_room
+from detector.training.run.parts import Run
+from detector.training.run.plan import is_evaluation_due
 from detector.training.run.resume import check_resumable
 from detector.training.run.start import check_batch, check_start, open_data, with_classes
-from detector.training.state.checkpoint import Progress, TrainingState, load_checkpoint, load_newest
-from detector.training.state.random_state import random_states, restore_random_states, seed_everything
+from detector.training.run.void import void_settings
+from detector.training.state.checkpoint import TrainingState, load_checkpoint, load_newest
+from detector.training.state.progress import Progress
+from detector.training.state.random_state import restore_random_states, seed_everything
 from detector.training.state.saving import CheckpointWriter
 from detector.training.step import choose_precision
 from detector.weights.compare import load_state
 from detector.weights.initialise import initialise
 
 CHECKPOINT_COPIES = 2  # weights and momentum; the averaged weights are a third
-
-
-@dataclass
-class Run:
-    """A run's parts.
-
-    `model` is trained, `joint` wraps it with its losses (and, with others, in DDP). `val_truth` is what `val_data` is
-    scored against, in the main process, where scoring happens.
-    """
-
-    config: Config
-    output: Path
-    device: torch.device
-    precision: Precision
-    train_data: DetectionDataset
-    val_data: DetectionDataset | None
-    val_truth: GroundTruth | None
-    model: FasterRCNN
-    joint: nn.Module
-    optimizer: torch.optim.SGD
-    averaged: AveragedModel[FasterRCNN] | None
-    progress: Progress
-    meter: Meter
-    checkpoints: CheckpointWriter
-    log: RunLog
-
-    @property
-    def categories(self) -> CategoryMap:
-        return self.train_data.categories
-
-    @property
-    def result(self) -> FasterRCNN:
-        """The model that is evaluated and saved: the averaged one, where there is one."""
-        return self.averaged.model if self.averaged else self.model
-
-    def save(self) -> None:
-        """Write a checkpoint, unless this iteration has one. All processes must call this."""
-        if self.progress.iteration != self.checkpoints.saved_iteration:
-            self.log.flush()
-            self.checkpoints.save(self.state())
-
-    def update_average(self) -> None:
-        """Let the averaged weights, where there are any, follow a step."""
-        if self.averaged:
-            self.averaged.update(self.model)
-            self.progress.averaged_updates = self.averaged.updates
-
-    def state(self) -> TrainingState:
-        """Everything that a checkpoint holds. Tensors are the live ones. All processes must call this."""
-        return TrainingState(
-            config=self.config,
-            categories=self.categories,
-            world_size=process_group.world_size(),
-            progress=self.progress,
-            model=self.model.state_dict(),
-            averaged=self.averaged.model.state_dict() if self.averaged else None,
-            momentum=momentum_buffers(self.optimizer, self.model),
-            random=random_states(),
-            unreported=self.meter.state(),
-        )
 
 
 def set_up(
@@ -116,22 +58,27 @@ def set_up(
     Raises:
         UserError: the run cannot be started, or not be continued, as asked.
     """
-    check_batch(config, process_group.world_size())
+    check_batch(config.train, process_group.world_size())
     with at_once():
-        train_data, val_data = open_data(config)
+        train_data, val_data = open_data(config.data)
     config = with_classes(config, train_data)
     process_group.on_main(lambda: warn_of_faults(train_data, val_data, log))
+    annotations = {"train": fingerprint(train_data)} | ({"val": fingerprint(val_data)} if val_data else {})
     state = find_state(output, log) if resume else None
     if state is not None:
-        check_resumable(state, config, train_data.categories, process_group.world_size(), log.warning)
+        check_resumable(state, config, train_data.categories, annotations, process_group.world_size(), log.warning)
     else:
-        check_start(config)
+        check_start(config.model)
+    if val_data is None:
+        log.info("there is no val split (data.val_annotations): the model is not scored, and none is kept as the best.")
+    for line in void_settings(config, has_val=val_data is not None):
+        log.info(f"without effect: {line}")
     seed_everything(config.train.seed)
     model = build_model(config)
     if state is None:
         with at_once():
             initialise(model, config, train_data.categories)
-    run = assemble(config, output, device, train_data, val_data, model, state, log)
+    run = assemble(config, output, device, train_data, val_data, annotations, model, state, log)
     process_group.on_main(lambda: prepare_output(run))
     return run
 
@@ -148,6 +95,7 @@ def assemble(
     device: torch.device,
     train_data: DetectionDataset,
     val_data: DetectionDataset | None,
+    annotations: dict[str, Fingerprint],
     model: FasterRCNN,
     state: TrainingState | None,
     log: RunLog,
@@ -181,11 +129,13 @@ def assemble(
         train_data=train_data,
         val_data=val_data,
         val_truth=ground_truth_of(val_data) if val_data and process_group.is_main() else None,
+        annotations=annotations,
         model=model,
         joint=wrap(build_joint(model, config.model), device),
         optimizer=optimizer,
         averaged=averaged,
         progress=progress,
+        owes_evaluation=state is not None and is_evaluation_due(progress, state.config.train),
         meter=meter,
         checkpoints=CheckpointWriter(output / CHECKPOINTS, config.train.keep_checkpoints, progress.iteration, log),
         log=log,
@@ -196,8 +146,8 @@ def find_state(output: Path, log: RunLog) -> TrainingState | None:
     """The newest whole checkpoint's state, the same in every process."""
 
     def find() -> Path | None:
-        found = load_newest(output / CHECKPOINTS, log.warning)
-        return found[0] if found else None
+        newest = load_newest(output / CHECKPOINTS, log.warning)
+        return newest[0] if newest else None
 
     path = process_group.on_main(find)
     if path is None:

@@ -21,7 +21,7 @@ from detector.evaluation.evaluate import detect_dataset, evaluation_mode, gather
 from detector.evaluation.ground_truth import GroundTruth
 from detector.structures import ImageBatch
 from detector.training.report.logs import RunLog
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 T = TypeVar("T")
 Covariant = TypeVar("Covariant", covariant=True)
@@ -29,17 +29,22 @@ Covariant = TypeVar("Covariant", covariant=True)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found. Every process has the metrics; the main one the detections too, COCO results."""
+    """An evaluation's results. Every process has the metrics; the main one the detections too, COCO results."""
 
     metrics: CocoMetrics
     detections: list[dict[str, Any]]
     validation_losses: dict[str, float]
 
 
+def defined(value: float | None) -> float | None:
+    """A metric as a fraction in [0, 1], or None where it is undefined: NaN, and pycocotools' −1."""
+    return value if value is not None and math.isfinite(value) and value >= 0 else None
+
+
 def update_best(progress: Progress, iteration: int, ap: float) -> bool:
     """Note an evaluation's AP; whether it is the best so far. NaN, and −1 for an undefined AP, never are."""
     progress.evaluated_iteration = iteration
-    better = math.isfinite(ap) and ap >= 0 and (progress.best_ap is None or ap > progress.best_ap)
+    better = defined(ap) is not None and (progress.best_ap is None or ap > progress.best_ap)
     if better:
         progress.best_ap, progress.best_iteration = ap, iteration
         progress.evaluations_without_gain = 0
@@ -82,14 +87,14 @@ def validation_losses(
         joint: `JointTraining`, not wrapped. Every module of it is left in the mode it was in.
         batches: this process's share, one image each.
     """
-    found: dict[str, list[float]] = {}
+    mine: dict[str, list[float]] = {}
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with evaluation_mode(joint), torch.inference_mode(), float32_products(precision), autocast:
         for batch in batches:
             targets = [target.to(device) for target in batch.targets]
             for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():
-                found.setdefault(name, []).append(float(loss))
-    parts = process_group.gather(found)
+                mine.setdefault(name, []).append(float(loss))
+    parts = process_group.gather(mine)
     # fsum rounds once, at the end: the mean is the same in whatever order, from however many processes, they come.
     names = sorted({name for part in parts for name in part})
     values = {name: [loss for part in parts for loss in part.get(name, ())] for name in names}

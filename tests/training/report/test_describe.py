@@ -6,7 +6,7 @@ from tiny_run import write_dataset
 from torch import nn
 
 from detector.datasets.formats.open_dataset import open_dataset
-from detector.training.report.progress import describe_classes, describe_data, describe_device, describe_parameters
+from detector.training.report.describe import describe_classes, describe_data, describe_device, describe_parameters
 
 
 def test_what_is_trained_and_what_is_frozen() -> None:

@@ -10,14 +10,14 @@ from detector.datasets.loading.loader import TrainingBatch
 from detector.evaluation.coco_eval import CocoMetrics
 from detector.structures import ImageBatch, Target
 from detector.training.report.logs import RunLog
-from detector.training.report.validation import (
+from detector.training.run.validation import (
     Announced,
     Evaluation,
     update_best,
     validation_losses,
     write_evaluation,
 )
-from detector.training.state.checkpoint import Progress
+from detector.training.state.progress import Progress
 
 METRICS = CocoMetrics(*[0.25] * 12, per_class=())
 

@@ -1,0 +1,41 @@
+"""The weights files that a run leaves: the best model and the last."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import detector
+from detector.training.run.parts import Run
+from detector.training.run.validation import Evaluation
+from detector.weights.files import save_weights
+
+
+def save_model(path: Path, run: Run, evaluation: Evaluation | None) -> None:
+    """Write the run's result as a weights file.
+
+    Args:
+        path: of the file.
+        run: where it stands now.
+        evaluation: of this model; None where it was not scored.
+
+    Raises:
+        UserError: the file cannot be written; an earlier one is intact.
+    """
+    save_weights(path, run.result.state_dict(), run.config, run.categories, provenance(run, evaluation))
+
+
+def provenance(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
+    """What trained a model, on what, for how long, and how good it was, for its weights file."""
+    progress = run.progress
+    return {
+        "trained_by": f"detector {detector.__version__}, torch {torch.__version__}, {run.device.type}, {run.precision}",
+        "data": run.train_data.annotation_path,
+        "started_from": run.config.model.weights or run.config.model.backbone.weights,
+        "iterations": progress.iteration,
+        "images": progress.images,
+        "seconds": progress.seconds,
+        "averaged": run.averaged is not None,
+        "evaluated_on": run.val_data.annotation_path if run.val_data else None,
+        "metrics": {k: v for k, v in evaluation.metrics.to_dict().items() if k != "per_class"} if evaluation else None,
+    }

@@ -1,0 +1,72 @@
+"""Settings that are without effect in a run, because others leave them nothing to do."""
+
+from collections.abc import Iterator
+
+from detector.config import Config, TrainConfig, config_to_dict, flatten
+
+COLOURS = ("brightness", "contrast", "saturation", "hue")
+Void = tuple[tuple[str, ...], str]
+
+
+def void_settings(config: Config, has_val: bool) -> list[str]:
+    """One line for each reason why settings have no effect, naming those that somebody has set: `key=value: reason`.
+
+    Settings at their defaults are nobody's wish and are left out, but for milestones, which then never come.
+
+    Args:
+        config: of the run.
+        has_val: whether there is a val split.
+    """
+    values, defaults = flatten(config_to_dict(config)), flatten(config_to_dict(Config()))
+    lines = []
+    for keys, reason in _void(config, has_val):
+        changed = [f"{key}={values[key]}" for key in keys if values[key] != defaults[key]]
+        if changed:
+            lines.append(f"{', '.join(changed)}: {reason}.")
+    train = config.train
+    if train.schedule == "steps" and train.milestones and train.milestones[-1] >= train.iterations:
+        late = [milestone for milestone in train.milestones if milestone >= train.iterations]
+        lines.append(f"train.milestones={late}: not before the end (train.iterations={train.iterations}).")
+    return lines
+
+
+def _void(config: Config, has_val: bool) -> Iterator[Void]:
+    """Settings that something makes void, whether or not they are set, and what it is."""
+    yield from _void_in_training(config.train)
+    if not has_val:
+        scoring = ("evaluate_every", "validation_loss", "patience", "sample_pictures")
+        yield tuple(f"train.{name}" for name in scoring), "there is no val split"
+    augment, model = config.data.augment, config.model
+    if augment.crop == 0:
+        yield ("data.augment.crop_min_scale",), "data.augment.crop is 0"
+    elif augment.crop_min_scale == 1:
+        yield ("data.augment.crop",), "data.augment.crop_min_scale=1 leaves nothing to cut off"
+    if augment.color_jitter == 0:
+        yield tuple(f"data.augment.{name}" for name in COLOURS), "data.augment.color_jitter is 0"
+    elif not any(getattr(augment, name) for name in COLOURS):
+        yield ("data.augment.color_jitter",), "brightness, contrast, saturation and hue are 0"
+    if model.weights:
+        yield ("model.backbone.weights",), "model.weights has the backbone too"
+    if model.weights or not model.backbone.weights:
+        yield ("model.backbone.weights_channels",), "it is about the file of model.backbone.weights, which is not read"
+    if {model.backbone.norm, model.backbone.conv5_norm or model.backbone.norm} == {"frozen_batch"}:
+        yield ("train.norm_weight_decay",), "all norms are constants"
+    if model.roi.pooling == "pool":
+        yield ("model.roi.sampling_ratio", "model.roi.aligned"), "model.roi.pooling=pool takes no samples"
+
+
+def _void_in_training(train: TrainConfig) -> Iterator[Void]:
+    if train.schedule == "cosine":
+        yield ("train.milestones", "train.gamma"), "train.schedule=cosine has no milestones"
+    elif not any(milestone < train.iterations for milestone in train.milestones):
+        yield ("train.gamma",), "no milestone comes before the end"
+    if train.warmup_iterations == 0:
+        yield ("train.warmup_factor",), "train.warmup_iterations is 0"
+    if train.evaluate_every >= train.iterations:
+        yield ("train.evaluate_every",), f"the run ends at iteration {train.iterations}, and is evaluated then anyway"
+    if train.save_every >= train.iterations:
+        yield ("train.save_every",), f"the run ends at iteration {train.iterations}, and is saved then anyway"
+    evaluations = -(-train.iterations // train.evaluate_every) if train.evaluate_every else 1
+    if train.patience is not None and train.patience >= evaluations:
+        # One of them at least is a gain, so as many without one never come.
+        yield ("train.patience",), f"there are only {evaluations} evaluations"
