@@ -15,7 +15,7 @@ from detector.fast.fuse import fuse
 from detector.inference.predictor import Predictor
 from detector.structures import Target
 from detector.training.joint import build_joint
-from detector.training.report.validation import validation_losses
+from detector.training.run.validation import validation_losses
 
 CATEGORIES = CategoryMap.from_coco([{"id": 10 * i, "name": f"class {i}"} for i in (1, 2, 3)])
 IMAGES = random_batch([(96, 128), (120, 100)])
