@@ -7,28 +7,49 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarking import growth, inference, loading, profile, scoring, startup, training
+from benchmarking import (
+    growth,
+    inference_speed,
+    kernel_speed,
+    loading_speed,
+    operators,
+    scoring_speed,
+    startup,
+    training_speed,
+)
 from benchmarking.forms import FORMS
+from benchmarking.kept_memory import Memory, can_keep, memory_here, start_anew
 from benchmarking.machine import describe_machine
-from benchmarking.report import Report
-from benchmarking.settings import Settings, make_quick
+from benchmarking.measurements import Report
+from benchmarking.plan import Settings, make_quick
 
 from detector import command
 from detector.device import choose_device
 from detector.errors import UserError
 from detector.structures import Size
 
+
+@dataclass(frozen=True)
+class Part:
+    """What is measured, and with which memory (`benchmarking.kept_memory`) on a CPU."""
+
+    run: Callable[[Settings, Report], None]
+    memories: tuple[Memory, ...] = ("returned",)
+
+
 # On a GPU that is lent by the minute the first are those that need it.
-PARTS: dict[str, Callable[[Settings, Report], None]] = {
-    "inference": inference.run,
-    "training": training.run,
-    "profile": profile.run,
-    "growth": growth.run,
-    "startup": startup.run,
-    "loading": loading.run,
-    "scoring": scoring.run,
+PARTS: dict[str, Part] = {
+    "inference": Part(inference_speed.run, ("kept", "returned")),
+    "training": Part(training_speed.run, ("kept", "returned")),
+    "profile": Part(operators.run, ("kept",)),
+    "growth": Part(growth.run, ("kept",)),
+    "kernels": Part(kernel_speed.run, ("kept",)),
+    "startup": Part(startup.run),
+    "loading": Part(loading_speed.run),
+    "scoring": Part(scoring_speed.run),
 }
 
 EXAMPLES = """examples:
@@ -40,7 +61,11 @@ EXAMPLES = """examples:
 
 Both networks take turns in one process (A B A B); ratios are of the medians, with the range over the rounds. Before any
 ratio both must give the same results, else the exit code is 1 and no ratio is printed. Use an idle machine: whatever
-else runs slows both, but not equally."""
+else runs slows both, but not equally.
+
+The C library gives freed memory back to the system, and page faults get it again: seconds of the peer's time, more or
+less by the machine. So where it is glibc the parts inference and training run twice, each in a process of its own:
+with memory kept, which is the headline, and as the system has it, beside that. --memory kept or returned runs one."""
 
 
 def picture_size(text: str) -> Size:
@@ -74,6 +99,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=FORMS,
         help=f"beside ours ({' '.join(defaults.forms)}; on a GPU ours-compiled, too)",
     )
+    parser.add_argument(
+        "--memory", choices=("both", "kept", "returned"), default="both", help="what is freed is (%(default)s)"
+    )
+    parser.add_argument("--continued", action="store_true", help=argparse.SUPPRESS)  # one process of a run
     parser.add_argument("--annotations", type=Path, help="COCO file for the loading part (default: made pictures)")
     parser.add_argument("--images", type=Path, help="its folder of pictures")
     parser.add_argument("--quick", action="store_true", help="small problems, one round: seconds, to try the tool")
@@ -105,32 +134,65 @@ def make_settings(args: argparse.Namespace) -> Settings:
         forms=tuple(name for name in FORMS if name in forms),
         annotations=args.annotations,
         images=args.images,
+        memory=memory_here(),
     )
     return make_quick(settings) if args.quick else settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = parse_arguments(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = parse_arguments(words)
     settings = make_settings(args)
     chosen = list(PARTS) if "all" in args.part else [part for part in PARTS if part in args.part]
+    if args.continued:
+        report = Report(args.output, continued=True)
+        for name in chosen:
+            PARTS[name].run(settings, report)
+        return 0
     print(f"parts    {', '.join(chosen)}\ndevice   {settings.device}\noutput   {args.output}\n", flush=True)
     report = Report(args.output)
-    for line in describe_machine(settings.device):
-        report.note(line)
-    if args.quick:
-        report.note("--quick: the numbers mean nothing")
-    for part in chosen:
-        started = time.perf_counter()
-        try:
-            PARTS[part](settings, report)
-        finally:  # what was measured so far is kept, also when interrupted
-            path = report.write_markdown()
-        print(f"{part} took {time.perf_counter() - started:.0f} s\n", flush=True)
+    _describe(settings, report)
+    for name in chosen:
+        for memory in memories_of(PARTS[name], settings, args.memory):
+            started = time.perf_counter()
+            _measure(name, memory, settings, report, words)
+            print(f"{name}, memory {memory}, took {time.perf_counter() - started:.0f} s\n", flush=True)
+    path = report.write_markdown()
     print(f"{path.read_text()}\nwrote {path}")
     if report.refused:
         print(f"error: no ratio for {len(report.refused)} comparisons, whose results differ", file=sys.stderr)
         return 1
     return 0
+
+
+def _describe(settings: Settings, report: Report) -> None:
+    for line in describe_machine(settings.device):
+        report.note(line)
+    if settings.quick:
+        report.note("--quick: the numbers mean nothing")
+    if settings.device.type == "cpu" and not can_keep():
+        report.note("this C library cannot be told to keep memory: everything is measured as the system has it")
+
+
+def memories_of(part: Part, settings: Settings, wanted: str) -> tuple[Memory, ...]:
+    """With which memory a part is measured, one after the other."""
+    if settings.device.type != "cpu" or not can_keep():
+        return (memory_here(),)
+    if wanted == "both":
+        return part.memories
+    return tuple(memory for memory in part.memories if memory == wanted) or part.memories[:1]
+
+
+def _measure(name: str, memory: Memory, settings: Settings, report: Report, words: list[str]) -> None:
+    """Run a part; in a process of its own where this one has the other memory, whose records the report then has."""
+    if memory == memory_here():
+        PARTS[name].run(replace(settings, memory=memory), report)
+        return
+    # The last of a repeated argument counts, so the others stay what they are.
+    code = start_anew(__file__, [*words, "--part", name, "--continued"], memory)
+    report.read_again()
+    if code != 0:
+        raise SystemExit(code)  # it has said why
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 from benchmarking.peer import Pair, build_pair
-from benchmarking.pictures import load_picture, variants
+from benchmarking.sample_pictures import load_picture, variants
 from torch import Tensor
 
 SIZE = (96, 128)

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from benchmarking import inference, training
+from benchmarking import inference_speed, training_speed
 from benchmarking.agreement import SAME_IOU, compare, refusal_exact
 from benchmarking.forms import (
     EAGER,
@@ -21,9 +21,9 @@ from benchmarking.forms import (
     prepare,
     warm_up,
 )
+from benchmarking.measurements import Report
 from benchmarking.peer import Pair
-from benchmarking.report import Report
-from benchmarking.settings import Settings
+from benchmarking.plan import Settings
 from benchmarking.training_agreement import compare_training
 from benchmarking.training_forms import prepare_step, random_targets
 from torch import Tensor
@@ -44,8 +44,8 @@ def report(tmp_path: Path) -> Report:
 def no_peak_and_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds and is tested elsewhere."""
     monkeypatch.setattr("benchmarking.comparisons.measure_peak", lambda *_: 1e11)
-    monkeypatch.setattr(inference, "report_memory", lambda *_: None)
-    monkeypatch.setattr(training, "report_memory", lambda *_: None)
+    monkeypatch.setattr(inference_speed, "report_memory", lambda *_: None)
+    monkeypatch.setattr(training_speed, "report_memory", lambda *_: None)
 
 
 def spoilt(pair: Pair) -> Pair:
@@ -65,10 +65,10 @@ def test_every_float32_form_finds_the_same(pair: Pair, pixels: Tensor, form: For
 
 
 def test_ratios_are_printed(pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "load_picture", lambda *_: None)
-    monkeypatch.setattr(inference, "variants", lambda *_: pixels)
-    monkeypatch.setattr(inference, "build_pair", lambda *_: pair)
-    inference.run(SETTINGS, report)
+    monkeypatch.setattr(inference_speed, "load_picture", lambda *_: None)
+    monkeypatch.setattr(inference_speed, "variants", lambda *_: pixels)
+    monkeypatch.setattr(inference_speed, "build_pair", lambda *_: pair)
+    inference_speed.run(SETTINGS, report)
     assert report.refused == []
     text = report.write_markdown().read_text()
     assert "**inference ratios**" in text
@@ -78,10 +78,10 @@ def test_ratios_are_printed(pair: Pair, pixels: Tensor, report: Report, monkeypa
 def test_no_ratio_of_networks_that_find_other_things(
     pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "load_picture", lambda *_: None)
-    monkeypatch.setattr(inference, "variants", lambda *_: pixels)
-    monkeypatch.setattr(inference, "build_pair", lambda *_: spoilt(pair))
-    inference.run(SETTINGS, report)
+    monkeypatch.setattr(inference_speed, "load_picture", lambda *_: None)
+    monkeypatch.setattr(inference_speed, "variants", lambda *_: pixels)
+    monkeypatch.setattr(inference_speed, "build_pair", lambda *_: spoilt(pair))
+    inference_speed.run(SETTINGS, report)
     assert len(report.refused) == 1
     assert "depth 50, proposals 20, batch 1" in report.refused[0]
     assert "**inference ratios**" not in report.write_markdown().read_text()
@@ -117,10 +117,10 @@ def test_a_step_sees_as_many_regions_as_asked_for(pair: Pair, pixels: Tensor, fo
 def test_training_is_not_timed_when_a_step_sees_fewer_regions(
     pair: Pair, pixels: Tensor, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "load_picture", lambda *_: None)
-    monkeypatch.setattr(training, "variants", lambda *_: pixels)
-    monkeypatch.setattr(training, "build_pair", lambda *_: pair)
-    training.run(replace(SETTINGS, rois=17, num_classes=10), report)
+    monkeypatch.setattr(training_speed, "load_picture", lambda *_: None)
+    monkeypatch.setattr(training_speed, "variants", lambda *_: pixels)
+    monkeypatch.setattr(training_speed, "build_pair", lambda *_: pair)
+    training_speed.run(replace(SETTINGS, rois=17, num_classes=10), report)
     assert len(report.refused) == 1
     assert "not 17 regions" in report.refused[0]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarking import loading
-from benchmarking.memory import can_measure, in_new_process, measure
-from benchmarking.pictures import as_batch, load_picture, smaller, variants
-from benchmarking.report import Report
-from benchmarking.scoring import score
+from benchmarking import loading_speed
+from benchmarking.measurements import Report
+from benchmarking.peak_memory import can_measure, in_new_process, measure
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import as_batch, load_picture, smaller, variants
 from benchmarking.scoring_problem import make_problem
-from benchmarking.settings import Settings
+from benchmarking.scoring_speed import score
 from PIL import Image
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_another_process_answers_or_its_failure_is_ours() -> None:
 
 def test_loading_is_not_timed_when_pixels_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(tmp_path / "report")
-    monkeypatch.setattr(loading, "_pillow_resize", lambda image: np.asarray(image) // 2)
-    loading.run(Settings(CPU, quick=True), report)
+    monkeypatch.setattr(loading_speed, "_pillow_resize", lambda image: np.asarray(image) // 2)
+    loading_speed.run(Settings(CPU, quick=True), report)
     assert "not resized as Pillow does" in report.refused[0]
     assert "images / s" not in report.write_markdown().read_text()

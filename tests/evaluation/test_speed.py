@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from benchmarking.memory import can_measure, in_new_process
-from benchmarking.scoring import PROGRAM
+from benchmarking.peak_memory import can_measure, in_new_process
+from benchmarking.scoring_speed import PROGRAM
 
 
 @pytest.mark.slow

@@ -8,18 +8,16 @@ from typing import Any
 
 import torch
 
-from benchmarking.forms import FORMS, OURS, Form, prepare
-from benchmarking.memory import Memory, can_measure, in_new_process, measure
+from benchmarking.forms import FORMS, OURS, Form, prepare, runnable
+from benchmarking.measurements import Report, Row
+from benchmarking.peak_memory import Memory, can_measure, in_new_process, measure
 from benchmarking.peer import build_pair
-from benchmarking.pictures import load_picture, smaller, variants
-from benchmarking.report import Report, Value
-from benchmarking.settings import Settings
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.training_forms import prepare_step, random_targets
 
 
-def report_memory(
-    settings: Settings, report: Report, table: str, label: dict[str, Value], forms: tuple[Form, ...]
-) -> None:
+def report_memory(settings: Settings, report: Report, table: str, label: Row, forms: tuple[Form, ...]) -> None:
     """A row for every form, each measured in a process of its own; the first is what the others are compared with.
 
     Args:
@@ -29,7 +27,7 @@ def report_memory(
         report.note(f"{table}: the peak of a process is known on Linux alone")
         return
     first = None
-    for form in forms:
+    for form in runnable(forms, settings.device):
         arguments = label | {
             "form": form.name,
             "size": settings.size,
@@ -38,12 +36,10 @@ def report_memory(
             "picture": None if settings.picture is None else str(settings.picture),
             "device": str(settings.device),
         }
-        found = in_new_process(["-m", "benchmarking.child_memory"], arguments)
-        first = first or found["added"]
-        row: dict[str, Value] = {"form": form.name, "MiB when built": found["built"]}
-        report.add(
-            table, label | row | {"MiB added": found["added"], f"{forms[0].name} : this": first / found["added"]}
-        )
+        memory = in_new_process(["-m", "benchmarking.child_memory"], arguments)
+        first = first or memory["added"]
+        row: Row = {"form": form.name, "MiB when built": memory["built"], "MiB added": memory["added"]}
+        report.add(table, label | row | {f"{forms[0].name} : this": first / memory["added"]})
 
 
 def measure_form(arguments: dict[str, Any]) -> Memory:

@@ -3,19 +3,15 @@
 from collections.abc import Iterable
 from statistics import median
 
-import torch
-
 from benchmarking.floor import Work, measure_peak
 from benchmarking.forms import Form
-from benchmarking.report import Report, Value
-from benchmarking.settings import Settings
+from benchmarking.measurements import RATIO_COLUMNS, Report, Row
+from benchmarking.plan import Settings
 from benchmarking.timing import Samples, cpus, ratio, walls
-
-Label = dict[str, Value]
 
 
 def report_times(
-    settings: Settings, report: Report, table: str, label: Label, forms: Iterable[Form], samples: Samples, work: Work
+    settings: Settings, report: Report, table: str, label: Row, forms: Iterable[Form], samples: Samples, work: Work
 ) -> None:
     """Seconds of a picture, and how near that is to what the machine's measured peak would allow.
 
@@ -24,11 +20,12 @@ def report_times(
         work: of one picture.
     """
     batch = int(label["batch"] or 0)
-    peaks = {dtype: measure_peak(dtype, settings.device) for dtype in (torch.float32, torch.bfloat16)}
+    forms = list(forms)
+    peaks = {dtype: measure_peak(dtype, settings.device) for dtype in {form.dtype for form in forms}}
     for form in forms:
         taken = samples[form.name]
         seconds, peak = median(walls(taken)) / batch, peaks[form.dtype]
-        row: Label = {
+        row: Row = {
             "form": form.name,
             "s / image": seconds,
             "CPU s / image": median(cpus(taken)) / batch,
@@ -40,15 +37,13 @@ def report_times(
         report.add(table, label | row, {"wall": walls(taken), "cpu": cpus(taken)})
 
 
-def report_ratios(
-    report: Report, table: str, label: Label, pairs: Iterable[tuple[Form, Form]], samples: Samples
-) -> None:
+def report_ratios(report: Report, table: str, label: Row, pairs: Iterable[tuple[Form, Form]], samples: Samples) -> None:
     """How many times longer the first of each pair takes than the second; pairs that were not measured are left out."""
     for slow, fast in pairs:
         if slow.name not in samples or fast.name not in samples:
             continue
         by_wall = ratio(walls(samples[slow.name]), walls(samples[fast.name]))
         by_cpu = ratio(cpus(samples[slow.name]), cpus(samples[fast.name]))
-        row: Label = {"slow": slow.name, "fast": fast.name}
-        row |= {"× by the clock": str(by_wall), "× by CPU time": str(by_cpu)}
+        row: Row = {"slow": slow.name, "fast": fast.name}
+        row |= dict(zip(RATIO_COLUMNS, (str(by_cpu), str(by_wall)), strict=True))
         report.add(table, label | row, {"ratio_wall": by_wall.median, "ratio_cpu": by_cpu.median})

@@ -6,13 +6,12 @@ from statistics import median
 
 import torch
 
-from benchmarking.comparisons import Label
 from benchmarking.floor import inference_work
-from benchmarking.forms import OURS, prepare, warm_up
+from benchmarking.forms import OURS, prepare, runnable, warm_up
+from benchmarking.measurements import Report, Row
 from benchmarking.peer import build_pair
-from benchmarking.pictures import load_picture, smaller, variants
-from benchmarking.report import Report
-from benchmarking.settings import Settings
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.timing import cpus, take_turns, walls
 
 TABLE = "growth"
@@ -51,16 +50,17 @@ def _quick_problems(settings: Settings) -> list[Problem]:
     return [("classes", str(many), replace(settings, num_classes=many, batches=(1,)))]
 
 
-def _measure(problem: Settings, report: Report, label: Label) -> None:
+def _measure(problem: Settings, report: Report, label: Row) -> None:
     batch, proposals = problem.batches[0], problem.proposals[0]
     pixels = variants(load_picture(problem.picture, problem.size), batch)
     pair = build_pair(smaller(pixels[0]), problem.size, problem.depths[0], problem.num_classes, proposals)
-    calls = {form.name: prepare(form, pair, pixels, problem.device) for form in OURS}
-    for form in OURS:
+    forms = runnable(OURS, problem.device)
+    calls = {form.name: prepare(form, pair, pixels, problem.device) for form in forms}
+    for form in forms:
         warm_up(form, calls[form.name])
     samples = take_turns(calls, min(problem.rounds, ROUNDS), problem.device, problem.repeats)
     work = inference_work(pair.config, problem.size, proposals).hoisted
-    row: Label = label | {"TFLOP / image (hoisted)": work / 1e12}
+    row: Row = label | {"TFLOP / image (hoisted)": work / 1e12}
     for name, taken in samples.items():
         row[f"{name}, s / image"] = median(walls(taken)) / batch
         row[f"{name}, CPU s / image"] = median(cpus(taken)) / batch

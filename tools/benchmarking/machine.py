@@ -7,16 +7,19 @@ from pathlib import Path
 import torch
 import torchvision
 
-from benchmarking.precision import tf32_in_words
+from benchmarking.tf32 import tf32_in_words
+from detector.fast.choose import choose_execution, this_processor
 
 BUSY = 0.5  # load from which others' work shows in the clock
 
 
 def describe_machine(device: torch.device) -> list[str]:
-    """Sentences."""
+    """Sentences on processor, software, kernels and load."""
     lines = [
         f"{_processor()}, {os.cpu_count()} logical processors, {platform.system()} {platform.machine()}; "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}, torchvision {torchvision.__version__}"
+        f"Python {platform.python_version()}, PyTorch {torch.__version__}, torchvision {torchvision.__version__}",
+        f"PyTorch's kernels use {this_processor()}; ours in float32: {_kernels(torch.float32)}; "
+        f"in bfloat16: {_kernels(torch.bfloat16)}",
     ]
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -27,6 +30,16 @@ def describe_machine(device: torch.device) -> list[str]:
     else:
         lines.append(f"the machine was idle when this began (load {load:.1f})")
     return lines
+
+
+def _kernels(dtype: torch.dtype) -> str:
+    """Which kernels our network has on the CPU in this type."""
+    execution = choose_execution(dtype, torch.device("cpu"))
+    if execution.dtype != dtype:
+        return "none, float32 is used"
+    if not execution.onednn:
+        return "PyTorch's public ones"
+    return "oneDNN's, 3×3 convolutions multiplying less" if execution.winograd else "oneDNN's, all direct"
 
 
 def _processor() -> str:

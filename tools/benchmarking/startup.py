@@ -7,11 +7,11 @@ from statistics import median
 from PIL import Image
 
 from benchmarking import first_picture
-from benchmarking.memory import in_new_process
+from benchmarking.measurements import Report
+from benchmarking.peak_memory import in_new_process
 from benchmarking.peer import build_pair
-from benchmarking.pictures import load_picture, smaller, variants
-from benchmarking.report import Report
-from benchmarking.settings import Settings
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import load_picture, smaller, variants
 from detector.categories import CategoryMap
 from detector.weights.files import save_weights
 
@@ -30,7 +30,7 @@ def run(settings: Settings, report: Report) -> None:
         save_weights(weights, pair.model.state_dict(), pair.config, categories, {})
         Image.fromarray(picture).save(file)
         arguments = {"weights": str(weights), "picture": str(file), "device": str(settings.device)}
-        # -P: the modules beside the script, such as `profile`, must not stand for those of Python.
+        # -P: the modules beside the script must not stand for others.
         program = ["-P", first_picture.__file__]
         rounds = [in_new_process(program, arguments) for _ in range(min(settings.rounds, ROUNDS))]
     row = {name: median(taken[name] for taken in rounds) for name in rounds[0]}

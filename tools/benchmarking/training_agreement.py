@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarking.forms import EAGER, FORMS, Form, convert_peer
 from benchmarking.peer import ANCHOR_RATIOS, ANCHOR_SIZES, Pair, as_peer_input
-from benchmarking.pictures import as_batch
+from benchmarking.sample_pictures import as_batch
 from benchmarking.training_forms import as_dicts, our_loss_names
 from detector.fast.training import Forward, RPNOutputs
 from detector.structures import ImageBatch, Target

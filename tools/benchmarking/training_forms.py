@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarking.forms import Form, convert_peer
 from benchmarking.peer import Pair, peer_inputs
-from benchmarking.pictures import as_batch
+from benchmarking.sample_pictures import as_batch
 from detector.arithmetic import Precision
 from detector.config import TrainConfig
 from detector.datasets.loading.loader import TrainingBatch

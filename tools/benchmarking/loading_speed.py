@@ -17,9 +17,9 @@ import torchvision
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarking.pictures import load_picture
-from benchmarking.report import Report
-from benchmarking.settings import Settings
+from benchmarking.measurements import Report
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import load_picture
 from benchmarking.timing import cpus, ratio, take_turns, walls
 from detector.config import Config, DataConfig, InputConfig, TrainConfig
 from detector.datasets.dataset import DetectionDataset

@@ -3,14 +3,14 @@
 import torch
 
 from benchmarking.child_memory import report_memory
-from benchmarking.comparisons import Label, report_ratios, report_times
+from benchmarking.comparisons import report_ratios, report_times
 from benchmarking.floor import training_work
-from benchmarking.forms import EAGER, FAST, FAST_BFLOAT16, PEER_BFLOAT16, READABLE
+from benchmarking.forms import EAGER, FAST, FAST_BFLOAT16, PEER_BFLOAT16, READABLE, runnable
+from benchmarking.measurements import Report, Row
 from benchmarking.peer import Pair, build_pair
-from benchmarking.pictures import load_picture, smaller, variants
-from benchmarking.precision import true_float32
-from benchmarking.report import Report
-from benchmarking.settings import Settings
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import load_picture, smaller, variants
+from benchmarking.tf32 import true_float32
 from benchmarking.timing import take_turns
 from benchmarking.training_agreement import compare_training
 from benchmarking.training_forms import Step, prepare_step, random_targets
@@ -32,9 +32,10 @@ def run(settings: Settings, report: Report) -> None:
         )
         if _agree(settings, report, pair, pixels[:1], targets[:1], depth):
             for batch in settings.batches:
-                label: Label = {"depth": depth, "batch": batch}
+                label: Row = {"depth": depth, "batch": batch}
                 _one_problem(settings, report, pair, pixels[:batch], targets[:batch], label)
-        report_memory(settings, report, MEMORY, {"depth": depth}, (EAGER, PEER_BFLOAT16, FAST, FAST_BFLOAT16))
+        if settings.measures_peaks:
+            report_memory(settings, report, MEMORY, {"depth": depth}, (EAGER, PEER_BFLOAT16, FAST, FAST_BFLOAT16))
 
 
 def _agree(
@@ -42,7 +43,7 @@ def _agree(
 ) -> bool:
     with true_float32():
         agreement = compare_training(pair, pixels, targets, settings.device)
-    row: Label = {"depth": depth}
+    row: Row = {"depth": depth}
     row |= {f"{name}, ours : peer": f"{ours:.5f} : {agreement.peer[name]:.5f}" for name, ours in agreement.ours.items()}
     row |= {"largest relative difference": agreement.loss, "gradient": agreement.gradient}
     row |= {"peer's own gradient, channels-last": agreement.own}
@@ -53,10 +54,11 @@ def _agree(
 
 
 def _one_problem(
-    settings: Settings, report: Report, pair: Pair, pixels: torch.Tensor, targets: list[Target], label: Label
+    settings: Settings, report: Report, pair: Pair, pixels: torch.Tensor, targets: list[Target], label: Row
 ) -> None:
+    forms = runnable(MEASURED, settings.device)
     work = training_work(pair.config, settings.size, settings.rois)
-    steps = {form: prepare_step(form, pair, pixels, targets, settings.device) for form in MEASURED}
+    steps = {form: prepare_step(form, pair, pixels, targets, settings.device) for form in forms}
     for threads in settings.threads:
         torch.set_num_threads(threads)
         regions = {form.name: _warm_up(form.name, step) for form, step in steps.items()}
@@ -65,8 +67,8 @@ def _one_problem(
             return
         calls = {form.name: step.run for form, step in steps.items()}
         samples = take_turns(calls, settings.rounds, settings.device, settings.repeats)
-        with_threads = label | settings.threads_label(threads)
-        report_times(settings, report, TABLE, with_threads, MEASURED, samples, work)
+        with_threads = label | settings.run_label(threads)
+        report_times(settings, report, TABLE, with_threads, forms, samples, work)
         report_ratios(report, RATIOS, with_threads, COMPARISONS, samples)
 
 

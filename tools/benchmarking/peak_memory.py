@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from benchmarking.kept_memory import environment
+
 _STATUS = Path("/proc/self/status")
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 
@@ -27,6 +29,8 @@ class Memory:
 def in_new_process(program: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What a Python program prints as JSON in its last line, given `arguments` as JSON.
 
+    It gives memory back as the system has it, also where this process does not.
+
     Args:
         program: as `python` takes it, such as `-m package.module`.
 
@@ -34,7 +38,7 @@ def in_new_process(program: Sequence[str], arguments: Mapping[str, Any]) -> dict
         subprocess.CalledProcessError: it failed; what it had to say is on the screen.
     """
     command = [sys.executable, *program, json.dumps(arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment("returned"))
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -1,13 +1,13 @@
 """Inference beside the peer: the same detections, then time, memory, and the share of the machine's peak."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from benchmarking.agreement import NEAR_IOU, SAME_IOU, Agreement, compare, refusal_exact, refusal_near
 from benchmarking.child_memory import report_memory
-from benchmarking.comparisons import Label, report_ratios, report_times
+from benchmarking.comparisons import report_ratios, report_times
 from benchmarking.floor import inference_work
 from benchmarking.forms import (
     EAGER,
@@ -22,20 +22,21 @@ from benchmarking.forms import (
     Form,
     Run,
     prepare,
+    runnable,
     warm_up,
 )
+from benchmarking.measurements import Report, Row
 from benchmarking.peer import Pair, build_pair
-from benchmarking.pictures import load_picture, smaller, variants
-from benchmarking.precision import true_float32
-from benchmarking.report import Report
-from benchmarking.settings import Settings
+from benchmarking.plan import Settings
+from benchmarking.sample_pictures import load_picture, smaller, variants
+from benchmarking.tf32 import true_float32
 from benchmarking.timing import take_turns, walls
 
 TABLE, RATIOS, MEMORY, AGREEMENT = "inference", "inference ratios", "inference memory", "inference agreement"
 
 LATENCY, LATENCY_CALLS = "inference latency", 40
 
-COMPARED = (EAGER, FAST, PEER_BFLOAT16, FAST_BFLOAT16)  # whose detections, and whose memory
+COMPARED = (EAGER, FAST, PEER_BFLOAT16, FAST_BFLOAT16)  # their detections, and their memory
 COMPARISONS = (
     (EAGER, FAST),
     (FORMS["compiled"], FAST),
@@ -52,35 +53,41 @@ def run(settings: Settings, report: Report) -> None:
     pixels = variants(load_picture(settings.picture, settings.size), max(settings.batches))
     for depth in settings.depths:
         for proposals in settings.proposals:
-            label: Label = {"depth": depth, "proposals": proposals}
+            label: Row = {"depth": depth, "proposals": proposals}
             pair = build_pair(smaller(pixels[0]), settings.size, depth, settings.num_classes, proposals)
             for batch in settings.batches:
                 _one_problem(settings, report, pair, pixels[:batch], label | {"batch": batch})
-    for depth in settings.depths:
-        report_memory(settings, report, MEMORY, {"depth": depth, "proposals": max(settings.proposals)}, COMPARED)
+    if settings.measures_peaks:
+        for depth in settings.depths:
+            largest: Row = {"depth": depth, "proposals": max(settings.proposals)}
+            report_memory(settings, report, MEMORY, largest, COMPARED)
 
 
-def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor, label: Label) -> None:
+def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor, label: Row) -> None:
     def make(form: Form) -> Run:
         return prepare(form, pair, pixels, settings.device)
 
-    if not _agree(report, make, label):
+    if not _agree(report, make, label, runnable(COMPARED, settings.device)):
         return
-    runs = {form: make(form) for form in (*(FORMS[name] for name in settings.forms), *OURS)}
+    wanted = [*(FORMS[name] for name in settings.forms), *OURS]
+    runs = {form: make(form) for form in runnable(wanted, settings.device)}
+    left_out = [form.name for form in wanted if form not in runs]
+    if left_out:
+        report.note(f"left out: {'; '.join(left_out)}: this processor has no kernels for bfloat16")
     work = inference_work(pair.config, settings.size, int(label["proposals"] or 0))
     for threads in settings.threads:
         torch.set_num_threads(threads)
         ready = _warm_up_all(runs, report)
         calls = {form.name: runs[form] for form in ready}
         samples = take_turns(calls, settings.rounds, settings.device, settings.repeats)
-        row = label | settings.threads_label(threads)
+        row = label | settings.run_label(threads)
         report_times(settings, report, TABLE, row, ready, samples, work)
         report_ratios(report, RATIOS, row, COMPARISONS, samples)
     if settings.device.type == "cuda" and len(pixels) == 1:
         _report_latencies(settings, report, label, {form.name: runs[form] for form in ready})
 
 
-def _report_latencies(settings: Settings, report: Report, label: Label, calls: dict[str, Run]) -> None:
+def _report_latencies(settings: Settings, report: Report, label: Row, calls: dict[str, Run]) -> None:
     """Of single pictures, the device idle before each; above, pictures follow each other without a pause."""
     samples = take_turns(calls, LATENCY_CALLS, settings.device)
     for name, taken in samples.items():
@@ -101,23 +108,27 @@ def _warm_up_all(runs: dict[Form, Run], report: Report) -> list[Form]:
     return ready
 
 
-def _agree(report: Report, make: Callable[[Form], Run], label: Label) -> bool:
+def _agree(report: Report, make: Callable[[Form], Run], label: Row, forms: Sequence[Form]) -> bool:
     """Whether ours finds what the peer finds, and in bfloat16 is as near to it as the peer's own bfloat16."""
     with true_float32():
-        found = {form.name: make(form)() for form in COMPARED}
-    exact = compare(found[FAST.name], found[EAGER.name], SAME_IOU)
-    ours = compare(found[FAST_BFLOAT16.name], found[FAST.name], NEAR_IOU)
-    peers = compare(found[PEER_BFLOAT16.name], found[EAGER.name], NEAR_IOU)
-    for name, agreement in (("ours : peer", exact), ("ours, bf16 : ours", ours), ("peer, bf16 : peer", peers)):
+        detections = {form: make(form)() for form in forms}
+    agreements = {"ours : peer": compare(detections[FAST], detections[EAGER], SAME_IOU)}
+    reasons = [refusal_exact(agreements["ours : peer"])]
+    if FAST_BFLOAT16 in detections:
+        ours = compare(detections[FAST_BFLOAT16], detections[FAST], NEAR_IOU)
+        peers = compare(detections[PEER_BFLOAT16], detections[EAGER], NEAR_IOU)
+        agreements |= {"ours, bf16 : ours": ours, "peer, bf16 : peer": peers}
+        reasons.append(refusal_near(ours, peers))
+    for name, agreement in agreements.items():
         report.add(AGREEMENT, label | {"compared": name} | describe(agreement))
-    refusals = [why for why in (refusal_exact(exact), refusal_near(ours, peers)) if why is not None]
+    refusals = [why for why in reasons if why is not None]
     for why in refusals:
         report.refuse(f"inference, {', '.join(f'{key} {value}' for key, value in label.items())}", why)
     return not refusals
 
 
-def describe(agreement: Agreement) -> Label:
-    """For a table."""
+def describe(agreement: Agreement) -> Row:
+    """An agreement as columns of a table."""
     return {
         "detections": f"{agreement.found[0]} : {agreement.found[1]}",
         "matched": agreement.matched,

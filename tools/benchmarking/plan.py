@@ -1,20 +1,22 @@
-"""What a run of the benchmark measures."""
+"""The plan of a run: what the benchmark measures, on what."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from benchmarking.kept_memory import Memory
 from detector.structures import Size
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of all parts.
+    """The settings of all parts.
 
     device: that the networks run on. picture: a file, or None for a rendered one; size: that it gets. depths: of the
     ResNet. proposals: RoIs per image at test time. batches: pictures at once. threads: of PyTorch on the CPU. rounds:
-    turns of every form. forms: names of the peer's forms and of ours beyond the fast ones, see `forms.FORMS`.
+    turns of every form. memory: that this process has, see `kept_memory`. forms: names of the peer's forms and of ours
+    beyond the fast ones, see `forms.FORMS`.
     num_classes: K. rois: per picture in training. annotations, images: a COCO file and its folder for the loading part,
     None for pictures made of the one. quick: small problems in all parts.
     """
@@ -27,6 +29,7 @@ class Settings:
     batches: tuple[int, ...] = (1,)
     threads: tuple[int, ...] = (1,)
     rounds: int = 5
+    memory: Memory = "returned"
     forms: tuple[str, ...] = ("eager", "channels-last", "bf16-channels-last", "bf16-compiled")
     num_classes: int = 80
     rois: int = 512
@@ -35,13 +38,18 @@ class Settings:
     quick: bool = False
 
     @property
+    def measures_peaks(self) -> bool:
+        """Whether peaks of memory are measured, once in a run: they are of processes that give it back."""
+        return self.memory == "returned"
+
+    @property
     def repeats(self) -> int:
         """Calls that are timed together: on a GPU one is too short."""
         return 10 if self.device.type == "cuda" and not self.quick else 1
 
-    def threads_label(self, threads: int) -> dict[str, int]:
-        """For a table; on a GPU they do not matter."""
-        return {"threads": threads} if self.device.type == "cpu" else {}
+    def run_label(self, threads: int) -> dict[str, str | int | float | None]:
+        """How a row of a table was measured: on so many threads, and with which memory; on a GPU neither matters."""
+        return {"threads": threads, "memory": self.memory} if self.device.type == "cpu" else {}
 
 
 QUICK_SIZE = (128, 160)

@@ -12,16 +12,16 @@ from typing import Any, cast
 import hotcoco
 import torch
 
-from benchmarking.memory import can_measure, in_new_process, measure
-from benchmarking.report import Report
+from benchmarking.measurements import Report
+from benchmarking.peak_memory import can_measure, in_new_process, measure
+from benchmarking.plan import Settings
 from benchmarking.scoring_problem import BOXES, DETECTIONS_PER_IMAGE, IMAGES, make_problem
-from benchmarking.settings import Settings
 from benchmarking.timing import ratio
 from detector.evaluation import coco_eval
 from detector.evaluation.coco_eval import Evaluator
 
 TABLE, RATIOS = "scoring", "scoring ratios"
-PROGRAM = ["-m", "benchmarking.scoring"]
+PROGRAM = ["-m", "benchmarking.scoring_speed"]
 ROUNDS = 3  # pycocotools takes most of a minute
 
 
