@@ -89,6 +89,7 @@ def choose_execution(dtype: torch.dtype, device: torch.device, compiled: bool = 
     """
     if device.type != "cpu" or dtype == torch.float64:
         return Execution(dtype, onednn=False)
+    log_choice(dtype)
     if dtype == torch.bfloat16 and not has_kernels(dtype):
         dtype = torch.float32
     if compiled or not has_kernels(dtype):
@@ -98,31 +99,37 @@ def choose_execution(dtype: torch.dtype, device: torch.device, compiled: bool = 
 
 @cache
 def has_kernels(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's fused convolutions are there in this type and right; the log gets a line."""
-    fault = onednn_fault(dtype)
-    if fault is None:
-        log.info("Convolutions run through oneDNN in %s (%s).", str(dtype).split(".")[1], this_processor())
-    elif dtype == torch.bfloat16:
-        log.warning(
-            "bfloat16 is not used: this processor has no kernels for it (%s). The network runs in float32, which is"
-            " faster here and rounds less.",
-            fault,
-        )
-    else:
-        log.warning("oneDNN's fused convolutions are not used (%s): detection is slower, and as exact.", fault)
-    return fault is None
+    """Whether oneDNN's fused convolutions are there in this type, and right."""
+    return onednn_fault(dtype) is None
 
 
 @cache
 def has_products(dtype: torch.dtype) -> bool:
-    """Whether convolutions can multiply less in this type, where `has_kernels`; the log gets a line."""
-    fault = winograd_fault(dtype)
-    name = str(dtype).split(".")[1]
-    if fault is None:
+    """Whether convolutions can multiply less in this type, where `has_kernels`."""
+    return winograd_fault(dtype) is None
+
+
+@cache
+def log_choice(dtype: torch.dtype) -> None:
+    """Say which kernels a network has that is asked for in this type: once a process."""
+    name = str(dtype).removeprefix("torch.")
+    if not has_kernels(dtype):
+        fault = onednn_fault(dtype)
+        if dtype == torch.bfloat16:
+            log.warning(
+                "bfloat16 is not used: this processor has no kernels for it (%s). The network runs in float32, which is"
+                " faster here and rounds less.",
+                fault,
+            )
+        else:
+            log.warning("oneDNN's fused convolutions are not used (%s): detection is slower, and as exact.", fault)
+        return
+    log.info("Convolutions run through oneDNN in %s (%s).", name, this_processor())
+    if has_products(dtype):
         log.info("3×3 convolutions in %s multiply less: large maps by tiles, RoIs' maps whole.", name)
     else:
+        fault = winograd_fault(dtype)
         log.warning("Minimal filtering is not used in %s (%s): detection is slower, and as exact.", name, fault)
-    return fault is None
 
 
 Conv = FusedConv | PackedConv | WinogradConv | WholeMapConv

@@ -6,7 +6,6 @@ from benchmarking.kernel_speed import PROBLEMS, Problem
 from benchmarking.machine import describe_machine
 from kernels import chosen
 
-from detector.fast import choose
 from detector.fast.choose import Processor, has_kernels
 
 CPU = torch.device("cpu")
@@ -33,9 +32,9 @@ def test_forms_that_the_machine_has_no_kernels_for_are_left_out(monkeypatch: pyt
 
 def test_the_machine_is_described_with_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarking.machine.this_processor", lambda: Processor("AVX2", amx=False))
-    monkeypatch.setattr(choose, "has_kernels", lambda dtype: dtype == torch.float32)
-    monkeypatch.setattr(choose, "has_products", lambda _: True)
+    monkeypatch.setattr("benchmarking.machine.has_kernels", lambda dtype: dtype == torch.float32)
+    monkeypatch.setattr("benchmarking.machine.has_products", lambda _: True)
     assert describe_machine(CPU)[1] == (
         "PyTorch's kernels use AVX2; ours in float32: oneDNN's, 3×3 convolutions multiplying less; "
-        "in bfloat16: none, float32 is used"
+        "in bfloat16: none, so it is float32"
     )

@@ -89,15 +89,12 @@ def test_a_processor_without_bfloat16_computes_in_float32_and_says_so_once(
 ) -> None:
     model, images = tiny_model(tiny_config(backbone={"depth": 50})), random_batch([(96, 128)])
     (expected,) = fuse(model)(images)
-    has_kernels.cache_clear()
+    forget_the_processor(monkeypatch)
     fault = choose.onednn_fault
     monkeypatch.setattr(choose, "onednn_fault", lambda dtype: "no such" if dtype == torch.bfloat16 else fault(dtype))
-    try:
-        with caplog.at_level(logging.WARNING):
-            networks = [fuse(model, torch.bfloat16) for _ in range(2)]
-            assert choose_execution(torch.bfloat16, CPU, compiled=True).dtype == torch.float32
-    finally:
-        has_kernels.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        networks = [fuse(model, torch.bfloat16) for _ in range(2)]
+        assert choose_execution(torch.bfloat16, CPU, compiled=True).dtype == torch.float32
     assert [record.getMessage() for record in caplog.records] == [
         "bfloat16 is not used: this processor has no kernels for it (no such). The network runs in float32, which is"
         " faster here and rounds less."
@@ -120,15 +117,10 @@ def test_what_runs_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     monkeypatch.setattr(choose, "onednn_fault", lambda _: None)
     monkeypatch.setattr(choose, "winograd_fault", lambda _: None)
     monkeypatch.setattr(choose, "this_processor", lambda: Processor("AVX512", amx=True))
-    has_kernels.cache_clear()
-    choose.has_products.cache_clear()
-    try:
-        with caplog.at_level(logging.INFO):
-            for _ in range(2):
-                assert choose_execution(torch.bfloat16, CPU) == Execution(torch.bfloat16, True, True, True)
-    finally:
-        has_kernels.cache_clear()
-        choose.has_products.cache_clear()
+    forget_the_processor(monkeypatch)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            assert choose_execution(torch.bfloat16, CPU) == Execution(torch.bfloat16, True, True, True)
     assert [record.getMessage() for record in caplog.records] == [
         "Convolutions run through oneDNN in bfloat16 (AVX512 with AMX).",
         "3×3 convolutions in bfloat16 multiply less: large maps by tiles, RoIs' maps whole.",

@@ -1,5 +1,6 @@
 """The kernels that this processor's networks run by, and how a test sees which of them ran."""
 
+from functools import cache
 from unittest.mock import Mock
 
 import pytest
@@ -41,9 +42,9 @@ def assert_near(out: Tensor, exact: Tensor, execution: Execution) -> None:
 
 
 def forget_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test look at the processor anew, and nobody after it see what it found."""
-    for name in ("has_kernels", "has_products"):
-        monkeypatch.setattr(choose, name, getattr(choose, name).__wrapped__)
+    """Let a test look at the processor anew, and no other see what it has seen."""
+    for name in ("has_kernels", "has_products", "log_choice"):
+        monkeypatch.setattr(choose, name, cache(getattr(choose, name).__wrapped__))
 
 
 def count_products(monkeypatch: pytest.MonkeyPatch) -> Mock:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarking.measurements import Report
 from benchmarking.plan import Settings
 from benchmarking.timing import cpus, ratio, take_turns, walls
-from detector.fast.choose import TILE_BLOCK, choose_execution
+from detector.fast.choose import TILE_BLOCK, choose_execution, has_kernels
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps
 from detector.fast.whole_maps import WholeMapConv
 from detector.fast.winograd import WinogradConv
@@ -53,10 +53,13 @@ QUICK = (
 def run(settings: Settings, report: Report) -> None:
     """Every problem in float32 and, where the processor has it, in bfloat16; kernels take turns."""
     cpu = torch.device("cpu")
-    executions = (choose_execution(dtype, cpu, timed=False) for dtype in (torch.float32, torch.bfloat16))
-    for execution in dict.fromkeys(executions):
+    dtypes = [dtype for dtype in (torch.float32, torch.bfloat16) if has_kernels(dtype)]
+    executions = [choose_execution(dtype, cpu, timed=False) for dtype in dtypes]
+    if not executions:
+        report.note("kernels: without oneDNN there is nothing to choose")
+    for execution in executions:
         if not execution.winograd:
-            report.note(f"kernels: nothing to choose in {execution.dtype} on this processor")
+            report.note(f"kernels: nothing to choose in {execution.dtype}")
             continue
         for threads in settings.threads:
             torch.set_num_threads(threads)

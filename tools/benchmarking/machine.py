@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from benchmarking.tf32 import tf32_in_words
-from detector.fast.choose import choose_execution, this_processor
+from detector.fast.choose import has_kernels, has_products, this_processor
 
 BUSY = 0.5  # load from which others' work shows in the clock
 
@@ -34,12 +34,9 @@ def describe_machine(device: torch.device) -> list[str]:
 
 def _kernels(dtype: torch.dtype) -> str:
     """Which kernels our network has on the CPU in this type."""
-    execution = choose_execution(dtype, torch.device("cpu"))
-    if execution.dtype != dtype:
-        return "none, float32 is used"
-    if not execution.onednn:
-        return "PyTorch's public ones"
-    return "oneDNN's, 3×3 convolutions multiplying less" if execution.winograd else "oneDNN's, all direct"
+    if not has_kernels(dtype):
+        return "PyTorch's public ones" if dtype == torch.float32 else "none, so it is float32"
+    return "oneDNN's, 3×3 convolutions multiplying less" if has_products(dtype) else "oneDNN's, all direct"
 
 
 def _processor() -> str:

@@ -21,7 +21,7 @@ from detector.fast.algebra.minimal_filtering import EVALUATED_AT, constant, mini
 
 @dataclass(frozen=True)
 class Tiles:
-    """most: outputs of a tile. points: where polynomials are evaluated, besides infinity."""
+    """How an axis may be cut. most: outputs of a tile. points: where polynomials are evaluated, besides infinity."""
 
     most: int
     points: tuple[float, ...]
@@ -50,7 +50,7 @@ class Share:
 
 
 def together(shares: Sequence[Share]) -> Share:
-    """All products as if none shared its weights with others."""
+    """All products of an axis as one share of one place, as if none had its weights in common with another."""
     return Share(
         torch.cat([share.window for share in shares]),
         torch.cat([share.weight.repeat(share.places, 1) for share in shares]),
@@ -59,7 +59,7 @@ def together(shares: Sequence[Share]) -> Share:
 
 
 def constants(shares: Sequence[Share]) -> list[Tensor]:
-    """As `constant`, [P] of each share, the same at all its places."""
+    """Products [P] for each share, the same at all its places, whose outputs are 1 everywhere: how a bias is added."""
     outputs = torch.cat([torch.unflatten(share.output, 1, (share.places, -1)).sum(dim=1) for share in shares], dim=1)
     return list(torch.split(constant(outputs), [len(share.weight) for share in shares]))
 
@@ -75,10 +75,30 @@ def odd_cells(size: int, tiles: Tiles) -> list[Share]:
 
 
 def _shares(cells: int, taps: Tensor, outputs: int, tiles: Tiles) -> list[Share]:
-    """An axis cut into tiles, as equal as can be.
+    """An axis cut into tiles, as equal as can be, whose products are sorted by their weights.
 
-    cells: of the axis; there is a border before them, and after them where the outputs need one. taps: [r, 3], which of
-    the three they are.
+    An axis of 7 cells c with a border of zeros, for 7 outputs y of three taps, so tiles of 4 and 3 outputs:
+
+        cells       0   c0  c1  c2  c3  c4  c5  c6  0
+        tile 1      |--- sees 6 cells ---|                  gives y0 y1 y2 y3    6 products
+        tile 2                      |-sees 5 cells--|       gives y4 y5 y6       5 products
+
+    Direct summation takes 7·3 = 21 products, these are 6 + 5 = 11. Each is a value of a polynomial at a point, and the
+    smaller tile does with the same points but one:
+
+        points      0    3/4   -3/4   3/2    ∞      -3/2
+        tile 1      x     x     x      x     x       x
+        tile 2      x     x     x      x     x
+                   |------- first share ------|   | second |
+                     5 weights, 2 places           1 weight, 1 place
+
+    A point's weight is the filter's value there, whichever the tile; so a share needs its filters once.
+
+    Args:
+        cells: of the axis; there is a border before them, and after them where the outputs need one.
+        taps: [r, 3], which of the three taps there are.
+        outputs: of the axis.
+        tiles: how long they may be, and the points.
     """
     terms = len(taps)
     count = -(-outputs // tiles.most)
@@ -102,7 +122,7 @@ def _shares(cells: int, taps: Tensor, outputs: int, tiles: Tiles) -> list[Share]
 
 
 def _same_weights(window: Tensor, points: tuple[float, ...]) -> Tensor:
-    """That of a tile which does without the last of the points, changed to fit the weights of one which has them all.
+    """The window of a tile that does without the last points, changed to fit the weights of one that has them all.
 
     Weights have a point's distances to the others for denominators, so the one distance that is missing is a factor.
     """
