@@ -30,12 +30,12 @@ def run(*words: object) -> None:
     assert main(["convert-weights", *(str(word) for word in words)]) == 0
 
 
-def test_detectron2_to_ours(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_detectron2_to_ours(references: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = references / "r50_w6_c6"
     names = [{"id": 10 * i, "name": f"thing {i}"} for i in range(6, 0, -1)]
     (tmp_path / "a.json").write_text(json.dumps({"images": [], "annotations": [], "categories": names}))
     output = tmp_path / "new" / "m.safetensors"
-    words = (folder / "model.pkl", output, "--config", folder / "config.yaml", "--annotations", tmp_path / "a.json")
+    words = (folder / "model.pth", output, "--config", folder / "config.yaml", "--annotations", tmp_path / "a.json")
     run(*words)
     written = read_weights(output)
     assert written.categories.names == [f"thing {i}" for i in range(1, 7)]
@@ -46,8 +46,8 @@ def test_detectron2_to_ours(shared: Path, tmp_path: Path, capsys: pytest.Capture
     assert f"wrote {output}" in text
 
 
-def test_ours_to_detectron2_and_back(shared: Path, tmp_path: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_ours_to_detectron2_and_back(references: Path, tmp_path: Path) -> None:
+    folder = references / "r50_w6_c6"
     first, theirs, again = tmp_path / "m.safetensors", tmp_path / "t.pth", tmp_path / "n.safetensors"
     run(folder / "model.pth", first, "--config", folder / "config.yaml")
     run(first, theirs, "--to", "detectron2")
@@ -71,8 +71,8 @@ def test_ours_to_torchvision(ours: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "[58.395, 57.12, 57.375], stride in the 1×1" in capsys.readouterr().out
 
 
-def test_imagenet_to_ours_in_half_the_bytes(shared: Path, tmp_path: Path) -> None:
-    source = shared / "fixtures/detectron2/msra_r101_w2/backbone.pkl"
+def test_imagenet_to_ours_in_half_the_bytes(references: Path, tmp_path: Path) -> None:
+    source = references / "msra_r50_w2_fused/backbone.pkl"
     run(source, tmp_path / "b.safetensors")
     run(source, tmp_path / "h.safetensors", "--dtype", "bfloat16")
     assert len(read_weights(tmp_path / "b.safetensors").categories) == 0

@@ -65,8 +65,8 @@ def test_words(numbers: range) -> None:
 
 
 @pytest.mark.parametrize("numbers", seeds(5, 60))
-def test_detectron2(tmp_path: Path, shared: Path, numbers: range) -> None:
-    good = (shared / "fixtures/detectron2/r50_w6_c6/config.yaml").read_bytes()
+def test_detectron2(tmp_path: Path, references: Path, numbers: range) -> None:
+    good = (references / "r50_w6_c6/config.yaml").read_bytes()
     path = tmp_path / "config.yaml"
     for seed in numbers:
         random = Random(seed)

@@ -76,7 +76,7 @@ def test_the_flagships_shapes_at_every_hop(meta_flagship: FasterRCNN) -> None:
 
 
 @pytest.mark.slow
-def test_the_flagship_detects_and_trains_on_a_photograph_within_24_gib(project_root: Path, shared: Path) -> None:
+def test_the_flagship_detects_and_trains_on_a_photograph_within_24_gib(project_root: Path, references: Path) -> None:
     """On the CPU, in full: 800 × 1216 pixels, every number of the recipe."""
     from PIL import Image
 
@@ -86,7 +86,7 @@ def test_the_flagship_detects_and_trains_on_a_photograph_within_24_gib(project_r
     for name, module in model.named_modules():
         if isinstance(module, FrozenBatchNorm2d) and name.endswith("norm3"):
             module.weight.fill_(0.2)  # else 33 blocks without trained norms add up to infinity
-    with Image.open(shared / "fixtures/detectron2/images/coffee_600x400.png") as picture:
+    with Image.open(references / "images/coffee_600x400.png") as picture:
         photograph = picture.convert("RGB").resize((1216, 800))
     pixels = torch.frombuffer(bytearray(photograph.tobytes()), dtype=torch.uint8).view(800, 1216, 3).permute(2, 0, 1)
     images = ImageBatch(pixels[None], [(800, 1216)], [(400, 600)], [0])

@@ -63,7 +63,7 @@ def test_asked_to_stop_at_random_moments(tmp_path: Path, workers: int) -> None:
         codes += finish([start(settings, tmp_path / "stopped", Sabotage("step", step, signal=number))])
         done += step + 1
         expected.append(str(done))
-    # It leaves after the very step in which it was asked to, and not by a clock, which is another one on a busy machine.
+    # It leaves after the very step in which it was asked to; a busy machine has another clock.
     assert re.findall(r"goes on from iteration (\d+)", screen(tmp_path / "stopped")) == expected
     assert codes == [128 + TERMINATE, 128 + signal.SIGINT, 128 + signal.SIGUSR1], screen(tmp_path / "stopped")
     assert finish([start(settings, tmp_path / "stopped")]) == [0]

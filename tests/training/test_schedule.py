@@ -11,8 +11,8 @@ SHORT = TrainConfig(
 )
 
 
-def test_matches_the_reference_schedules(shared: Path) -> None:
-    schedules = json.loads((shared / "fixtures/detectron2/lr_schedules.json").read_text())
+def test_matches_the_reference_schedules(references: Path) -> None:
+    schedules = json.loads((references / "lr_schedules.json").read_text())
     assert len(schedules) >= 3
     for expected in schedules.values():
         train = TrainConfig(

@@ -49,8 +49,8 @@ def infer(project_root: Path, picture: Path, output: Path, **environment: str) -
     )
 
 
-def test_without_a_network(project_root: Path, shared: Path, tmp_path: Path) -> None:
-    picture = next((shared / "fixtures/detectron2/images").glob("coffee*"))
+def test_without_a_network(project_root: Path, references: Path, tmp_path: Path) -> None:
+    picture = next((references / "images").glob("coffee*"))
     result = infer(
         project_root, picture, tmp_path / "out", DETECTOR_CACHE=str(tmp_path / "cache"), DETECTOR_OFFLINE="1"
     )
@@ -63,7 +63,7 @@ def test_without_a_network(project_root: Path, shared: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_from_a_mirror_and_then_from_the_cache(project_root: Path, shared: Path, tmp_path: Path) -> None:
+def test_from_a_mirror_and_then_from_the_cache(project_root: Path, references: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = Config(model=ModelConfig(num_classes=80))
     model = build_model(config)
@@ -73,7 +73,7 @@ def test_from_a_mirror_and_then_from_the_cache(project_root: Path, shared: Path,
     torch.nn.init.normal_(model.roi_head.cls_score.weight, std=1.0)
     write_detectron2(tmp_path / "random.pkl", model.state_dict(), config, COCO_CATEGORIES)
     content = with_published_checksum((tmp_path / "random.pkl").read_bytes())
-    picture = next((shared / "fixtures/detectron2/images").glob("coffee*"))
+    picture = next((references / "images").glob("coffee*"))
     cache = {"DETECTOR_CACHE": str(tmp_path / "cache")}
     with serving(content) as server:
         first = infer(project_root, picture, tmp_path / "one", DETECTOR_MIRROR=server.address, **cache)

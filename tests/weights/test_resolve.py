@@ -55,12 +55,12 @@ def test_our_own_file_and_another_config_for_it(tmp_path: Path) -> None:
     assert resolve_weights(path, tmp_path / "c.yaml").config == changed
 
 
-def test_detectron2_needs_its_config(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_detectron2_needs_its_config(references: Path) -> None:
+    folder = references / "r50_w3_c3_rgb_stride3x3"
     with pytest.raises(UserError, match=r"needs its config; give its config\.yaml with --config"):
         resolve_weights(folder / "model.pkl")
     found = resolve_weights(folder / "model.pkl", folder / "config.yaml")
-    assert found.categories.names == [f"class_{label}" for label in range(1, 7)]
+    assert found.categories.names == [f"class_{label}" for label in range(1, 4)]
     assert found.provenance == {"converted_from": "detectron2", "file": "model.pkl"}
 
 

@@ -22,7 +22,7 @@ def describe_counts(columns: Columns) -> list[str]:
     lines = [
         f"{len(columns.image_ids)} pictures, {int((per_image == 0).sum())} of them without objects; "
         f"{len(columns.boxes)} annotations, {int(columns.iscrowd.sum())} of them crowd regions; "
-        f"at most {int(per_image.max(initial=0))} objects in a picture"
+        f"at most {max(per_image.tolist(), default=0)} objects in a picture"
     ]
     names = [f"{number} {name}" for number, name in columns.categories]
     width = max((len(name) for name in names), default=0)

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from detectron2_cases import inference_cases
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -43,8 +45,8 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_sizes_equal_detectron2s(shared: Path) -> None:
-    table = json.loads((shared / "fixtures" / "detectron2" / "resize_shapes.json").read_text())
+def test_sizes_equal_detectron2s(references: Path) -> None:
+    table = json.loads((references / "resize_shapes.json").read_text())
     assert table["columns"] == ["h", "w", "short_edge", "max_size", "new_h", "new_w"]
     assert len(table["rows"]) >= 300
     for height, width, min_size, max_size, *expected in table["rows"]:
@@ -94,20 +96,15 @@ def test_pixels_equal_torchvisions_to_rounding() -> None:
         torch.testing.assert_close((torch.from_numpy(ours.copy()) - mean) / std, expected, rtol=0, atol=2e-6)
 
 
-def test_test_images_equal_the_published_lineages(shared: Path) -> None:
+def test_test_images_equal_the_published_lineages() -> None:
     """Network inputs measured in detectron2, from files that need no other decoder than PNG."""
-    folder = shared / "fixtures" / "detectron2"
-    for model, case, file_name, rgb in (
-        ("r101_w3_c80", "coffee", "coffee_600x400.png", False),
-        ("r101_w3_c80", "gray_tall", "cameraman_gray_191x500.png", False),
-        ("r50_w3_c3_rgb_stride3x3", "cat", "cat_451x300.png", True),
-        ("r50_w6_c6", "cat_small", "cat_123x97.png", False),
-    ):
-        expected = np.load(folder / model / f"case_{case}.npz")["image_u8_resized"].transpose(1, 2, 0)
-        edges = (200, 333) if rgb else (240, 400)
-        config = InputConfig(min_size_test=edges[0], max_size_test=edges[1])
-        image = np.asarray(Image.open(folder / "images" / file_name).convert("RGB"))
-        assert np.array_equal(prepare_for_test(image, config), expected if rgb else expected[..., ::-1]), case
+    for case in [case for case in inference_cases() if case.has_stages]:
+        settings = yaml.safe_load((case.folder / "config.yaml").read_text())["INPUT"]
+        expected = case.arrays["image_u8_resized"].permute(1, 2, 0).numpy()
+        config = InputConfig(min_size_test=settings["MIN_SIZE_TEST"], max_size_test=settings["MAX_SIZE_TEST"])
+        image = np.asarray(Image.open(case.pictures[0]).convert("RGB"))
+        rgb = expected if settings["FORMAT"] == "RGB" else expected[..., ::-1]
+        assert np.array_equal(prepare_for_test(image, config), rgb), case
 
 
 def test_flip_twice_is_nothing() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2_cases import checkpoints, folder_id, folders_with
 from hostile import torch_file
 from tiny_models import tiny_config
 from torch import Tensor
@@ -26,11 +27,12 @@ from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.foreign import read_foreign
 from detector.weights.resolve import resolve_weights
 
-FIXTURES = ["r101_w3_c80", "r50_w6_c6", "r50_w3_c3_rgb_stride3x3"]
+FOLDERS = folders_with("config.yaml", "model.*")
 
 
-def read(folder: Path, name: str = "model.pth") -> dict[str, Tensor]:
-    return read_foreign(folder / name).tensors
+def read(folder: Path) -> dict[str, Tensor]:
+    """Of the `.pth` where there are two files."""
+    return read_foreign(checkpoints(folder)[-1]).tensors
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -46,18 +48,19 @@ def random_state(config: Config) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", FIXTURES)
-def test_checkpoints_load_strictly(shared: Path, name: str) -> None:
-    folder = shared / "fixtures/detectron2" / name
-    state, config = from_detectron2(read(folder), read_settings(folder / "config.yaml"), name)
-    build_model(config).load_state_dict(state)
-    if (folder / "model.pkl").is_file():
-        old = read(folder, "model.pkl")
-        assert same(from_detectron2(old, read_settings(folder / "config.yaml"), name)[0], state)
+@pytest.mark.parametrize("folder", FOLDERS, ids=folder_id)
+def test_checkpoints_load_strictly(folder: Path) -> None:
+    settings = read_settings(folder / "config.yaml")
+    states = []
+    for checkpoint in checkpoints(folder):
+        state, config = from_detectron2(read_foreign(checkpoint).tensors, settings, folder.name)
+        build_model(config).load_state_dict(state)
+        states.append(state)
+    assert all(same(state, states[0]) for state in states)
 
 
-def test_channels_and_rows(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_channels_and_rows(references: Path) -> None:
+    folder = references / "r50_w6_c6"
     tensors = read(folder)
     state, _ = from_detectron2(tensors, read_settings(folder / "config.yaml"), "x")
     theirs = tensors["backbone.stem.conv1.weight"]
@@ -72,8 +75,8 @@ def test_channels_and_rows(shared: Path) -> None:
     assert torch.equal(state["roi_head.conv5_x.0.shortcut.norm.bias"], tensors["roi_heads.res5.0.shortcut.norm.bias"])
 
 
-def test_rgb_checkpoints_keep_their_channels(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w3_c3_rgb_stride3x3"
+def test_rgb_checkpoints_keep_their_channels(references: Path) -> None:
+    folder = references / "r50_w3_c3_rgb_stride3x3"
     tensors = read(folder)
     state, _ = from_detectron2(tensors, read_settings(folder / "config.yaml"), "x")
     assert torch.equal(state["backbone.conv1.weight"], tensors["backbone.stem.conv1.weight"])
@@ -81,7 +84,7 @@ def test_rgb_checkpoints_keep_their_channels(shared: Path) -> None:
 
 def test_constants_of_old_files_are_dropped_by_name(shared: Path) -> None:
     folder = shared / "fixtures/detectron2/r101_w3_c80"
-    tensors = read(folder, "model.pkl")
+    tensors = read_foreign(folder / "model.pkl").tensors
     assert "proposal_generator.anchor_generator.cell_anchors.0" in tensors
     settings = read_settings(folder / "config.yaml")
     from_detectron2({**tensors, "pixel_mean": torch.ones(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)}, settings, "x")
@@ -89,8 +92,8 @@ def test_constants_of_old_files_are_dropped_by_name(shared: Path) -> None:
         from_detectron2({**tensors, "proposal_generator.anchor_generator.cell_anchors.1": torch.ones(1)}, settings, "x")
 
 
-def test_remainders_gaps_and_shapes_are_all_listed(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_remainders_gaps_and_shapes_are_all_listed(references: Path) -> None:
+    folder = references / "r50_w6_c6"
     tensors = read(folder)
     del tensors["backbone.res3.1.conv2.norm.running_var"], tensors["roi_heads.box_predictor.cls_score.bias"]
     tensors["roi_heads.mask_head.predictor.weight"] = torch.ones(1)
@@ -103,8 +106,8 @@ def test_remainders_gaps_and_shapes_are_all_listed(shared: Path) -> None:
     assert "backbone.stem.conv1.weight is [6, 4, 7, 7] and should be [6, 3, 7, 7]" in text
 
 
-def test_norms_without_any_statistics_have_mean_0_and_variance_1(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_norms_without_any_statistics_have_mean_0_and_variance_1(references: Path) -> None:
+    folder = references / "r50_w6_c6"
     tensors = {name: tensor for name, tensor in read(folder).items() if "running" not in name}
     state, _ = from_detectron2(tensors, read_settings(folder / "config.yaml"), "x")
     assert state["backbone.norm1.running_mean"].tolist() == [0.0] * 6
@@ -116,11 +119,10 @@ def test_kind_is_known_by_the_names() -> None:
     assert not is_detectron2({"rpn.conv.weight": torch.ones(1)})
 
 
-@pytest.mark.parametrize("name", FIXTURES)
-def test_theirs_to_ours_to_theirs(shared: Path, name: str) -> None:
-    folder = shared / "fixtures/detectron2" / name
+@pytest.mark.parametrize("folder", FOLDERS, ids=folder_id)
+def test_theirs_to_ours_to_theirs(folder: Path) -> None:
     tensors, settings = read(folder), read_settings(folder / "config.yaml")
-    state, config = from_detectron2(tensors, settings, name)
+    state, config = from_detectron2(tensors, settings, folder.name)
     categories = CategoryMap.from_names([str(i) for i in range(config.model.num_classes or 0)])
     back, _ = to_detectron2(state, config, categories)
     if settings["INPUT.FORMAT"] == "RGB":  # written as BGR
@@ -204,8 +206,8 @@ def test_learning_rate_is_written_for_the_batch_in_use() -> None:
     assert (settings["SOLVER.IMS_PER_BATCH"], settings["SOLVER.BASE_LR"]) == (4, 0.005)
 
 
-def test_prefix_of_data_parallel_training(shared: Path, tmp_path: Path) -> None:
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+def test_prefix_of_data_parallel_training(references: Path, tmp_path: Path) -> None:
+    folder = references / "r50_w6_c6"
     tensors = read(folder)
     path = tmp_path / "model.pth"
     path.write_bytes(torch_file({"model": {f"module.{n}": t for n, t in tensors.items()}, "iteration": 9}))

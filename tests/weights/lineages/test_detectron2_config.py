@@ -30,18 +30,17 @@ def test_the_flagship_is_our_default() -> None:
     ]
 
 
-def test_dumped_configs(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2"
-    rgb = config_from_detectron2(read_settings(folder / "r50_w3_c3_rgb_stride3x3/config.yaml"), "x")
+def test_dumped_configs(references: Path) -> None:
+    rgb = config_from_detectron2(read_settings(references / "r50_w3_c3_rgb_stride3x3/config.yaml"), "x")
     assert rgb.input.pixel_mean == (123.675, 116.28, 103.53)
     assert rgb.input.pixel_std == (58.395, 57.12, 57.375)
     assert not rgb.model.backbone.stride_in_1x1
     assert rgb.input.min_size_test == 200
-    bgr = config_from_detectron2(read_settings(folder / "r50_w6_c6/config.yaml"), "x")
+    bgr = config_from_detectron2(read_settings(references / "r50_w6_c6/config.yaml"), "x")
     assert bgr.input.pixel_mean == (123.675, 116.28, 103.53)
     assert bgr.model.backbone.stride_in_1x1
     assert (bgr.model.backbone.depth, bgr.model.backbone.width, bgr.model.num_classes) == (50, 6, 6)
-    training = config_from_detectron2(read_settings(folder / "train_r50_w6_c6/config_all.yaml"), "x")
+    training = config_from_detectron2(read_settings(references / "train_r50_w6_c6/config_all.yaml"), "x")
     assert (training.train.milestones, training.train.warmup_iterations) == ((6, 8), 4)
     assert training.train.warmup_factor == 0.1
     assert (training.train.batch_size, training.train.reference_batch_size) == (2, 2)

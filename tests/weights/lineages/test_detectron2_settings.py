@@ -14,17 +14,17 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_dumped_config_is_flattened(shared: Path) -> None:
-    settings = read_settings(shared / "fixtures/detectron2/r50_w6_c6/config.yaml")
+def test_dumped_config_is_flattened(references: Path) -> None:
+    settings = read_settings(references / "r50_w6_c6/config.yaml")
     assert settings["MODEL.RPN.NMS_THRESH"] == 0.7
     assert settings["MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS"] == [10.0, 10.0, 5.0, 5.0]
     assert settings["DATASETS.TEST"] == ["coco_2017_val"]
     assert set(DEFAULTS) <= set(settings)
 
 
-def test_defaults_are_detectron2s_own(shared: Path) -> None:
+def test_defaults_are_detectron2s_own(references: Path) -> None:
     """The dump has every setting; what its recipe and its overrides leave alone is detectron2's default."""
-    folder = shared / "fixtures/detectron2/r50_w6_c6"
+    folder = references / "r50_w6_c6"
     settings = read_settings(folder / "config.yaml")
     changed = {
         *BASE_RCNN_C4,

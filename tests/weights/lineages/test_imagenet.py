@@ -116,9 +116,9 @@ def test_group_norms_are_no_torchvision_resnet() -> None:
         to_torchvision_resnet(state)
 
 
-@pytest.mark.parametrize("name", ["msra_r101_w2", "msra_r50_w2_fused"])
-def test_caffe2_backbones_become_what_detectron2_makes_of_them(shared: Path, name: str) -> None:
-    folder = shared / "fixtures/detectron2" / name
+def test_caffe2_backbones_become_what_detectron2_makes_of_them(references: Path) -> None:
+    name = "msra_r50_w2_fused"
+    folder = references / name
     tensors = read_foreign(folder / "backbone.pkl").tensors
     assert is_caffe2(tensors)
     assert not is_torchvision_resnet(tensors)
@@ -137,8 +137,8 @@ def test_caffe2_backbones_become_what_detectron2_makes_of_them(shared: Path, nam
     assert set(tensors) - used == {key for key in ("fc1000_w", "fc1000_b", "conv1_b") if key in tensors}
 
 
-def test_caffe2_names_left_over_are_listed_and_momenta_are_not(shared: Path) -> None:
-    folder = shared / "fixtures/detectron2/msra_r50_w2_fused"
+def test_caffe2_names_left_over_are_listed_and_momenta_are_not(references: Path) -> None:
+    folder = references / "msra_r50_w2_fused"
     tensors = read_foreign(folder / "backbone.pkl").tensors
     config = imagenet_config(tensors, "caffe2", "x")
     from_caffe2(tensors | {"conv1_w_momentum": torch.ones(1)}, config, "x")
@@ -148,15 +148,15 @@ def test_caffe2_names_left_over_are_listed_and_momenta_are_not(shared: Path) -> 
         )
 
 
-def test_config_feeds_the_network_as_it_was_trained(shared: Path) -> None:
+def test_config_feeds_the_network_as_it_was_trained(references: Path) -> None:
     theirs = imagenet_config(narrow_resnet(50), "torchvision", "x")
     assert theirs.input.pixel_std == (58.395, 57.12, 57.375)
     assert not theirs.model.backbone.stride_in_1x1
-    caffe2 = read_foreign(shared / "fixtures/detectron2/msra_r101_w2/backbone.pkl").tensors
+    caffe2 = read_foreign(references / "msra_r50_w2_fused/backbone.pkl").tensors
     msra = imagenet_config(caffe2, "caffe2", "x")
     assert msra.input.pixel_std == (1.0, 1.0, 1.0)
     assert msra.model.backbone.stride_in_1x1
-    assert msra.model.backbone.depth == 101
+    assert msra.model.backbone.depth == 50
 
 
 def test_other_depths_are_named() -> None:
