@@ -102,7 +102,7 @@ def test_refusals(ours: Path, tmp_path: Path) -> None:
         ('{"categories": [{"id": 1, "name": "a"}]}', "names 1 categories, but the weights have 3"),
         ('{"categories": 5}', "holds no COCO categories"),
         ("[]", "holds no COCO categories"),
-        ("{", "not valid JSON"),
+        ("{", "not a JSON file"),
     ],
 )
 def test_annotations_that_do_not_fit(ours: Path, tmp_path: Path, content: str, message: str) -> None:
