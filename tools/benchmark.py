@@ -69,13 +69,15 @@ with memory kept, which is the headline, and as the system has it, beside that. 
 
 
 def picture_size(text: str) -> Size:
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    if found is None or min(height := int(found[1]), width := int(found[2])) < 64:
+    """The `type` of --size: HEIGHTxWIDTH in pixels."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or min(height := int(match[1]), width := int(match[2])) < 64:
         raise argparse.ArgumentTypeError("write HEIGHTxWIDTH in pixels, such as 800x1216, each 64 or more")
     return height, width
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The words of the command line, or of this process where there are none; exits with code 2 on wrong ones."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -110,7 +112,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_settings(args: argparse.Namespace) -> Settings:
-    """Raises UserError where arguments contradict each other or the machine."""
+    """The plan of a run. Raises UserError where arguments contradict each other or the machine."""
     device = choose_device(args.device)
     if device.type == "mps":
         raise UserError("--device mps: only cpu and cuda are measured; choose one of them.")
@@ -140,6 +142,7 @@ def make_settings(args: argparse.Namespace) -> Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the chosen parts; returns 1 where a comparison was refused because results differ, else 0."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     args = parse_arguments(words)
     settings = make_settings(args)

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 # The thresholds, each with what set it. Z: AMD EPYC, Zen 4, 2 cores, AVX-512 with bfloat16, no AMX, 2026-11-24 to 26.
 # X: Intel Xeon, AVX-512 with AMX, 2 logical processors, 2026-11-26. A: AMD EPYC, AVX2 alone, 2026-11-26, while it was
-# busy. Where no numbers stand none were kept: the value was found by trying on Z. `tools/benchmark.py --part kernels`
-# measures on any processor what they decide.
+# busy. Where no numbers stand none were kept: the value is the best of those tried on Z. On any processor
+# `tools/benchmark.py --part kernels` measures what they decide.
 
 # Large maps by tiles of 4×4 outputs. Z: R101's backbone 1.32 s direct, 1.10 by tiles; the RPN 0.22, 0.12 (bfloat16).
 # X, a whole R101 with 1000 proposals, direct : by tiles and whole maps, two runs: float32 7.52 : 5.83, 8.09 : 6.19 s;

@@ -1,4 +1,4 @@
-"""Parts of the network through `torch.compile`, which may fail: then they run as they are, and it is said."""
+"""Parts of the network through `torch.compile`. Where that fails they run uncompiled, and the log says so."""
 
 import logging
 from typing import Any
@@ -14,7 +14,7 @@ class Compiled(nn.Module):
 
     Args:
         part: takes tensors, gives one.
-        name: of the part, for the log.
+        name: what the log calls the part.
     """
 
     def __init__(self, part: nn.Module, name: str) -> None:
@@ -24,7 +24,7 @@ class Compiled(nn.Module):
         self.compiled: Any = torch.compile(part, fullgraph=True)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """As `part`. Raises what `part` itself raises."""
+        """What the part gives for these inputs. Raises what the part itself raises, and torch.OutOfMemoryError."""
         if self.compiled is not None:
             try:
                 return self.compiled(*inputs)  # compiles before it runs: where it fails, the inputs are still whole

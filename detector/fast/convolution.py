@@ -127,7 +127,7 @@ class PackedConv(nn.Module):
             self.packed = PackedWeight(weight, stride, padding, 1, (count, weight.shape[1], height, width))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As `FusedConv.forward`."""
+        """[N, C, H, W] to [N, O, H', W'], both channels-last; the residual may be overwritten."""
         if not self.is_pointwise:
             return self._convolve(x, residual)
         column = None if residual is None else in_one_column(residual)

@@ -28,7 +28,7 @@ class NormedConv(nn.Module):
         self.relu = relu
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As `FusedConv.forward`."""
+        """[N, C, H, W] to [N, O, H', W'], both channels-last; the residual may be overwritten."""
         out = normalize_channels_last(self.norm, self.conv(x))
         if residual is not None:
             out += residual

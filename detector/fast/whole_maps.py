@@ -61,7 +61,7 @@ class WholeMapConv(nn.Module):
         self.saved = (TAPS * outputs.size) ** 2 / products
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As `FusedConv.forward`, of [N, C, size, size]."""
+        """[N, C, size, size] to [N, O, S, S], both channels-last; the residual may be overwritten."""
         count = x.shape[0]
         if self.saved * count < self.min_saved * self.block * max(1, -(-count // self.block)):
             return self.direct(x, residual)

@@ -37,7 +37,7 @@ class WinogradConv(nn.Module):
         self.multiply = point_products(weight.detach().double(), exact, block, execution.dtype, execution.onednn)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """As `FusedConv.forward`."""
+        """[N, C, H, W] to [N, O, H', W'], both channels-last; the residual may be overwritten."""
         if multiplications_saved(x, self.block) < self.min_saved:
             return self.direct(x, residual)
         out = convolve(x, self.multiply, self.channels, self.transforms, self.block)

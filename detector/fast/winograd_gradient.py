@@ -59,7 +59,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    """[O, C, 3, 3], of a weight whose convolution with x [N, C, H, W] has the gradient `grad` [N, O, H, W]."""
+    """The gradient [O, C, 3, 3] of a weight, from the input x [N, C, H, W] and the output's gradient [N, O, H, W]."""
     to = transforms(x.dtype)
     filters = x.new_zeros(POINTS, grad.shape[1], x.shape[1])
     for maps, tiling in Tiling(x.shape[0], x.shape[2], x.shape[3]).parts(TRAINING_BLOCK):

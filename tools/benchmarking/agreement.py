@@ -1,4 +1,4 @@
-"""Whether two networks found the same, which is asked before either's speed is worth a word."""
+"""Whether two networks detect the same, which is asked before either's speed is worth a word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class Mean:
 class Agreement:
     """How two lists of detections go together.
 
-    found: how many in each. matched: pairs. overlap: IoU of a detection with its partner, 0 where it has none.
+    counts: how many in each. matched: pairs. overlap: IoU of a detection with its partner, 0 where it has none.
     shift: difference of its score from its partner's, the whole score where it has none. box: largest difference of a
     coordinate of partners, pixels. score: largest difference of their scores.
     """
 
-    found: tuple[int, int]
+    counts: tuple[int, int]
     matched: int
     overlap: Mean
     shift: Mean
@@ -46,7 +46,7 @@ class Agreement:
     @property
     def is_same(self) -> bool:
         """Every detection has a partner (of IoU `SAME_IOU`, if it was made with that) and its score, and some exist."""
-        return 0 < self.matched == self.found[0] == self.found[1] and self.score <= SAME_SCORE
+        return 0 < self.matched == self.counts[0] == self.counts[1] and self.score <= SAME_SCORE
 
 
 def compare(first: Sequence[Selection], second: Sequence[Selection], min_iou: float) -> Agreement:
@@ -69,7 +69,7 @@ def compare(first: Sequence[Selection], second: Sequence[Selection], min_iou: fl
             alone[used] = False
             lonely += detections.scores[alone].tolist()
     return Agreement(
-        found=(sum(map(len, first)), sum(map(len, second))),
+        counts=(sum(map(len, first)), sum(map(len, second))),
         matched=len(ious),
         overlap=_mean(ious, [0.0] * len(lonely)),
         shift=_mean(scores, lonely),
@@ -111,8 +111,8 @@ def refusal_exact(agreement: Agreement) -> str | None:
     if agreement.is_same:
         return None
     return (
-        f"{agreement.matched} of {agreement.found[0]} and {agreement.found[1]} detections agree in label and box (IoU "
-        f"{SAME_IOU}, or corners to {SAME_CORNERS} px), their scores to {agreement.score:.1e} ({SAME_SCORE} allowed)"
+        f"{agreement.matched} of {agreement.counts[0]} and {agreement.counts[1]} detections agree in label and box "
+        f"(IoU {SAME_IOU}, or corners to {SAME_CORNERS} px), their scores to {agreement.score:.1e} ({SAME_SCORE} allowed)"
     )
 
 

@@ -83,10 +83,10 @@ def prepare(form: Form, pair: Pair, pixels: Tensor, device: torch.device) -> Run
 
     @torch.inference_mode()
     def run() -> list[Selection]:
-        found: list[Selection] = model(batch.to(device))
+        selections: list[Selection] = model(batch.to(device))
         if form.compiled and any(isinstance(part, Compiled) and part.compiled is None for part in model.modules()):
             raise CannotCompileError("it went on uncompiled")
-        return [detections.to(torch.device("cpu")) for detections in found]
+        return [selection.to(torch.device("cpu")) for selection in selections]
 
     return run
 
@@ -98,8 +98,8 @@ def _prepare_peer(form: Form, pair: Pair, pixels: Tensor, device: torch.device) 
     @torch.inference_mode()
     def run() -> list[Selection]:
         with torch.autocast(device.type, form.dtype, enabled=form.dtype != torch.float32):
-            found = peer([picture.to(device) for picture in inputs])
-        return [Selection(f["boxes"].cpu(), f["scores"].cpu(), f["labels"].cpu()) for f in found]
+            results = peer([picture.to(device) for picture in inputs])
+        return [Selection(r["boxes"].cpu(), r["scores"].cpu(), r["labels"].cpu()) for r in results]
 
     return run
 

@@ -88,7 +88,7 @@ def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor,
 
 
 def _report_latencies(settings: Settings, report: Report, label: Row, calls: dict[str, Run]) -> None:
-    """Of single pictures, the device idle before each; above, pictures follow each other without a pause."""
+    """Time single pictures, the device idle before each; in the other tables they follow each other without a pause."""
     samples = take_turns(calls, LATENCY_CALLS, settings.device)
     for name, taken in samples.items():
         milliseconds = sorted(1000 * seconds for seconds in walls(taken))
@@ -130,7 +130,7 @@ def _agree(report: Report, make: Callable[[Form], Run], label: Row, forms: Seque
 def describe(agreement: Agreement) -> Row:
     """An agreement as columns of a table."""
     return {
-        "detections": f"{agreement.found[0]} : {agreement.found[1]}",
+        "detections": f"{agreement.counts[0]} : {agreement.counts[1]}",
         "matched": agreement.matched,
         "mean IoU": agreement.overlap.value,
         "mean score shift": agreement.shift.value,

@@ -95,9 +95,9 @@ def _as_ours(dataset: DetectionDataset, transform: TrainTransform, index: int) -
 
 def _is_like_pillow(dataset: DetectionDataset, transform: TrainTransform, index: int) -> bool:
     """Whether the loader's picture, flipped back if it was flipped, has the pixels of Pillow's resize."""
-    found = _as_ours(dataset, transform, index).pixels[0].permute(1, 2, 0).numpy()
+    ours = _as_ours(dataset, transform, index).pixels[0].permute(1, 2, 0).numpy()
     expected = _pillow_resize(read_image(dataset.path(index)))
-    return found.shape == expected.shape and any(np.array_equal(found, e) for e in (expected, expected[:, ::-1]))
+    return ours.shape == expected.shape and any(np.array_equal(ours, e) for e in (expected, expected[:, ::-1]))
 
 
 def _pillow_resize(image: np.ndarray) -> np.ndarray:

@@ -39,12 +39,12 @@ def run(settings: Settings, report: Report) -> None:
 def _top(call: Callable[[], object], report: Report, table: str, device: torch.device) -> str:
     on_gpu = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with profile(activities=activities) as found:
+    with profile(activities=activities) as recorded:
         call()
         if on_gpu:
             torch.cuda.synchronize(device)
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    averages = found.key_averages()
+    averages = recorded.key_averages()
     # On a GPU its kernels; the operators that launch them are charged with the same time once more.
     events: list[Any] = [event for event in averages if (event.device_type.name != "CPU") == on_gpu]
     total = sum(getattr(event, key) for event in events)

@@ -36,7 +36,7 @@ def make_problem(scale: float = 1.0) -> tuple[GroundTruth, list[dict[str, Any]]]
 
 
 def _detections(truth: GroundTruth, frequency: np.ndarray, generator: np.random.Generator) -> list[dict[str, Any]]:
-    """As many in every image; those near a box take one of the image's, where it has any."""
+    """The same number in every image; those near a box take one of the image's, where it has any."""
     image_of = np.repeat(truth.image_ids, DETECTIONS_PER_IMAGE)
     count = len(image_of)
     by_image = np.argsort(truth.image_of, kind="stable")

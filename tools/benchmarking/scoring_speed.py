@@ -30,19 +30,19 @@ def run(settings: Settings, report: Report) -> None:
     scale = 0.02 if settings.quick else 1.0
     rounds = 1 if settings.device.type == "cuda" else min(settings.rounds, ROUNDS)  # a GPU is lent by the minute
     arguments = {"scale": scale, "can_measure": can_measure(torch.device("cpu"))}
-    found: dict[str, list[dict[str, Any]]] = {"pycocotools": [], "hotcoco": []}
+    taken: dict[str, list[dict[str, Any]]] = {"pycocotools": [], "hotcoco": []}
     for _ in range(rounds):
-        for evaluator, results in found.items():
+        for evaluator, results in taken.items():
             results.append(in_new_process(PROGRAM, arguments | {"evaluator": evaluator}))
     report.note(
         f"scoring: {IMAGES * scale:.0f} images, 80 classes, {BOXES * scale:.0f} boxes, "
         f"{DETECTIONS_PER_IMAGE} detections an image"
     )
-    slow, fast = found["pycocotools"], found["hotcoco"]
+    slow, fast = taken["pycocotools"], taken["hotcoco"]
     if any(result["metrics"] != slow[0]["metrics"] for result in slow + fast):
         report.refuse("scoring", "pycocotools and hotcoco do not give the same numbers")
         return
-    for evaluator, results in found.items():
+    for evaluator, results in taken.items():
         row = {
             "evaluator": evaluator,
             "AP": results[0]["metrics"]["AP"],
@@ -96,11 +96,11 @@ class TimedEvaluation:
         self._stopwatch = stopwatch
 
     def evaluate(self) -> None:
-        """As the package's."""
+        """The package's step, timed."""
         self._time("evaluate")
 
     def accumulate(self) -> None:
-        """As the package's."""
+        """The package's step, timed."""
         self._time("accumulate")
 
     def _time(self, name: str) -> None:

@@ -10,7 +10,10 @@ import torch
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one call. wall: the clock's; on a GPU between two of its own events. cpu: of all threads of this process."""
+    """The time of one call.
+
+    wall: the clock's; on a GPU between two of its own events. cpu: of all threads of this process.
+    """
 
     wall: float
     cpu: float

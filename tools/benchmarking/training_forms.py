@@ -52,7 +52,7 @@ def prepare_step(form: Form, pair: Pair, pixels: Tensor, targets: list[Target], 
 
 
 def _peer_step(form: Form, pair: Pair, pixels: Tensor, targets: list[Target], device: torch.device) -> Step:
-    """As torchvision's own training script does it."""
+    """The peer's step, as torchvision's own training script takes it."""
     peer = convert_peer(form, pair.peer, device).train()
     regions = _count_regions(peer, "roi_heads.box_head")
     optimizer = torch.optim.SGD(
@@ -63,17 +63,17 @@ def _peer_step(form: Form, pair: Pair, pixels: Tensor, targets: list[Target], de
     def step() -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, form.dtype, enabled=form.dtype != torch.float32):
-            found = peer([picture.to(device, non_blocking=True) for picture in inputs], as_dicts(targets, device))
-            total: Tensor = sum(found.values())
+            losses = peer([picture.to(device, non_blocking=True) for picture in inputs], as_dicts(targets, device))
+            total: Tensor = sum(losses.values())
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return our_loss_names(found)
+        return our_loss_names(losses)
 
     return Step(step, regions)
 
 
 def _our_step(form: Form, pair: Pair, pixels: Tensor, targets: list[Target], device: torch.device) -> Step:
-    """As the training engine does it; the readable form runs the network as it is defined."""
+    """Our step, as the training engine takes it; the readable form runs the network as it is defined."""
     model = copy.deepcopy(pair.model).to(device).train()
     if form.fast and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
@@ -117,7 +117,7 @@ def as_dicts(targets: list[Target], device: torch.device) -> list[dict[str, Tens
     ]
 
 
-def our_loss_names(found: dict[str, Tensor]) -> dict[str, Tensor]:
+def our_loss_names(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's four losses by our names, detached."""
     names = {
         "loss_objectness": "rpn_objectness",
@@ -125,4 +125,4 @@ def our_loss_names(found: dict[str, Tensor]) -> dict[str, Tensor]:
         "loss_classifier": "roi_class",
         "loss_box_reg": "roi_box",
     }
-    return {names[name]: loss.detach() for name, loss in found.items()}
+    return {names[name]: loss.detach() for name, loss in losses.items()}

@@ -19,9 +19,9 @@ EVALUATED_AT = (0.0, 0.75, -0.75, 1.5, -1.5)
 
 @dataclass(frozen=True)
 class Filtering:
-    """y = output · ((weight · g) ⊙ (window · d)), float64.
+    """The matrices of y = output · ((weight · g) ⊙ (window · d)), float64.
 
-    window: [P, inputs], of what a tile sees. weight: [P, r], of the taps. output: [m, P], of the P products.
+    window: [P, inputs], for d, what a tile sees. weight: [P, r], for g, the taps. output: [m, P], for the P products.
     """
 
     window: Tensor
@@ -30,7 +30,7 @@ class Filtering:
 
 
 def minimal(outputs: int, taps: int, points: Sequence[float]) -> Filtering:
-    """F(m, r).
+    """F(m, r), of Lavin and Gray §4: m outputs of r taps from m + r - 1 products.
 
     Args:
         outputs, taps: m and r, at least 1 and 2.
@@ -52,10 +52,10 @@ def _evaluation(points: Sequence[float], terms: int) -> Tensor:
 
 
 def constant(output: Tensor) -> Tensor:
-    """Products [P] of which `output`, [m, P], makes 1 everywhere: which is how a bias is added."""
+    """Products [P] that `output`, [m, P], turns into m ones: multiplied by a bias they add it to every output."""
     return torch.linalg.pinv(output).sum(dim=1)
 
 
 def for_each(matrix: Tensor, tiles: Tensor, out: Tensor | None = None) -> Tensor:
-    """[a, b] times each of [t, b, C], into `out` where that is given."""
+    """A matrix [a, b] times each of t tiles [t, b, C]: [t, a, C], in `out` where that is given."""
     return torch.bmm(matrix.expand(tiles.shape[0], -1, -1), tiles, out=out)

@@ -23,10 +23,10 @@ POINTS = WINDOW * WINDOW
 
 @dataclass(frozen=True)
 class Transforms:
-    """Into the points and back, on flattened tiles.
+    """The matrices that take flattened tiles to the points and back.
 
-    window: [36, 36], of a tile's inputs. weight: [36, 9], of a filter. output: [16, 36], of the products.
-    constant: [36], products that give 1 everywhere, which is how a bias is added.
+    window: [36, 36], for a tile's inputs. weight: [36, 9], for a filter. output: [16, 36], for the products.
+    constant: [36], products that give 1 everywhere; multiplied by a bias they add it.
     """
 
     window: Tensor
@@ -98,7 +98,7 @@ class Tiling:
                 grid.copy_(tiles[:, rows, columns, :h, :w].transpose(2, 3))
 
     def split(self, y: Tensor) -> Tensor:
-        """What `join` joins, of maps [N, C, H, W]; zeros beyond them."""
+        """Maps [N, C, H, W] cut into the tiles of outputs [T, 16, C] that `join` joins; zeros beyond the maps."""
         right, below = TILE * self.columns - self.width, TILE * self.rows - self.height
         grid = F.pad(y.permute(0, 2, 3, 1), (0, 0, 0, right, 0, below))
         grid = grid.view(self.images, self.rows, TILE, self.columns, TILE, -1).transpose(2, 3)
@@ -143,9 +143,11 @@ def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to:
 
 
 def multiplications_saved(x: Tensor, block: int, extra: int = 0) -> float:
-    """How many times fewer they are than in direct summation over [N, C, H, W]; 0 of no maps at all.
+    """How many times fewer multiplications `convolve` takes on x [N, C, H, W] than direct summation; 0 for no maps.
 
-    Whole blocks are counted, and the work of `extra` tiles for what has to be prepared.
+    Args:
+        block: tiles of a block; they count also where a last block is not full.
+        extra: as many tiles' work counts besides, for what has to be prepared.
     """
     images, _, height, width = x.shape
     if images == 0:
