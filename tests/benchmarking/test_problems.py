@@ -59,6 +59,15 @@ def test_peak_memory_of_a_call() -> None:
     assert 40 <= measure(call, CPU).added <= 60
 
 
+@pytest.mark.parametrize("module", ["child_memory", "scoring_speed"])
+def test_another_process_finds_this_package_from_anywhere(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = f"import importlib.util; print(importlib.util.find_spec('benchmarking.{module}') is not None and 1)"
+    assert in_new_process(["-c", program], {}) == 1
+
+
 def test_another_process_answers_or_its_failure_is_ours() -> None:
     program = "import json, sys; print('hello'); print(json.dumps(1 / json.loads(sys.argv[1])['x']))"
     assert in_new_process(["-c", program], {"x": 4}) == 0.25

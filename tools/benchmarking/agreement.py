@@ -112,7 +112,8 @@ def refusal_exact(agreement: Agreement) -> str | None:
         return None
     return (
         f"{agreement.matched} of {agreement.counts[0]} and {agreement.counts[1]} detections agree in label and box "
-        f"(IoU {SAME_IOU}, or corners to {SAME_CORNERS} px), their scores to {agreement.score:.1e} ({SAME_SCORE} allowed)"
+        f"(IoU {SAME_IOU}, or corners to {SAME_CORNERS} px), "
+        f"their scores to {agreement.score:.1e} ({SAME_SCORE} allowed)"
     )
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import torch
 
 from benchmarking.kept_memory import environment
 
+_TOOLS = str(Path(__file__).resolve().parents[1])
 _STATUS = Path("/proc/self/status")
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 
@@ -38,7 +40,10 @@ def in_new_process(program: Sequence[str], arguments: Mapping[str, Any]) -> dict
         subprocess.CalledProcessError: it failed; what it had to say is on the screen.
     """
     command = [sys.executable, *program, json.dumps(arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment("returned"))
+    variables = environment("returned")
+    # This package lies beside the tools, where a script finds it and another process does not.
+    variables["PYTHONPATH"] = os.pathsep.join([_TOOLS, *filter(None, [variables.get("PYTHONPATH")])])
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=variables)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
