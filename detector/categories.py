@@ -1,13 +1,18 @@
 """The one map between a dataset's category ids, the network's labels, and names."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from detector.errors import UserError, one_line
+from detector.errors import UserError, shown
+from detector.printing import printable
 
 LISTED = 10  # categories in a message
+MOST = 50_000  # categories; the largest public sets have about 20,000
+LONGEST_NAME = 500  # characters
+LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Category:
 
 def list_categories(categories: Sequence[Category]) -> str:
     """`1 cat, 2 dog`, as messages name categories; of many only the first."""
-    listed = [f"{category.id} {one_line(category.name, limit=40)}" for category in categories[:LISTED]]
+    listed = [f"{category.id} {printable(category.name, limit=40)}" for category in categories[:LISTED]]
     more = len(categories) - len(listed)
     return ", ".join(listed) + (f" and {more} more" if more else "")
 
@@ -36,9 +41,14 @@ class CategoryMap:
     categories: tuple[Category, ...]
 
     def __post_init__(self) -> None:
-        ids = [c.id for c in self.categories]
-        if len(set(ids)) != len(ids):
-            raise UserError(f"category ids are not unique: {sorted(i for i in set(ids) if ids.count(i) > 1)}.")
+        if len(self.categories) > MOST:
+            raise UserError(f"{len(self.categories)} categories are more than the {MOST} that are possible.")
+        counts = Counter(c.id for c in self.categories)
+        repeated = sorted(key for key, count in counts.items() if count > 1)
+        if repeated:
+            raise UserError(f"category ids are not unique: {shown(repeated)}.")
+        for category in self.categories:
+            _check_category(category)
 
     def __len__(self) -> int:
         """K, the number of foreground classes."""
@@ -58,7 +68,7 @@ class CategoryMap:
         try:
             return self._labels[category_id]
         except KeyError:
-            raise UserError(f"category id {category_id} is not among {sorted(self._labels)}.") from None
+            raise UserError(f"category id {category_id} is not among {shown(sorted(self._labels))}.") from None
 
     def id_of(self, label: int) -> int:
         """Dataset category id of a label 1..K."""
@@ -75,15 +85,47 @@ class CategoryMap:
 
     @classmethod
     def from_coco(cls, categories: Iterable[Mapping[str, Any]]) -> "CategoryMap":
-        """From the `categories` list of a COCO file, ordered by id."""
-        ordered = sorted(categories, key=lambda c: int(c["id"]))
-        return cls(tuple(Category(int(c["id"]), str(c["name"])) for c in ordered))
+        """From the `categories` list of a COCO file, ordered by id.
+
+        Raises:
+            TypeError, KeyError, ValueError: it is no list of ids and names. UserError, which is a ValueError, where an
+                id is given twice, or an id or a name is beyond all limits.
+        """
+        return cls(tuple(sorted((_category_of(c) for c in categories), key=lambda c: c.id)))
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> "CategoryMap":
         """Categories 1..K with these names."""
         return cls(tuple(Category(i, name) for i, name in enumerate(names, start=1)))
 
+    def repeated_names(self) -> list[str]:
+        """The names that more than one category has, in order; detections cannot be told apart by them."""
+        counts = Counter(self.names)
+        return sorted(name for name, count in counts.items() if count > 1)
+
     def to_coco(self) -> list[dict[str, Any]]:
         """As the `categories` list of a COCO file."""
         return [{"id": c.id, "name": c.name} for c in self.categories]
+
+
+def _category_of(values: Mapping[str, Any]) -> Category:
+    key, name = values["id"], values["name"]
+    if isinstance(key, str) or (isinstance(key, float) and key.is_integer()):
+        key = int(key)
+    # A number for a name is text that a program has read too cleverly. Whatever else it is may be of any size.
+    if isinstance(key, bool) or not isinstance(key, int) or not isinstance(name, (str, int, float)):
+        raise TypeError(f"a category with id {shown(key)} and name {shown(name)}")
+    return Category(key, str(name))
+
+
+def _check_category(category: Category) -> None:
+    if not -LARGEST_ID <= category.id <= LARGEST_ID:
+        raise UserError(f"category id {shown(category.id)} is beyond ±{LARGEST_ID}.")
+    if len(category.name) > LONGEST_NAME:
+        raise UserError(
+            f"the name of category {category.id} has {len(category.name)} characters; shorten it to {LONGEST_NAME}."
+        )
+    try:
+        category.name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the name of category {category.id} is no text: {printable(category.name, 40)}.") from None

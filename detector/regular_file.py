@@ -40,7 +40,7 @@ def open_regular(path: Path, what: str) -> BinaryIO:
         else:
             raise UserError(f"{path}: cannot read the {what} ({reason}); check the path.") from None
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
-    raise UserError(f"{path}: is {kind} and not a file; give the {what} itself.")
+    raise UserError(f"{path}: is {kind} and not a file; give the {what} file.")
 
 
 def read_regular(path: Path, what: str, most_bytes: int) -> bytes:

@@ -32,7 +32,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, monkeypatch
         monkeypatch.chdir(tmp_path)  # a socket's path may not be long
         server.bind("socket")
         for name, kind in (kinds | {"socket": "a socket"}).items():
-            with pytest.raises(UserError, match=rf"{name}: is {kind} and not a file; give the weights itself\."):
+            with pytest.raises(UserError, match=rf"{name}: is {kind} and not a file; give the weights file\."):
                 open_regular(tmp_path / name, "weights")
 
 

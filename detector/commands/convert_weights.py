@@ -100,7 +100,7 @@ def write(args: argparse.Namespace, weights: WeightsFile) -> list[str]:
     from detector.disk import write_atomically
     from detector.weights.files import save_weights
     from detector.weights.lineages.detectron2_export import write_detectron2
-    from detector.weights.lineages.torchvision import to_torchvision_resnet
+    from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
 
     state, config, categories = weights.state_dict, weights.config, weights.categories
     if args.to == "ours":

@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table, and where the cache folder is."""
     del args
     from detector.weights.published.cache import cache_folder, cached_path
-    from detector.weights.published.published import PUBLISHED
+    from detector.weights.published.catalogue import PUBLISHED
 
     width = max(map(len, PUBLISHED))
     print(f"{'name':<{width}}  {'network':<20}  {'COCO AP':>7}  {'MiB':>5}  cached")

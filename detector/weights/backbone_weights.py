@@ -1,6 +1,7 @@
 """ImageNet weights for `model.backbone`: from a published name, another framework's file, or one of ours."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,13 @@ from torch import Tensor
 
 from detector.config import Config
 from detector.errors import UserError
+from detector.weights.compare import require_finite
 from detector.weights.files import SUFFIX, read_weights
 from detector.weights.layout import BACKBONE_PREFIXES
-from detector.weights.lineages.foreign import read_foreign
 from detector.weights.lineages.imagenet import imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.published.cache import fetch
-from detector.weights.published.published import PUBLISHED, suggest
+from detector.weights.published.catalogue import PUBLISHED, suggest
+from detector.weights.untrusted.foreign_file import read_foreign
 
 # Channel means of the lineages (103.53 … 123.675, 102.98 … 122.77) differ by less; BGR for RGB by more.
 MEAN_TOLERANCE = 5.0
@@ -40,12 +42,13 @@ def resolve_backbone(config: Config) -> BackboneWeights:
     """
     source = config.model.backbone.weights
     assert source is not None
-    found = _resolve(source, config)
-    if found.trained_with is not None:
+    weights = _resolve(source, config)
+    require_finite(weights.state, source)
+    if weights.trained_with is not None:
         if config.model.backbone.weights_channels != "rgb":
             raise UserError(f"{source}: the order of its channels is known; leave model.backbone.weights_channels out.")
-        check_preparation(config, found.trained_with, source)
-    return found
+        check_preparation(config, weights.trained_with, source)
+    return weights
 
 
 def check_preparation(config: Config, trained_with: Config, where: str) -> None:
@@ -75,10 +78,10 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
         return BackboneWeights(
             imagenet_state(tensors, config, source), imagenet_config(tensors, published.kind, source)
         )
-    path = Path(source).expanduser()
-    if path.is_file() and path.suffix == SUFFIX:
+    path = Path(os.path.expanduser(source))
+    if path.suffix == SUFFIX and os.path.exists(path):
         return _ours(path, config)
-    if not path.is_file() and source not in PUBLISHED:
+    if source not in PUBLISHED and not os.path.exists(path):
         raise UserError(f"model.backbone.weights={source}: there is no such file, and no such name; {suggest(source)}")
     tensors = {} if source in PUBLISHED else read_foreign(path).tensors
     names = resnet_names_of(tensors)

@@ -97,6 +97,11 @@ def copy_state(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Non
                 target[name].copy_(tensor)
 
 
+def as_float32(tensor: Tensor) -> Tensor:
+    """The tensor as a model keeps it: floating point in float32, counters as they are."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
 def require_finite(state: Mapping[str, Tensor], where: str) -> None:
     """Raise UserError for the first tensor with NaN or infinity in it: with such weights nothing is ever detected."""
     for name, tensor in state.items():

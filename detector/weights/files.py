@@ -20,7 +20,7 @@ from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
 from detector.disk import write_atomically
 from detector.errors import UserError, one_line, shown
-from detector.weights.compare import compare_state, shapes_of
+from detector.weights.compare import as_float32, compare_state, shapes_of
 from detector.weights.layout import LAST_STAGE, backbone_shapes, model_shapes
 from detector.weights.untrusted.safetensors_file import open_safetensors
 
@@ -138,11 +138,6 @@ def carried_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             model["backbone"] = {key: value for key, value in backbone.items() if key != "weights"}
         carried["model"] = model
     return carried
-
-
-def as_float32(tensor: Tensor) -> Tensor:
-    """The tensor as the model keeps it: floating point in float32, counters as they are."""
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _num_classes(shapes: Mapping[str, tuple[int, ...]]) -> int | None:

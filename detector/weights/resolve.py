@@ -1,6 +1,7 @@
 """From what a user names (our file, a published name, another framework's file) to a state dict and its config."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config, load_config
-from detector.errors import UserError
+from detector.errors import UserError, shown
+from detector.printing import printable
+from detector.weights.compare import require_finite
 from detector.weights.files import SUFFIX, WeightsFile, read_weights
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
-from detector.weights.lineages.detectron2 import from_detectron2, is_detectron2
 from detector.weights.lineages.detectron2_settings import read_settings
-from detector.weights.lineages.foreign import ForeignWeights, read_foreign
+from detector.weights.lineages.detectron2_tensors import from_detectron2, is_detectron2
 from detector.weights.lineages.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.lineages.torchvision_detector import (
     from_torchvision_detector,
@@ -25,8 +27,9 @@ from detector.weights.lineages.torchvision_detector import (
     torchvision_detector_config,
 )
 from detector.weights.published.cache import fetch
-from detector.weights.published.published import PUBLISHED, Published, suggest
+from detector.weights.published.catalogue import PUBLISHED, Published, suggest
 from detector.weights.remap import remap
+from detector.weights.untrusted.foreign_file import ForeignWeights, read_foreign
 
 log = logging.getLogger(__name__)
 
@@ -48,19 +51,28 @@ def resolve_weights(name_or_path: str | Path, config_path: str | Path | None = N
     Raises:
         UserError: one sentence: no such file or name, not weights, refused as unsafe, or not fitting the config.
     """
-    name = str(name_or_path)
+    weights = _read(str(name_or_path), None if config_path is None else Path(config_path))
+    require_finite(weights.state_dict, str(name_or_path))
+    repeated = weights.categories.repeated_names()
+    if repeated:
+        log.warning(
+            "%s: several categories are called %s; detections tell them apart by id only", name_or_path, shown(repeated)
+        )
+    return weights
+
+
+def _read(name: str, config_path: Path | None) -> WeightsFile:
     if name in PUBLISHED:
         if config_path is not None:
             raise UserError(f"{name}: published weights bring their own config; leave {config_path} out.")
         return _published(name, PUBLISHED[name])
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "there is no such file, and no such published name"
-        raise UserError(f"weights {name}: {what}; {suggest(name)}")
+    path = Path(os.path.expanduser(name))
+    if not os.path.exists(path):  # unlike Path's own, this never raises, whatever the name
+        raise UserError(f"weights {shown(name)}: there is no such file, and no such published name; {suggest(name)}")
     if path.suffix == SUFFIX:
-        found = read_weights(path)
-        return found if config_path is None else replace(found, config=load_config(config_path))
-    return convert(read_foreign(path), path, None if config_path is None else Path(config_path))
+        weights = read_weights(path)
+        return weights if config_path is None else replace(weights, config=load_config(config_path))
+    return convert(read_foreign(path), path, config_path)
 
 
 def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> WeightsFile:
@@ -97,7 +109,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
         shapes = model_shapes(given)
         state = remap(tensors, {name: name for name in shapes}, shapes, where)
         return _detector(state, given, weights.categories, _provenance("torch.save", path))
-    first = ", ".join(list(tensors)[:3])
+    first = ", ".join(printable(name, 60) for name in list(tensors)[:3])
     raise UserError(
         f"{where}: names such as {first} are of no model known here (detectron2 C4 Faster R-CNN, torchvision "
         "FasterRCNN or ResNet, Caffe2 ResNet)."

@@ -29,7 +29,7 @@ from benchmarking.training_forms import prepare_step, random_targets
 from torch import Tensor
 
 from detector.structures import Target
-from detector.weights.lineages.torchvision import IMAGENET_MEAN, IMAGENET_STD
+from detector.weights.lineages.torchvision_resnet import IMAGENET_MEAN, IMAGENET_STD
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(CPU, size=(96, 128), depths=(50,), proposals=(20,), rounds=1, forms=("eager",), rois=16)

@@ -149,5 +149,5 @@ def test_a_key_is_given_once() -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "c.yaml")
-    with pytest.raises(ConfigError, match=r"c\.yaml: is a named pipe and not a file; give the config itself\."):
+    with pytest.raises(ConfigError, match=r"c\.yaml: is a named pipe and not a file; give the config file\."):
         read_yaml(tmp_path / "c.yaml")

@@ -27,8 +27,8 @@ from detector.training.state.checkpoint import (
     save_checkpoint,
 )
 from detector.weights.files import METADATA_KEY, read_weights, save_weights
-from detector.weights.lineages.foreign import read_foreign
 from detector.weights.resolve import resolve_weights
+from detector.weights.untrusted.foreign_file import read_foreign
 
 CATEGORIES = CategoryMap.from_names(["a", "b", "c"])
 

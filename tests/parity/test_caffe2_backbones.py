@@ -8,12 +8,12 @@ import torch
 from comparison import Comparison, ExpectEqual
 from detectron2_cases import folder_id, folders_with, read_json
 
-from detector.weights.lineages.caffe2 import from_caffe2
-from detector.weights.lineages.detectron2 import RENAMES
+from detector.weights.lineages.caffe2_resnet import from_caffe2
 from detector.weights.lineages.detectron2_config import config_from_detectron2
 from detector.weights.lineages.detectron2_settings import read_settings
-from detector.weights.lineages.foreign import read_foreign
+from detector.weights.lineages.detectron2_tensors import RENAMES
 from detector.weights.remap import translate
+from detector.weights.untrusted.foreign_file import read_foreign
 
 FOLDERS = folders_with("config.yaml", "expected_state_dict.npz", "backbone.*")
 

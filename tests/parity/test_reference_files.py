@@ -8,7 +8,7 @@ import torch
 from detectron2_cases import EMBEDDED, checkpoints, folders_with, recorded
 
 from detector.datasets.pictures.read import read_image
-from detector.weights.lineages.foreign import read_foreign
+from detector.weights.untrusted.foreign_file import read_foreign
 
 MAX_BYTES = 4_000_000
 

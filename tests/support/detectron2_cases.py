@@ -22,10 +22,10 @@ from detector.config import Config
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Selection, Size
-from detector.weights.lineages.detectron2 import from_detectron2
 from detector.weights.lineages.detectron2_config import channel_order
 from detector.weights.lineages.detectron2_settings import read_settings
-from detector.weights.lineages.foreign import read_foreign
+from detector.weights.lineages.detectron2_tensors import from_detectron2
+from detector.weights.untrusted.foreign_file import read_foreign
 
 # What travels with the project. Its pictures, weights and numbers are a part of what `recorded` may find.
 EMBEDDED = Path(__file__).resolve().parents[1] / "reference" / "detectron2"

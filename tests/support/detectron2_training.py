@@ -30,7 +30,7 @@ from detector.training.matcher import NEGATIVE, POSITIVE, Matches
 from detector.training.optimizer import build_optimizer, set_learning_rate
 from detector.training.schedule import learning_rate
 from detector.training.targets import RoITargets
-from detector.weights.lineages.detectron2 import RENAMES
+from detector.weights.lineages.detectron2_tensors import RENAMES
 from detector.weights.remap import translate
 
 # Ours → theirs.

@@ -19,8 +19,8 @@ from detector.weights import backbone_weights
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
 from detector.weights.files import save_weights
 from detector.weights.initialise import initialise, load_backbone, load_matching, remake_rows
-from detector.weights.lineages.torchvision import to_torchvision_resnet
-from detector.weights.published.published import PUBLISHED
+from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
+from detector.weights.published.catalogue import PUBLISHED
 
 ANIMALS = CategoryMap.from_names(["cat", "dog", "cow"])
 

@@ -15,7 +15,7 @@ from detector.config import Config, ModelConfig
 from detector.model.build import build_model
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.detectron2_export import write_detectron2
-from detector.weights.published.published import PUBLISHED
+from detector.weights.published.catalogue import PUBLISHED
 
 NAME = "R101-C4-3x"
 

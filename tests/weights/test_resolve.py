@@ -26,8 +26,8 @@ from detector.weights.files import save_weights
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.detectron2_export import write_detectron2
-from detector.weights.lineages.torchvision import to_torchvision_resnet
-from detector.weights.published.published import PUBLISHED, suggest
+from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
+from detector.weights.published.catalogue import PUBLISHED, suggest
 from detector.weights.resolve import resolve_weights
 
 NAMES = CategoryMap.from_names(["a", "b", "c"])

@@ -30,7 +30,7 @@ from detector.datasets.pictures.read import read_image
 from detector.datasets.pictures.sizes import resized_size
 from detector.datasets.pictures.transforms import TrainTransform
 from detector.structures import ImageBatch
-from detector.weights.lineages.torchvision import IMAGENET_MEAN, IMAGENET_STD
+from detector.weights.lineages.torchvision_resnet import IMAGENET_MEAN, IMAGENET_STD
 
 TABLE, RATIOS = "loading", "loading ratios"
 SHORTEST, LONGEST = 800, 1333

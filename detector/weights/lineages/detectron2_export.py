@@ -17,7 +17,6 @@ from detector.config import Config, config_to_dict, flatten
 from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.weights.layout import CLS_SCORE, CONV1
-from detector.weights.lineages.detectron2 import RENAMES
 from detector.weights.lineages.detectron2_config import (
     BOTTLENECK_DEPTHS,
     EXPANSION,
@@ -28,8 +27,9 @@ from detector.weights.lineages.detectron2_config import (
     SCHEDULES,
 )
 from detector.weights.lineages.detectron2_settings import write_settings
-from detector.weights.lineages.foreign import CATEGORIES_KEY
+from detector.weights.lineages.detectron2_tensors import RENAMES
 from detector.weights.remap import reverse_channels, translate
+from detector.weights.untrusted.foreign_file import CATEGORIES_KEY
 
 # Settings whose other values would change detections, and which detectron2 has only with this one.
 DETECTION_ONLY: Mapping[str, Any] = {

@@ -10,8 +10,8 @@ from torch import Tensor
 from detector.config import BackboneConfig, Config
 from detector.errors import UserError
 from detector.model.resnet import BASIC_BLOCK_DEPTHS, BLOCKS_PER_STAGE
-from detector.weights.lineages.caffe2 import from_caffe2, is_caffe2
-from detector.weights.lineages.torchvision import (
+from detector.weights.lineages.caffe2_resnet import from_caffe2, is_caffe2
+from detector.weights.lineages.torchvision_resnet import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     from_torchvision_resnet,

@@ -21,7 +21,7 @@ from detector.config import (
     RPNConfig,
 )
 from detector.weights.layout import model_shapes
-from detector.weights.lineages.torchvision import IMAGENET_MEAN, IMAGENET_STD, RENAMES
+from detector.weights.lineages.torchvision_resnet import IMAGENET_MEAN, IMAGENET_STD, RENAMES
 from detector.weights.remap import remap, translate
 
 # nn.Sequential(conv1, bn1, relu, maxpool, layer1, layer2, layer3) numbers them.

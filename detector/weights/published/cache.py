@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from detector.disk import file_digest, hold, put_in_place, sync_file, write_atomically
 from detector.download import DownloadError, DownloadPolicy, address, download, is_offline
 from detector.errors import UserError
-from detector.weights.published.published import Published
+from detector.weights.published.catalogue import Published
 from detector.weights.untrusted.unpickle import is_html
 
 log = logging.getLogger(__name__)

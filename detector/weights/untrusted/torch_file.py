@@ -4,15 +4,20 @@ import io
 import re
 import warnings
 import zipfile
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from detector.errors import UserError, one_line
+from detector.weights.untrusted.bounded_reader import BoundedReader
+from detector.weights.untrusted.pickle_scan import TooLongError, scan_pickle
 
 ZIP_MAGIC = b"PK\x03\x04"
 # The first pickle of a torch.save file older than PyTorch 1.6: the number 0x1950a86a20f9469cfc6c.
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+LEGACY_PICKLES = 5
+MAX_PICKLE_BYTES = 2**24  # names and shapes; the numbers are beside it
+MAX_DIRECTORY_BYTES = 2**24
 _BLOCKED = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -21,22 +26,26 @@ def is_torch_file(data: bytes) -> bool:
     return data.startswith((ZIP_MAGIC, LEGACY_MAGIC))
 
 
-def read_torch_file(data: bytes, source: str) -> Any:
+def read_torch_file(file: BinaryIO, source: str) -> Any:
     """Load onto the CPU with `weights_only=True`; there is no fallback to anything laxer.
 
     Args:
-        data: the file's bytes.
+        file: open, at its beginning.
         source: the file's name, for messages.
 
     Raises:
         UserError: one sentence saying what the file wanted besides tensors, or how it is damaged.
     """
-    if data.startswith(ZIP_MAGIC):
-        _check_sizes(data, source)
+    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    file.seek(0)
     try:
+        _scan_archive(file, source) if is_zip else _scan_legacy(file)
+        file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old pickle protocols; what matters here is an exception
-            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (UserError, TooLongError) as error:
+        raise (error if isinstance(error, UserError) else UserError(f"{source}: refused, {error}.")) from None
     except Exception as error:
         # A damaged or hostile file can raise nearly anything inside torch.load; none of it is our own failure.
         blocked = _BLOCKED.search(str(error))
@@ -54,18 +63,40 @@ def read_torch_file(data: bytes, source: str) -> Any:
         ) from None
 
 
-def _check_sizes(data: bytes, source: str) -> None:
-    """Refuse archives that would unpack to more than they hold: torch.save never compresses."""
-    try:
-        entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+def _scan_archive(file: BinaryIO, source: str) -> None:
+    """Refuse archives that would unpack to more than they hold, for torch.save never compresses; scan their pickle."""
+    # The list of entries is read at one go: this bounds it, and with it the time that it takes.
+    archive = zipfile.ZipFile(_Directory(file))
+    entries = archive.infolist()
+    size = file.seek(0, 2)
+    claimed = sum(entry.file_size for entry in entries)
+    if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise UserError(
-            f"{source}: not a complete file of torch.save ({one_line(error)}), it is damaged or cut short; "
-            "copy or download it again."
-        ) from None
-    compressed = [e.filename for e in entries if e.compress_type != zipfile.ZIP_STORED]
-    if compressed or sum(e.file_size for e in entries) > len(data):
-        claimed = sum(e.file_size for e in entries)
-        raise UserError(
-            f"{source}: refused, its {len(data)} bytes would unpack to {claimed}, and torch.save does not compress."
+            f"{source}: refused, its {size} bytes would unpack to {claimed}, and torch.save does not compress."
         )
+    for entry in entries:
+        if entry.filename.endswith(("/data.pkl", "/constants.pkl")):
+            if entry.file_size > MAX_PICKLE_BYTES:
+                raise UserError(f"{source}: refused, {entry.file_size} bytes are too many for the names of weights.")
+            scan_pickle(BoundedReader(io.BytesIO(archive.read(entry))))
+
+
+def _scan_legacy(file: BinaryIO) -> None:
+    """Scan the pickles that come one after the other: magic number, version, system, content, names of the storages."""
+    reader = BoundedReader(file)
+    for _ in range(LEGACY_PICKLES):
+        scan_pickle(reader)
+
+
+class _Directory(BoundedReader):
+    """An archive whose list of entries is of bounded length."""
+
+    def read(self, count: int = -1) -> bytes:
+        """As the base class."""
+        if count > MAX_DIRECTORY_BYTES:
+            raise TooLongError("its list of entries is too long for weights")
+        return super().read(count)
+
+    def seekable(self) -> bool:
+        """True, as `zipfile` asks."""
+        return True

@@ -6,15 +6,16 @@ the file's own bytes; every other name is refused before anything runs. The inte
 Python one, because the C one allocates what a hostile file claims (a memo of 2³¹ entries) before reading it.
 """
 
-import io
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from detector.errors import UserError, one_line
+from detector.weights.untrusted.bounded_reader import BoundedReader, TooLargeError
+from detector.weights.untrusted.pickle_scan import TooLongError, scan_pickle
 
 # Of numeric arrays only. Objects ("O") would hold pickled calls, and no weights are strings, records or complex.
 NUMERIC_TYPES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"})
@@ -26,23 +27,26 @@ class RefusedPickle(UserError):  # noqa: N818 (a refusal, which need not be an e
     """The pickle wants something that weights do not need. Nothing of it was executed."""
 
 
-def read_pickle(data: bytes, source: str) -> Any:
+def read_pickle(file: BinaryIO, source: str) -> Any:
     """Unpickle numpy arrays (numeric ones) in dicts, lists, tuples and plain values; also Python 2's files.
 
     Args:
-        data: the file's bytes. Memory stays within a small multiple of their number, whatever the pickle claims.
+        file: open, at its beginning. Memory stays within a small multiple of its bytes, whatever the pickle claims, and
+            time within seconds (`pickle_scan`).
         source: the file's name, for messages.
 
     Raises:
         UserError: one sentence saying what the file wanted (`RefusedPickle`), or that it is damaged or no pickle.
     """
+    reader = BoundedReader(file)
     try:
-        return _finish(_ArrayUnpickler(data).load(), {}, depth=0)
-    except RefusedPickle as refusal:
+        return _finish(_ArrayUnpickler(_scanned(reader)).load(), {}, depth=0)
+    except (RefusedPickle, TooLongError, TooLargeError) as refusal:
         raise RefusedPickle(f"{source}: refused, {one_line(refusal)}; nothing of it was executed.") from None
     except Exception as error:
         # A damaged or hostile stream can raise nearly anything from the interpreter; none of it is our own failure.
-        if is_text(data):
+        reader.seek(0)
+        if is_text(reader.read(512), whole=reader.size <= 512):
             raise UserError(f"{source}: this is a text file, not weights.") from None
         reason = one_line(f"{type(error).__name__} {error}".strip())
         raise UserError(
@@ -51,16 +55,28 @@ def read_pickle(data: bytes, source: str) -> Any:
         ) from None
 
 
+def _scanned(file: BoundedReader) -> BoundedReader:
+    """The same file at its beginning, after a look through it. Other damage than length shows when it is read."""
+    try:
+        scan_pickle(file)
+    except (TooLongError, TooLargeError):
+        raise
+    except (ValueError, IndexError, KeyError, EOFError, struct.error):
+        pass
+    file.seek(0)
+    return file
+
+
 def is_html(data: bytes) -> bool:
     """Whether a file begins like a web page, as failed downloads do."""
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body"))
 
 
-def is_text(data: bytes) -> bool:
-    """Whether the beginning of a file reads as text."""
+def is_text(beginning: bytes, whole: bool = True) -> bool:
+    """Whether the beginning of a file, or the `whole` of a short one, reads as text."""
     try:
-        head = data[:512].decode("utf-8", errors="strict" if len(data) <= 512 else "ignore")
+        head = beginning[:512].decode("utf-8", errors="strict" if whole and len(beginning) <= 512 else "ignore")
     except UnicodeDecodeError:
         return False
     return bool(head) and all(c.isprintable() or c in "\t\r\n" for c in head)
@@ -194,8 +210,8 @@ class _ArrayUnpickler(pickle._Unpickler):
     read: Callable[[int], bytes]  # set by `load`
     append: Callable[[Any], None]
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), encoding="latin1", fix_imports=False)
+    def __init__(self, file: BoundedReader) -> None:
+        super().__init__(file, encoding="latin1", fix_imports=False)
         self._known = _stand_ins()
 
     def _load_bytearray(self) -> None:

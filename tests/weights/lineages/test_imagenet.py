@@ -14,14 +14,18 @@ from detector.config import BackboneConfig, Config
 from detector.errors import UserError
 from detector.model.build import build_model
 from detector.weights.layout import backbone_shapes
-from detector.weights.lineages.caffe2 import from_caffe2, is_caffe2
-from detector.weights.lineages.detectron2 import RENAMES
+from detector.weights.lineages.caffe2_resnet import from_caffe2, is_caffe2
 from detector.weights.lineages.detectron2_config import config_from_detectron2
 from detector.weights.lineages.detectron2_settings import read_settings
-from detector.weights.lineages.foreign import read_foreign
+from detector.weights.lineages.detectron2_tensors import RENAMES
 from detector.weights.lineages.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
-from detector.weights.lineages.torchvision import from_torchvision_resnet, is_torchvision_resnet, to_torchvision_resnet
+from detector.weights.lineages.torchvision_resnet import (
+    from_torchvision_resnet,
+    is_torchvision_resnet,
+    to_torchvision_resnet,
+)
 from detector.weights.remap import translate
+from detector.weights.untrusted.foreign_file import read_foreign
 
 DEPTHS = [18, 34, 50, 101, 152]
 

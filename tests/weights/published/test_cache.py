@@ -13,7 +13,7 @@ from weights_server import Server, answer, cut_after, serve, serving, stall_afte
 from detector.download import DownloadPolicy, address
 from detector.errors import UserError
 from detector.weights.published.cache import cache_folder, fetch
-from detector.weights.published.published import Published
+from detector.weights.published.catalogue import Published
 
 CONTENT = bytes(range(256)) * 500
 QUICK = DownloadPolicy(timeout=0.5, attempts=2, backoff=0.0)

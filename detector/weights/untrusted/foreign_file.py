@@ -1,5 +1,6 @@
 """Files of other frameworks: recognised by their contents, read without trusting them, as named float32 tensors."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ import torch
 from torch import Tensor
 
 from detector.categories import CategoryMap
-from detector.errors import UserError, one_line
-from detector.weights.files import as_float32
+from detector.errors import UserError, shown
+from detector.printing import printable
+from detector.regular_file import open_regular
+from detector.weights.compare import as_float32
 from detector.weights.untrusted.torch_file import is_torch_file, read_torch_file
 from detector.weights.untrusted.unpickle import is_html, read_pickle
 
 # The largest C4 detector (ResNet-152, with optimizer state) is a tenth of this.
 MAX_BYTES = 8 * 2**30
+MAX_TENSORS = 20_000
 # Where the weights are inside of a checkpoint: detectron2 and torchvision's scripts, Lightning and others, Caffe2.
 WEIGHTS_KEYS = ("model", "state_dict", "blobs")
 CATEGORIES_KEY = "categories"  # as in a COCO file: [{"id": 1, "name": "person"}, …]
@@ -44,22 +48,21 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         UserError: one sentence: missing, empty, a web page, a text, cut short, wants more than tensors, holds none.
     """
     path = Path(path)
-    try:
-        size = path.stat().st_size
+    source = str(path)
+    with open_regular(path, "weights") as file:
+        size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise UserError(f"{path}: {size} bytes are too many for the weights of a detector.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
-    if not data:
-        raise UserError(f"{path}: the file is empty; copy or download it again.")
-    if is_html(data):
-        raise UserError(f"{path}: this is a web page saved instead of weights; download the file itself.")
-    source = str(path)
-    content = read_torch_file(data, source) if is_torch_file(data) else read_pickle(data, source)
+        head = file.read(512)
+        file.seek(0)
+        if not head:
+            raise UserError(f"{path}: the file is empty; copy or download it again.")
+        if is_html(head):
+            raise UserError(f"{path}: this is a web page saved instead of weights; download the file itself.")
+        content = read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
-    tensors = _tensors(_weights_of(content), len(data), source)
+    tensors = _tensors(_weights_of(content), size, source)
     return ForeignWeights(without_module_prefix(tensors), _categories(content.get(CATEGORIES_KEY), source))
 
 
@@ -89,21 +92,25 @@ def _weights_of(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 def _tensors(content: Mapping[Any, Any], size: int, source: str) -> dict[str, Tensor]:
     """Check that every value is a plain array of numbers, and that together they claim no more than the file holds."""
+    if len(content) > MAX_TENSORS:
+        raise UserError(f"{source}: {len(content)} named values are too many for the weights of a detector.")
     arrays: dict[str, Tensor] = {}
     claimed = 0
     for name, value in content.items():
         # Arrays from a pickle are read-only views of the file's bytes.
         tensor = torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-        if not isinstance(name, str) or not name.isprintable() or not isinstance(tensor, Tensor):
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise UserError(
-                f"{source}: {one_line(repr(name))} holds a {type(value).__name__} where weights have arrays of numbers "
+                f"{source}: {shown(name)} holds a {type(value).__name__} where weights have arrays of numbers "
                 "under names."
             )
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
-            raise UserError(f"{source}: {name} is not a plain tensor of real numbers.")
+            raise UserError(f"{source}: {printable(name, 80)} is not a plain tensor of real numbers.")
         claimed += tensor.numel() * tensor.element_size()
         if claimed > size:
-            raise UserError(f"{source}: refused, its tensors up to {name} claim more than the {size} bytes it has.")
+            raise UserError(
+                f"{source}: refused, its tensors up to {printable(name, 80)} claim more than the {size} bytes it has."
+            )
         arrays[name] = tensor.detach()
     if not arrays:
         raise UserError(f"{source}: holds no weights.")

@@ -11,7 +11,7 @@ import torch
 from hostile import compressed, lambda_pickle, object_array, payload, torch_file
 
 from detector.errors import UserError
-from detector.weights.lineages.foreign import read_foreign
+from detector.weights.untrusted.foreign_file import read_foreign
 
 WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2, dtype=np.float64)}
 TENSORS = {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}
@@ -113,10 +113,10 @@ def test_what_is_no_weights_is_refused_in_one_sentence(tmp_path: Path, case: str
 def test_missing_and_enormous_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_foreign(tmp_path / "x.pkl")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="is a folder and not a file"):
         read_foreign(tmp_path)
     path = write(tmp_path / "x.pkl", pickle.dumps(WEIGHTS))
-    monkeypatch.setattr("detector.weights.lineages.foreign.MAX_BYTES", 10)
+    monkeypatch.setattr("detector.weights.untrusted.foreign_file.MAX_BYTES", 10)
     with pytest.raises(UserError, match="too many for the weights of a detector"):
         read_foreign(path)
 
