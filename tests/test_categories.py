@@ -59,3 +59,43 @@ def test_messages_name_categories_and_of_many_the_first() -> None:
     assert list_categories(many.categories).endswith(", 10 c9 and 70 more")
     assert len(list_categories([Category(1, "long " * 1000)])) < 50
     assert list_categories([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 7, "name": "x" * 10_000}], r"the name of category 7 has 10000 characters; shorten it to 500\."),
+        ([{"id": 7, "name": "\ud800"}], r"the name of category 7 is no text: \\ud800\."),
+        ([{"id": 2**63, "name": "a"}], r"category id 9223372036854775808 is beyond"),
+        ([{"id": 10**4000, "name": "a"}], r"category id .* is beyond"),
+        ([{"id": i, "name": "a"} for i in range(50_001)], r"50001 categories are more than the 50000"),
+    ],
+)
+def test_categories_are_bounded(categories: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        CategoryMap.from_coco(categories)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_no_id_or_name_is_not_made_one() -> None:
+    bomb: list[object] = []
+    for _ in range(40):
+        bomb = [bomb, bomb]  # writing it out would take 2⁴⁰ steps
+    for values in (
+        {"id": True, "name": "a"},
+        {"id": 1.5, "name": "a"},
+        {"id": 1, "name": bomb},
+        {"id": bomb, "name": ""},
+    ):
+        with pytest.raises(TypeError, match="a category with id"):
+            CategoryMap.from_coco([values])
+    assert CategoryMap.from_coco([{"id": "3", "name": 5}]).categories == (Category(3, "5"),)
+
+
+def test_names_given_twice_are_found() -> None:
+    assert CategoryMap.from_names(["a", "b", "a", "c", "b"]).repeated_names() == ["a", "b"]
+    assert CategoryMap.from_coco(COCO).repeated_names() == []
+
+
+def test_names_in_a_list_cannot_command_a_terminal() -> None:
+    assert list_categories([Category(1, "a\x1b[2J\nb")]) == r"1 a\x1b[2J\nb"
