@@ -27,6 +27,7 @@ PATH_KEYS = (
 )
 # Weights may be a published name instead of a path; only what looks like a path is resolved.
 WEIGHT_KEYS = ("model.weights", "model.backbone.weights")
+LONGEST_LIST = 1000  # what a setting may be at most; many may be less (`limits`)
 CONFIG_FILE = "config.yaml"  # the settings of a run, in its folder
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
@@ -266,6 +267,8 @@ def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
         if not isinstance(value, (list, tuple)):
             raise refuse("a list")
         item = args[0]
+        if len(value) > LONGEST_LIST:  # first of all: converting each takes its time
+            raise ConfigError(f"{key} ({source}) has {len(value)} values: give at most {LONGEST_LIST}.")
         if Ellipsis not in args and len(value) != len(args):
             raise refuse(f"a list of {len(args)} values")
         return tuple(_convert(v, item, f"{key}[{i}]", source) for i, v in enumerate(value))

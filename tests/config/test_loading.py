@@ -176,6 +176,10 @@ MISTAKES = {
     ),
     "no list": ("train: {milestones: 5}", "train.milestones=5 (own.yaml): expected a list."),
     "item of a list": ("train: {milestones: [1, x]}", "train.milestones[1]=x (own.yaml): expected a whole number."),
+    "a list without end": (
+        "train: {milestones: [" + "1, " * 2000 + "]}",
+        "train.milestones (own.yaml) has 2000 values",
+    ),
     "length of a list": (
         "input: {pixel_mean: [1, 2]}",
         "input.pixel_mean=[1, 2] (own.yaml): expected a list of 3 values.",
