@@ -133,6 +133,10 @@ class InputConfig:
     max_size_test: int = limited(1333, 1, 20_000)
     resize: Literal["pil", "torchvision"] = "pil"  # 8-bit antialiased bilinear, or torchvision's float bilinear
     pad_to_multiple: int = limited(1, 1, 1024)  # of the batch's height and width; torchvision uses 32
+    # Of a file; larger pictures are refused before they are decoded, which takes 3 bytes a pixel.
+    max_pixels: int = limited(89_478_485, 1, 2**32)
+    # Bits in use of 16-bit pictures; null: guessed from the data, with a warning.
+    bit_depth: int | None = limited(None, 8, 16)
 
     def __post_init__(self) -> None:
         check_limits(self, "input.")
@@ -168,6 +172,7 @@ class DataConfig:
     val_images: str | None = None
     keep_empty_images: bool = True  # train on pictures without objects too; detectron2 leaves them out
     drop_degenerate_boxes: bool = True  # drop boxes without area, counted in the log; false: stop and name them
+    max_dropped: float = limited(0.05, 0, 1)  # the greatest share of boxes that may be dropped; more than that stops
     skip_unreadable_images: bool = True  # train on another one, named in the log; false: stop at the first
     aspect_grouping: bool = True  # batches hold only wide or only tall pictures, so padding stays small
     num_workers: int = limited(2, 0, 256)

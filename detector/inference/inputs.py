@@ -1,17 +1,15 @@
 """From the words of a command line to pictures on disk, and from those to names for what is written about them."""
 
 import glob
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from detector.datasets.pictures.folders import walk
+from detector.datasets.pictures.suffixes import picture_suffixes
 from detector.errors import UserError
-
-PICTURE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".pbm", ".pgm", ".ppm")
-)
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,9 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
         path = Path(word).expanduser()
         if path.exists():
             found = _expand(path, skip)
-            problem = f"{word}: this folder holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})."
+            problem = f"{word}: this folder holds no pictures ({', '.join(picture_suffixes())})."
         else:
-            matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-            # A folder that `**` matches is covered by the files in it that `**` matches too.
-            found = [one for match in matches if match.is_file() for one in _expand(match, skip)]
-            if not found:
-                found = [one for match in matches for one in _expand(match, skip)]
+            found = [one for match in _matches(path) for one in _expand(match, skip)]
             problem = f"{word}: there is no such file, folder or match; check the path."
         if not found:
             unused.append(problem)
@@ -94,15 +88,38 @@ def name_outputs(inputs: Sequence[Input], folder: Path) -> list[Path]:
 def _expand(path: Path, skip: Path) -> list[Input]:
     if not path.is_dir():
         return [Input(path, path.name, path.name)]
-    found = []
-    for folder, subfolders, files in os.walk(path):
-        if Path(folder).resolve() == skip.resolve() and path.resolve() != skip.resolve():
-            subfolders.clear()
-            continue
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                file = Path(folder) / name
-                relative = file.relative_to(path).as_posix()
-                found.append(Input(file, relative, relative))
-    return found
+    pictures = []
+    for file in walk(path, skip):
+        if file.name.lower().endswith(picture_suffixes()):
+            relative = file.relative_to(path).as_posix()
+            pictures.append(Input(file, relative, relative))
+    return pictures
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """What a pattern matches, sorted: the files, or where it matches none the folders.
+
+    `**` is matched by walking the folders once each: `glob` would go round and round in a link to a folder above it.
+    """
+    parts = pattern.parts
+    if "**" not in parts:
+        matches = sorted(Path(match) for match in glob.glob(str(pattern)))
+        return [match for match in matches if match.is_file()] or matches
+    plain = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    start = Path(*parts[:plain])
+    wanted = parts[plain:]
+    files = [(file, file.relative_to(start).parts) for file in walk(start)]
+    matches = sorted(file for file, relative in files if _fits(relative, wanted))
+    # A folder stands for the files below it.
+    return matches or sorted(
+        file for file, relative in files if any(_fits(relative[:depth], wanted) for depth in range(1, len(relative)))
+    )
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path, in its parts, is what a pattern stands for; `**` stands for any number of parts."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[number:], pattern[1:]) for number in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])

@@ -157,7 +157,7 @@ class Predictor:
         waiting: list[np.ndarray] = []  # network inputs of one size, and the sizes of the pictures they came from
         sizes: list[Size] = []
         for source in sources:
-            image = as_rgb(source)
+            image = as_rgb(source, self.config.input.max_pixels, self.config.input.bit_depth)
             pixels = prepare_for_test(image, self.config.input)
             if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
                 found += self._detect(waiting, sizes, score_threshold)

@@ -8,27 +8,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detector.datasets.pictures.read import ImageError, from_pil, read_image
+from detector.datasets.pictures.read import MAX_PIXELS, ImageError, from_pil, read_image
 from detector.errors import UserError
 
 Picture = str | Path | bytes | np.ndarray | Image.Image | Tensor
 
 
-def as_rgb(source: Picture) -> np.ndarray:
+def as_rgb(source: Picture, max_pixels: int = MAX_PIXELS, bit_depth: int | None = None) -> np.ndarray:
     """Any form of a picture as an [H, W, 3] uint8 RGB array.
 
     Args:
         source: a path or the bytes of an image file; an [H, W, 3] uint8 array in RGB order; a PIL image; a [3, H, W]
             uint8 tensor. Files and PIL images are turned upright by their EXIF orientation. Gray arrays and tensors
             ([H, W] or one channel) are repeated to three channels; an alpha channel is dropped without blending.
+        max_pixels, bit_depth: of files and PIL images; see `read_image`.
 
     Raises:
         UserError: the file cannot be read as a picture, or the array is of another type or shape.
     """
     if isinstance(source, (str, Path, bytes)):
-        return read_image(source)
+        return read_image(source, max_pixels, bit_depth)
     if isinstance(source, Image.Image):
-        return _from_pil(source)
+        return _from_pil(source, bit_depth)
     if isinstance(source, Tensor):
         return _from_tensor(source)
     if isinstance(source, np.ndarray):
@@ -39,12 +40,12 @@ def as_rgb(source: Picture) -> np.ndarray:
     )
 
 
-def _from_pil(image: Image.Image) -> np.ndarray:
+def _from_pil(image: Image.Image, bit_depth: int | None) -> np.ndarray:
     name = str(getattr(image, "filename", "")) or "the given PIL image"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of malformed EXIF, which is harmless
-            return from_pil(image, name)
+            return from_pil(image, name, bit_depth)
     except ImageError:
         raise
     except Exception as error:  # an image is decoded when it is first used, and raises whatever a broken file provokes

@@ -1,8 +1,9 @@
 """Many pictures through a predictor: read ahead in threads, while the network is busy with earlier ones."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,9 @@ def detect_all(
     predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int
 ) -> Iterator[UserError | tuple[np.ndarray, Found]]:
     """For each path in order: the picture and what was found in it, or why it could not be read."""
-    images = read_ahead(paths, count=2 * batch_size)
+    settings = predictor.config.input
+    read = partial(read_image, max_pixels=settings.max_pixels, bit_depth=settings.bit_depth)
+    images = read_ahead(paths, 2 * batch_size, read)
     while batch := list(islice(images, batch_size)):
         readable = [image for image in batch if not isinstance(image, UserError)]
         found = iter(predictor.predict(readable, score_threshold, batch_size))
@@ -26,20 +29,22 @@ def detect_all(
             yield image if isinstance(image, UserError) else (image, next(found))
 
 
-def read_ahead(paths: Iterable[Path], count: int) -> Iterator[np.ndarray | UserError]:
+def read_ahead(
+    paths: Iterable[Path], count: int, read: Callable[[Path], np.ndarray] = read_image
+) -> Iterator[np.ndarray | UserError]:
     """Read pictures in order, `count` of them ahead in threads while the network is busy with earlier ones."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting: deque[Future[np.ndarray | UserError]] = deque()
         remaining = iter(paths)
-        waiting.extend(pool.submit(try_to_read, path) for path in islice(remaining, count))
+        waiting.extend(pool.submit(_try_to_read, read, path) for path in islice(remaining, count))
         while waiting:
             image = waiting.popleft().result()
-            waiting.extend(pool.submit(try_to_read, path) for path in islice(remaining, 1))
+            waiting.extend(pool.submit(_try_to_read, read, path) for path in islice(remaining, 1))
             yield image
 
 
-def try_to_read(path: Path) -> np.ndarray | UserError:
+def _try_to_read(read: Callable[[Path], np.ndarray], path: Path) -> np.ndarray | UserError:
     try:
-        return read_image(path)
+        return read(path)
     except UserError as error:
         return error

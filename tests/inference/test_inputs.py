@@ -50,6 +50,17 @@ def test_patterns(tree: Path) -> None:  # noqa: ARG001
     assert names(["cats/**/a.*"]) == ["a.JPG", "a.png"]
 
 
+def test_links_are_followed_and_never_round_and_round(tree: Path) -> None:
+    (tree / "elsewhere").mkdir()
+    (tree / "elsewhere/c.png").touch()
+    (tree / "cats/more").symlink_to(tree / "elsewhere")
+    for number in range(3):
+        (tree / f"cats/loop{number}").symlink_to(tree / "cats")
+    assert names(["cats"]) == ["a.JPG", "b.jpg", "old/a.png", "more/c.png"]
+    assert names(["cats/**/*.png"]) == ["c.png", "a.png"]
+    assert names(["cats/**/ol?"]) == ["a.png"]  # a folder that the pattern matches
+
+
 def test_each_file_once(tree: Path) -> None:
     assert names(["cats/b.jpg", str(tree / "cats/b.jpg"), "cats"]) == ["b.jpg", "a.JPG", "old/a.png"]
 

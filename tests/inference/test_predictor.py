@@ -129,7 +129,7 @@ def test_gray_pictures(predictor: Predictor) -> None:
 
 def test_pillow_images_of_other_modes() -> None:
     sixteen_bit = Image.fromarray(np.array([[0, 256, 65535]], np.uint16))
-    assert as_rgb(sixteen_bit).tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+    assert as_rgb(sixteen_bit, bit_depth=16).tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
     assert as_rgb(Image.new("RGBA", (2, 1), (1, 2, 3, 0))).tolist() == [[[1, 2, 3]] * 2]
     assert as_rgb(Image.new("1", (1, 1), 1)).tolist() == [[[255] * 3]]
 

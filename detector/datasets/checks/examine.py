@@ -15,6 +15,7 @@ from detector.datasets.faults import UNUSED_CATEGORY, Fault, summarise
 from detector.datasets.formats.contents import Contents, Format, required_folder
 from detector.datasets.formats.open_dataset import read_contents
 from detector.datasets.formats.parsing import parse
+from detector.datasets.pictures.read import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def examine(
     open_files: bool = True,
     workers: int = 1,
     keep_masks: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Examined:
     """Find every fault of a set of annotations.
 
@@ -44,6 +46,7 @@ def examine(
         progress, workers: see `open_pictures`.
         open_files: decode the pictures. Without, only what the annotations say is checked.
         keep_masks: keep `segmentation`, for those who will write the annotations again.
+        max_pixels: larger pictures are faults.
 
     Raises:
         UserError: the annotations cannot be read at all.
@@ -53,7 +56,7 @@ def examine(
     columns, faults = parse(contents)
     pictures = None
     if folder is not None:
-        pictures = open_pictures(columns, folder, workers, progress)
+        pictures = open_pictures(columns, folder, workers, progress, max_pixels)
         columns = columns.with_missing_sizes(sizes_of(pictures))
         known = {(fault.kind, fault.place) for fault in faults}
         faults += [f for f in check_pictures(columns, pictures) if (f.kind, f.place) not in known]

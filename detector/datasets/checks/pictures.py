@@ -13,7 +13,7 @@ import numpy as np
 from detector.datasets import faults as kinds
 from detector.datasets.columns import Columns
 from detector.datasets.faults import Fault, Kind
-from detector.datasets.pictures.read import ImageError, read_image, stored_size
+from detector.datasets.pictures.read import MAX_PIXELS, ImageError, read_image, stored_size
 from detector.structures import Size
 
 
@@ -33,7 +33,11 @@ class Picture:
 
 
 def open_pictures(
-    columns: Columns, images: Path, workers: int, progress: Callable[[Iterable[Picture], int], Iterable[Picture]]
+    columns: Columns,
+    images: Path,
+    workers: int,
+    progress: Callable[[Iterable[Picture], int], Iterable[Picture]],
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Picture]:
     """Decode every picture, several at a time (decoders run outside of Python's lock).
 
@@ -41,8 +45,9 @@ def open_pictures(
         images: folder that the file names start at.
         workers: threads.
         progress: wraps the iteration; given the number of pictures.
+        max_pixels: larger pictures are faults.
     """
-    look = partial(_open, images)
+    look = partial(_open, images, max_pixels)
     names = list(columns.file_names)
     if workers == 1:
         return list(progress(map(look, names), len(names)))
@@ -85,12 +90,12 @@ def _same_pictures(columns: Columns, pictures: list[Picture]) -> Iterator[Fault]
             yield columns.image_fault(kinds.SAME_PICTURE, image, detail)
 
 
-def _open(images: Path, name: str) -> Picture:
+def _open(images: Path, max_pixels: int, name: str) -> Picture:
     path = images / name
     if not name or not os.path.isfile(path):
         return Picture(fault=kinds.MISSING_PICTURE, reason=str(path))
     try:
-        pixels = read_image(path)
+        pixels = read_image(path, max_pixels, bit_depth=16)
         digest = hashlib.blake2b(pixels.data, digest_size=16, person=b"%dx%d" % pixels.shape[:2])
         return Picture((pixels.shape[0], pixels.shape[1]), stored_size(path), digest.digest())
     except ImageError as error:

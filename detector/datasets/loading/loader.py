@@ -94,7 +94,7 @@ class TrainingPictures(Dataset["TrainingBatch | Refusal"]):
         for _ in range(MAX_TRIES):
             sample = self.dataset[index]
             try:
-                return sample, _read(sample)
+                return sample, _read(sample, self.transform.input)
             except ImageError as error:
                 problems.append(str(error))
             index = int(self.following[index])
@@ -117,7 +117,7 @@ class EvaluationPictures(Dataset["TrainingBatch | Refusal"]):
         for index in indices:
             sample = self.dataset[index]
             try:
-                image = _read(sample)
+                image = _read(sample, self.config)
             except ImageError as error:
                 problems.append(str(error))
                 continue
@@ -310,10 +310,10 @@ def _left_out(
     return LeftOut(dataset.annotation_path or dataset.image_root, len(dataset), consequence, warn if skip else None)
 
 
-def _read(sample: Sample) -> np.ndarray:
+def _read(sample: Sample, config: InputConfig) -> np.ndarray:
     """The picture of a sample, of the size that its boxes are meant for."""
     try:
-        image = read_image(sample.path)
+        image = read_image(sample.path, config.max_pixels, config.bit_depth)
     except ImageError as error:
         raise ImageError(f"image {sample.image_id}: {error}") from None
     height, width = image.shape[:2]

@@ -17,14 +17,20 @@ _COMPANIONS |= frozenset(
 )
 
 
-def walk(folder: str | Path) -> Iterator[Path]:
-    """All regular files below a folder, in the order of their names, folder by folder.
+def walk(folder: str | Path, skip: Path | None = None) -> Iterator[Path]:
+    """All regular files below a folder, by their names, folder by folder; real folders before links to folders.
 
     Links are followed, and each real folder is entered once, so that a link to a folder above it ends the walk there.
     Hidden files and folders (`.name`: what systems and editors leave behind) are passed over. Folders that may not be
     read are too, as `os.walk` does.
+
+    Args:
+        skip: a folder that is passed over, unless the walk begins there.
     """
     seen: set[tuple[int, int]] = set()
+    if skip is not None and skip.is_dir() and not os.path.samefile(skip, folder):
+        status = os.stat(skip)
+        seen.add((status.st_dev, status.st_ino))
     for parent, folders, names in os.walk(folder, followlinks=True):
         try:
             status = os.stat(parent)

@@ -13,6 +13,7 @@ from detector.config import Config, save_config
 from detector.datasets.checks.examine import check_before_training
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.fingerprint import Fingerprint, fingerprint
+from detector.datasets.pictures.depth import with_bit_depth
 from detector.evaluation.ground_truth import ground_truth_of
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
@@ -61,7 +62,7 @@ def set_up(
     check_batch(config.train, process_group.world_size())
     with at_once():
         train_data, val_data = open_data(config.data)
-    config = with_classes(config, train_data)
+    config = with_bit_depth(with_classes(config, train_data), train_data, log.warning)
     process_group.on_main(lambda: warn_of_faults(train_data, val_data, log))
     annotations = {"train": fingerprint(train_data)} | ({"val": fingerprint(val_data)} if val_data else {})
     state = find_state(output, log) if resume else None

@@ -67,8 +67,9 @@ def open_data(data: DataConfig) -> tuple[DetectionDataset, DetectionDataset | No
     if data.generate == "shapes":
         folder = Path(data.train_annotations).parent
         process_group.on_main(lambda: ensure_shapes(folder))
-    train = open_dataset(data.format, data.train_annotations, data.train_images, data.drop_degenerate_boxes)
+    drop, most = data.drop_degenerate_boxes, data.max_dropped
+    train = open_dataset(data.format, data.train_annotations, data.train_images, drop, max_dropped=most)
     if data.val_annotations is None or data.val_images is None:
         return train, None
-    val = open_dataset(data.format, data.val_annotations, data.val_images, data.drop_degenerate_boxes, like=train)
+    val = open_dataset(data.format, data.val_annotations, data.val_images, drop, like=train, max_dropped=most)
     return train, val

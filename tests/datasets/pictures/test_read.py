@@ -1,13 +1,16 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from detector.datasets.pictures.read import ImageError, from_pil, image_size, read_image
+from detector.datasets.pictures.read import ImageError, depth_in_use, from_pil, image_size, read_image
+from detector.datasets.pictures.wide import _warn_of_guess
 
 # What the folder's own README calls undecodable; every other picture there must be read.
 UNDECODABLE = {"broken.png", "truncated_image.png", "truncated_jpeg.jpg"}
@@ -46,11 +49,11 @@ def test_odd_pictures_are_read_or_refused_in_one_sentence(shared: Path) -> None:
                 read_image(path)
             assert str(path) in str(caught.value)
             continue
-        image = read_image(path)
+        image = read_image(path, bit_depth=12)
         assert image.dtype == np.uint8
         assert image.flags.c_contiguous
         assert image.shape == (*image_size(path), 3)
-        assert np.array_equal(image, read_image(path.read_bytes()))
+        assert np.array_equal(image, read_image(path.read_bytes(), bit_depth=12))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -118,13 +121,75 @@ def test_gray_and_alpha() -> None:
     assert np.array_equal(read_image(encode(Image.fromarray(colors), "PNG")), colors[..., :3])
 
 
-@pytest.mark.parametrize(("largest", "shift"), [(255, 0), (256, 2), (4095, 4), (16383, 6), (65535, 8)])
-def test_gray_of_16_bits_is_shifted_by_the_depth_in_use(largest: int, shift: int) -> None:
-    values = np.array([[0, 17, largest]], np.uint16)
-    expected = (values >> shift).astype(np.uint8)
-    for kind in ("PNG", "TIFF"):
-        image = read_image(encode(Image.fromarray(values), kind))
-        assert image[..., 0].tolist() == image[..., 2].tolist() == expected.tolist()
+@pytest.mark.parametrize(("depth", "shift"), [(8, 0), (10, 2), (12, 4), (14, 6), (16, 8)])
+@pytest.mark.parametrize("kind", ["gray.png", "gray.tiff", "gray.pgm", "color.png", "color.tiff", "color.ppm"])
+def test_pictures_of_16_bits_keep_the_upper_8_of_the_bits_in_use(kind: str, depth: int, shift: int) -> None:
+    largest = 2**depth - 1
+    values = np.array([[[0, 17, largest], [largest // 3, 1, 2]]], np.uint16)
+    if kind.startswith("gray"):
+        values = values[..., 0:1].repeat(3, axis=2)
+    image = read_image(sixteen_bits(values, kind), bit_depth=depth)
+    assert image.tolist() == (values >> shift).tolist()
+
+
+def test_values_above_the_depth_are_white() -> None:
+    values = np.array([[[4095, 4096, 65535]]], np.uint16)
+    assert read_image(sixteen_bits(values, "color.png"), bit_depth=12).tolist() == [[[255, 255, 255]]]
+
+
+@pytest.mark.parametrize("kind", ["gray.png", "color.png"])
+def test_a_depth_that_is_guessed_is_said_and_does_not_follow_a_hot_pixel(kind: str) -> None:
+    values = np.full((40, 50, 3), 4000, np.uint16)
+    values[7, 9] = 65535
+    _warn_of_guess.cache_clear()
+    with pytest.warns(UserWarning, match=r"set input\.bit_depth"):
+        image = read_image(sixteen_bits(values, kind))
+    assert image[0, 0].tolist() == [250] * 3
+    assert image[7, 9].tolist() == [255] * 3
+    assert np.array_equal(read_image(sixteen_bits(values, kind)), image)  # and said once
+    assert depth_in_use(sixteen_bits(values, kind)) == 12
+
+
+def test_files_that_state_their_largest_value_need_no_guess() -> None:
+    for kind, channels in (("P5", 1), ("P6", 3)):
+        values = np.full((2, 2, channels), 2047, np.uint16)
+        data = f"{kind} 2 2 4095\n".encode() + values.astype(">u2").tobytes()
+        assert read_image(data).tolist() == [[[127] * 3] * 2] * 2
+        assert depth_in_use(data) is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["color.png", "color.tiff"])
+def test_colors_of_16_bits_are_turned_upright(kind: str, orientation: int) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (3, 5, 3), dtype=np.uint16)
+    upper = Image.fromarray((values >> 4).astype(np.uint8))
+    expected = pillow(encode(upper, "PNG", exif=exif(orientation)))
+    assert np.array_equal(read_image(sixteen_bits(values, kind, orientation), bit_depth=12), expected)
+
+
+def test_pictures_of_8_bits_have_no_depth_to_guess() -> None:
+    for kind in ("JPEG", "PNG", "TIFF", "BMP"):
+        assert depth_in_use(encode(Image.fromarray(noise(4, 5)), kind)) is None
+
+
+def sixteen_bits(values: np.ndarray, kind: str, orientation: int = 1) -> bytes:
+    """[H, W, 3] uint16 as a file; `gray` takes the first channel."""
+    pixels = values[..., 0] if kind.startswith("gray") else values[..., ::-1]
+    suffix = kind[kind.index(".") :]
+    data = cv2.imencode(suffix, pixels)[1].tobytes()
+    if orientation == 1:
+        return data
+    if suffix == ".png":
+        end = data.index(b"IDAT") - 4
+        return data[:end] + png_chunk(b"eXIf", exif(orientation).tobytes().removeprefix(b"Exif\0\0")) + data[end:]
+    start = struct.unpack("<I", data[4:8])[0]
+    count = struct.unpack("<H", data[start : start + 2])[0]
+    entries = [data[start + 2 + 12 * n : start + 14 + 12 * n] for n in range(count)]
+    entries.append(struct.pack("<HHII", 274, 3, 1, orientation))
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2])[0])
+    data += b"\0" * (len(data) % 2)
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+    return data[:4] + struct.pack("<I", len(data)) + data[8:] + directory
 
 
 def test_floating_point_pictures_are_refused() -> None:
@@ -145,15 +210,43 @@ def test_content_tells_the_format_not_the_name(tmp_path: Path) -> None:
 
 
 def test_decompression_bombs_are_refused_from_the_header() -> None:
-    for edge, message in ((20000, "which are not decoded"), (10000, "10000x10000 pixels are more than the 89478485")):
+    for edge in (20000, 10000):
+        message = f"{edge}x{edge} pixels are more than the 89478485"
         header = struct.pack(">IIBBBBB", edge, edge, 1, 0, 0, 0, 0)  # 1-bit gray, and no pixels behind it
         data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b""))
-        with pytest.raises(ImageError, match=f"{message}.*Shrink or tile"):
+        with pytest.raises(ImageError, match=f"{message}.*Shrink or tile the picture, or raise input.max_pixels"):
             read_image(data)
+        assert image_size(data) == (edge, edge)
     data = encode(Image.fromarray(noise(11, 10)), "PNG")
     with pytest.raises(ImageError, match="10x11 pixels are more than the 100 allowed"):
         read_image(data, max_pixels=100)
     assert read_image(data, max_pixels=110).shape == (11, 10, 3)
+
+
+def test_the_limit_can_be_raised_beyond_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # Pillow refuses from twice as many on
+    data = encode(Image.fromarray(noise(11, 10)), "PNG")
+    assert read_image(data).shape == (11, 10, 3)
+    assert read_image(data, max_pixels=2**31).shape == (11, 10, 3)
+    assert image_size(data) == (11, 10)
+    assert Image.MAX_IMAGE_PIXELS == 40
+
+
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        for function in (read_image, image_size):
+            with pytest.raises(ImageError, match=rf"{name}: cannot read the picture \(it is a folder, pipe or device"):
+                function(tmp_path / name)
+
+
+def test_files_of_too_many_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.bmp"
+    with open(path, "wb") as file:
+        file.truncate(2**25)
+    with pytest.raises(ImageError, match="has more than 16778816 bytes, more than a picture of 100 pixels needs"):
+        read_image(path, max_pixels=100)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Pictures with more than 8 bits a channel: their values, and how these become 8 bits."""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+DEPTHS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes store in 16 bits
+
+# The share of values that may lie above a depth that is guessed: a hot pixel must not make a picture dark.
+_OUTLIERS = 0.001
+
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+
+
+def to_eight_bits(values: np.ndarray, bit_depth: int | None) -> np.ndarray:
+    """Values of 16 bits, gray or colour, as uint8: the upper 8 of the bits in use. What lies above these becomes 255.
+
+    Args:
+        values: whole numbers from 0 to 65535, in any shape.
+        bit_depth: how many bits are in use, 8 to 16. None guesses it from these values, with a warning: the pictures of
+            a set then need not have the same brightness.
+    """
+    if bit_depth is None:
+        bit_depth = used_depth(values)
+        if bit_depth > 8:
+            _warn_of_guess()
+    return np.minimum(values >> (bit_depth - 8), 255).astype(np.uint8)
+
+
+def used_depth(values: np.ndarray) -> int:
+    """The smallest of `DEPTHS` that holds the values but for a few outliers."""
+    last = values.size - 1 - int(values.size * _OUTLIERS)
+    largest = int(np.partition(values, last, axis=None)[last])
+    return min(bits for bits in DEPTHS if bits >= largest.bit_length())
+
+
+@cache
+def _warn_of_guess() -> None:
+    """Once in a process: the hundredth line would say no more than the first."""
+    warnings.warn(
+        "pictures of 16 bits a channel: how many of these are in use is guessed for each picture, so that brightness "
+        "may differ between them; set input.bit_depth (8 to 16).",
+        stacklevel=4,
+    )
+
+
+def is_scaled(image: Image.Image) -> bool:
+    """Whether a file, opened and not yet decoded, states its largest value: Pillow then scales it to the full range."""
+    return image.format == "PPM" and _decoder(image)[0] == "ppm"
+
+
+def is_wide_color(image: Image.Image, data: bytes) -> bool:
+    """Whether a file, opened and not yet decoded, has colours (or gray and alpha) of 16 bits.
+
+    Pillow keeps the upper 8 of these, which are dark or black where only the lower ones are in use.
+    """
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    if image.format == "PNG":
+        return data[24:25] == b"\x10"  # the bit depth in IHDR, which stands first
+    if image.format == "TIFF":
+        bits: Any = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+        return max(bits) > 8
+    if image.format == "PPM":
+        decoder, arguments = _decoder(image)
+        return decoder == "ppm" and bool(arguments[1] == 65535)
+    return False
+
+
+def _decoder(image: Image.Image) -> tuple[str, Any]:
+    """The name of the decoder that will be used, and its arguments: for "ppm" the mode and the largest value."""
+    tile: Any = getattr(image, "tile", None)
+    return (tile[0][0], tile[0][3]) if tile else ("", None)
+
+
+def wide_color(data: bytes, upper: np.ndarray, turn: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """[H, W, 3] uint16 RGB, upright: the values of a file with colours of 16 bits.
+
+    Args:
+        data: the file.
+        upper: [H, W, 3] uint8, what Pillow makes of it, upright. What OpenCV reads is believed where its upper bits are
+            these; else these are all there is.
+        turn: makes pixels upright; which formats OpenCV turns itself depends on its version.
+    """
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is not None and values.dtype == np.uint16 and values.ndim == 3 and values.shape[2] >= 3:
+        colors: np.ndarray = values[..., 2::-1]
+        for candidate in (colors, turn(colors)):
+            if candidate.shape == upper.shape:
+                difference = np.abs((candidate >> 8).astype(np.int16) - upper)
+                if difference.max(initial=0) <= 1:  # Pillow rounds some formats
+                    return np.ascontiguousarray(candidate)
+    return upper.astype(np.uint16) << 8
