@@ -121,17 +121,24 @@ def _run_pycocotools(truth: GroundTruth, found: Results) -> tuple[list[float], n
 
 
 def _run_hotcoco(truth: GroundTruth, found: Results) -> tuple[list[float], np.ndarray]:
-    """As `_run_pycocotools`."""
+    """As `_run_pycocotools`.
+
+    Ids become places in the order of ids: results are handed over as one array of floats, which hold no id beyond 2^53.
+    """
+    image_ids = np.sort(truth.image_ids)
+    category_ids = np.array([category.id for category in truth.categories.categories], np.int64)
+    names = [{"id": place, "name": name} for place, name in enumerate(truth.categories.names)]
     expected = hotcoco.COCO.from_arrays(
-        _images(truth),
-        truth.categories.to_coco(),
-        truth.image_of,
-        truth.category_of,
+        [{"id": place} for place in np.searchsorted(image_ids, truth.image_ids).tolist()],
+        names,
+        np.searchsorted(image_ids, truth.image_of),
+        np.searchsorted(category_ids, truth.category_of),
         truth.boxes,
         area=truth.areas,
         iscrowd=truth.iscrowd,
     )
-    rows = np.column_stack((found.image_of, found.boxes, found.scores, found.category_of))
+    images, categories = np.searchsorted(image_ids, found.image_of), np.searchsorted(category_ids, found.category_of)
+    rows = np.column_stack((images, found.boxes, found.scores, categories))
     evaluation = hotcoco.COCOeval(expected, expected.load_res(rows), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()

@@ -156,3 +156,66 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         main(["convert-data", "--help"])
     assert caught.value.code == 0
     assert "faster-rcnn convert-data train/labels train.json --from yolo --to coco" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["voc", "yolo", "coco"])
+def test_sizes_are_the_pictures_where_these_are_at_hand(
+    folder: Path, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = sound_content()
+    content["annotations"][0]["iscrowd"] = 0
+    expected = boxes_of(content)
+    content["images"][0] |= {"height": 40, "width": 15}
+    write_json(folder / "set.json", content)
+    (folder / "out").mkdir()
+    run(
+        folder / "set.json",
+        output(folder / "out", target),
+        "--from",
+        "coco",
+        "--to",
+        target,
+        "--images",
+        folder / "images",
+    )
+    assert "  corrected size of z.png: stated 15x40, the upright picture has 30x20\n" in capsys.readouterr().out
+    assert boxes(folder / "out", target)["z.png"] == expected
+
+
+def boxes_of(content: dict[str, Any]) -> list[tuple[str, list[float]]]:
+    x, y, width, height = content["annotations"][2]["bbox"]
+    return [("seven", [round(value, 9) for value in (x, y, x + width, y + height)])]
+
+
+def test_what_is_read_otherwise_than_it_stands_is_written_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = sound_content()
+    content["images"][1]["file_name"] = "y\\z.png"
+    content["annotations"][0] |= {"iscrowd": 0, "area": -5}
+    content["annotations"][1]["bbox"] = [10.5, 20, -10, -20]
+    del content["annotations"][2]["bbox"]
+    content["annotations"][2]["segmentation"] = [[1, 2, 5, 2, 5, 9]]
+    write_json(folder / "set.json", content)
+    run(folder / "set.json", folder / "new.json", "--from", "coco", "--to", "coco")
+    new = json.loads((folder / "new.json").read_text())
+    assert [row["bbox"] for row in new["annotations"]] == [[1, 2, 3, 4], [0.5, 0, 10, 20], [1, 2, 4, 7]]
+    assert new["images"][1]["file_name"] == "y/z.png"
+    assert "area" not in new["annotations"][0]
+    assert all(
+        set(row) <= set(old) | {"bbox"} for row, old in zip(new["annotations"], content["annotations"], strict=True)
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  corrected ")]
+    assert sorted(line.split()[1] for line in lines) == [
+        "backslashes:",
+        "bad-area:",
+        "box-from-mask:",
+        "swapped-corners:",
+    ]
+
+
+def test_labels_that_no_picture_could_have_are_refused(folder: Path) -> None:
+    content = sound_content()
+    content["images"][1]["file_name"] = "C:\\pictures\\z.png"
+    write_json(folder / "set.json", content)
+    with pytest.raises(UserError, match=r"image 5: file_name 'C:.* is absolute"):
+        run(folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
+    assert not (folder / "yolo").exists()

@@ -87,3 +87,18 @@ def test_a_dataset_is_scored_by_its_file_as_it_stands(tmp_path: Path) -> None:
     assert ground_truth_of(dataset).boxes.tolist() == boxes
     in_a_folder = dataclasses.replace(dataset, is_coco_file=False)
     assert ground_truth_of(in_a_folder).boxes.shape == (2, 4)
+
+
+def test_what_scoring_takes_otherwise_than_it_stands_is_noted(tmp_path: Path) -> None:
+    """pycocotools would score neither the box of negative extent nor, in any range of sizes, that of negative area."""
+    annotations = [
+        {"image_id": 9, "category_id": 7, "bbox": [8, 9, -3, -4]},
+        {"image_id": 9, "category_id": 7, "bbox": [1, 2, 3, 4], "area": -12},
+        {"image_id": 9, "category_id": 7, "segmentation": [[1, 1, 5, 1, 5, 9]]},
+    ]
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(content(annotations=annotations)))
+    truth = read_ground_truth(path)
+    assert truth.boxes.tolist() == [[5, 5, 3, 4], [1, 2, 3, 4], [1, 1, 4, 8]]
+    assert truth.areas.tolist() == [12, 12, 32]
+    assert [note.split(":")[0] for note in truth.notes] == ["1 × bad-area", "1 × box-from-mask", "1 × swapped-corners"]

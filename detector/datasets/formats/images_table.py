@@ -12,6 +12,7 @@ from detector.datasets.formats.contents import Row
 from detector.datasets.formats.numbers import whole_numbers
 from detector.errors import shown
 
+_DRIVE = re.compile(r"[A-Za-z]:/")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./ -]*")
 
 
@@ -79,7 +80,7 @@ def _problem(name: Any) -> str | None:
     if "://" in name:
         return "is an address: fetch the picture and name its file"
     path = name.replace("\\", "/")
-    if path.startswith("/") or (len(path) > 1 and path[1] == ":" and path[0].isalpha() and path[0].isascii()):
+    if path.startswith("/") or _DRIVE.match(path):
         return "is absolute"
     if path.startswith("~/"):
         return "starts at a home folder"

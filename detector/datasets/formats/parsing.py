@@ -143,9 +143,8 @@ def _numbers(values: list[Any]) -> np.ndarray:
 def _crowds(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     """Twice [B] bool: the crowd regions, and where `iscrowd` is neither 0 nor 1. Without it, or null, it is 0."""
     values: list[Any] = [row.get("iscrowd") for row in rows]
-    if set(map(type, values)) <= {int, float, bool, type(None)}:
-        numbers = np.array([value or 0 for value in values], np.float64)
-        return numbers == 1, (numbers != 0) & (numbers != 1)
+    if set(map(type, values)) <= {int, bool, type(None)} and set(values) <= {0, 1, None}:
+        return np.array(values, bool), np.zeros(len(values), bool)
     good = [value is None or (isinstance(value, int | float) and value in (0, 1)) for value in values]
     crowds = [is_good and bool(value) for is_good, value in zip(good, values, strict=True)]
     return np.array(crowds, bool), ~np.array(good, bool)

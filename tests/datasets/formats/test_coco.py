@@ -1,4 +1,5 @@
 import gc
+import gzip
 import json
 import time
 from pathlib import Path
@@ -155,6 +156,98 @@ def test_faults_are_named_in_one_sentence(tmp_path: Path, value: Any, message: s
     assert str(caught.value).startswith(str(tmp_path / "set.json"))
     assert "\n" not in str(caught.value)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("value", ["0", "1", "False", "true", "", [0], [], 2, -1, 0.5, float("nan"), {}, 10**400])
+def test_crowd_marks_that_are_neither_0_nor_1_are_refused(tmp_path: Path, value: Any) -> None:
+    message = r"iscrowd is neither 0 nor 1 \(annotation 4 of image 5 \(y/z\.jpg\): iscrowd .*write it as a number"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, change("annotations", 1, iscrowd=value))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, False), (1, True), (False, False), (True, True), (1.0, True), (None, False)]
+)
+def test_crowd_marks(tmp_path: Path, value: Any, expected: bool) -> None:
+    assert read(tmp_path, change("annotations", 1, iscrowd=value))[1].iscrowd.tolist() == [True, expected]
+
+
+@pytest.mark.parametrize("area", [-1, float("nan"), float("inf"), "200", True, [3], 10**400])
+def test_areas_that_cannot_be_are_the_boxs(tmp_path: Path, area: Any) -> None:
+    data = read(tmp_path, change("annotations", 0, area=area))
+    assert data.areas.tolist() == [4, 12, 200]
+    assert "1 × bad-area" in data.notes[0]
+
+
+def test_exchanged_corners_are_put_in_order_and_said(tmp_path: Path) -> None:
+    data = read(tmp_path, change("annotations", 0, bbox=[4, 6, -3, -4]))
+    assert data[1].boxes.tolist() == [[1, 2, 4, 6], [0.5, 0, 10.5, 20]]
+    assert "1 × swapped-corners" in data.notes[0]
+
+
+@pytest.mark.parametrize("box", [..., None, []])
+def test_a_mask_without_a_box_has_one(tmp_path: Path, box: Any) -> None:
+    data = read(tmp_path, change("annotations", 1, bbox=box, segmentation=[[1, 2, 5, 2, 5, 9]]))
+    assert data[1].boxes.tolist() == [[1, 2, 4, 6], [1, 2, 5, 9]]
+    assert "1 × box-from-mask" in data.notes[0]
+
+
+def test_file_names_of_other_systems(tmp_path: Path) -> None:
+    data = read(tmp_path, change("images", 1, file_name="y\\sub\\z.jpg"))
+    assert data.file_name(1) == "y/sub/z.jpg"
+    assert "1 × backslashes" in data.notes[0]
+
+
+OUTSIDE = {
+    "../z.jpg": "leads out of its folder",
+    "a/../../z.jpg": "leads out of its folder",
+    "..": "leads out of its folder",
+    "a\\..\\..\\z.jpg": "leads out of its folder",
+    "/dev/zero": "is absolute",
+    "//server/share/z.jpg": "is absolute",
+    "\\\\server\\z.jpg": "is absolute",
+    "C:\\pictures\\z.jpg": "is absolute",
+    "d:/pictures/z.jpg": "is absolute",
+    "~/z.jpg": "starts at a home folder",
+    "https://example.org/z.jpg": "is an address",
+    "file:///z.jpg": "is an address",
+    "": "names no file",
+    "  ": "names no file",
+    "a\0b": "names no file",
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_file_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"image 5: file_name .* {OUTSIDE[name]}"):
+        read(tmp_path, change("images", 1, file_name=name))
+
+
+@pytest.mark.parametrize(
+    "name", ["a/../z.jpg", "ü ñ (1).jpg", "..z.jpg", "a..b/z..jpg", "x:y.jpg", "~a.jpg", "-z.jpg", "._z.jpg"]
+)
+def test_unusual_file_names_are_taken(tmp_path: Path, name: str) -> None:
+    assert read(tmp_path, change("images", 1, file_name=name)).file_name(1) == name
+
+
+def test_the_largest_ids(tmp_path: Path) -> None:
+    value = content()
+    for table, key in (("images", "id"), ("annotations", "image_id")):
+        for row in value[table]:
+            row[key] += 2**63 - 901
+    data = read(tmp_path, value)
+    assert data.image_ids.tolist() == [2**63 - 1, 2**63 - 896]
+    assert data.object_counts().tolist() == [1, 1]
+
+
+def test_compressed_files(tmp_path: Path) -> None:
+    path = tmp_path / "set.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(content()).encode()))
+    assert len(open_dataset("coco", path, tmp_path)) == 2
+    for data in (path.read_bytes()[:-9], path.read_bytes()[:20], b"\x1f\x8bno"):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"set\.json\.gz: (not a JSON file|cannot read the annotations)"):
+            open_dataset("coco", path, tmp_path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

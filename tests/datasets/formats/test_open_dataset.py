@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.datasets.formats.open_dataset import open_dataset
+from detector.datasets.formats.open_dataset import guess_format, open_dataset
 from detector.errors import UserError
 
 
@@ -53,3 +54,44 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         open_dataset("tfrecord", tmp_path / "set.json", tmp_path / "images")
     with pytest.raises(UserError, match="none: no such folder of pictures"):
         open_dataset("coco", tmp_path / "set.json", tmp_path / "none")
+
+
+def test_formats_are_known_by_their_content(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    content = (tmp_path / "set.json").read_bytes()
+    for name, data in {
+        "set.json": content,
+        "ann.JSON": content,
+        "ann.coco": content,
+        "ann": b"\xef\xbb\xbf \n" + content,
+        "wide.json": content.decode().encode("utf-16"),
+        "set.json.gz": gzip.compress(content),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        assert guess_format(tmp_path / name) == "coco", name
+        assert len(open_dataset("coco", tmp_path / name, tmp_path / "images")) == 1
+    (tmp_path / "train.txt").write_text("images/a.png\n")
+    (tmp_path / "names.txt").write_text("a\n")
+    (tmp_path / "data.yaml").write_text("names: [dog]")
+    for name, expected in {
+        "xml": "voc",
+        "names.txt": "voc",
+        "labels": "yolo",
+        "classes.txt": "yolo",
+        "data.yaml": "yolo",
+        "train.txt": "yolo",
+    }.items():
+        assert guess_format(tmp_path / name) == expected, name
+
+
+def test_what_looks_like_no_annotations(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    (tmp_path / "odd.bin").write_bytes(b"\x00\x01")
+    for name, message in {
+        "none": "no such file or folder of annotations",
+        "odd.bin": "is neither JSON nor a list or YAML file",
+        "images/a.png": "is neither JSON",
+        "xml/a.xml": "is the file of one picture; give the folder",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            guess_format(tmp_path / name)

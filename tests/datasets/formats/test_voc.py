@@ -136,3 +136,87 @@ def test_what_is_missing(tmp_path: Path) -> None:
     (images / "a.png").unlink()
     with pytest.raises(UserError, match=r"a\.xml: its picture a is not in .*JPEGImages"):
         open_dataset("voc", annotations, images)
+
+
+def test_every_box_of_an_object_counts(tmp_path: Path) -> None:
+    boxes = "".join(
+        f"<bndbox><xmin>{x}</xmin><ymin>1</ymin><xmax>{x + 5}</xmax><ymax>9</ymax></bndbox>" for x in (1, 10, 20)
+    )
+    annotations, images = tree(tmp_path, {"a": SIZE + f"<object><name>car</name>{boxes}</object>"})
+    assert open_dataset("voc", annotations, images)[0].boxes.tolist() == [[1, 1, 6, 9], [10, 1, 15, 9], [20, 1, 25, 9]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"<objects>{voc_object('k', (1, 2, 3, 4))}</objects>",
+        f"<layer><group>{voc_object('k', (1, 2, 3, 4))}</group></layer>",
+        voc_object("k", (1, 2, 3, 4)).replace("object>", "Object>").replace("bndbox", "BndBox"),
+        '<?xml version="1.0"?><annotation xmlns="http://example.org/voc">'
+        + voc_object("k", (1, 2, 3, 4))
+        + "</annotation>",
+        '<?xml version="1.0"?><set><annotation>' + voc_object("k", (1, 2, 3, 4)) + "</annotation></set>",
+        '<?xml version="1.0"?><v:annotation xmlns:v="x"><v:object><v:name>k</v:name><v:bndbox><v:xmin>1</v:xmin>'
+        "<v:ymin>2</v:ymin><v:xmax>3</v:xmax><v:ymax>4</v:ymax></v:bndbox></v:object></v:annotation>",
+    ],
+)
+def test_objects_are_found_wherever_they_stand(tmp_path: Path, content: str) -> None:
+    annotations, images = tree(tmp_path, {"a": content})
+    assert open_dataset("voc", annotations, images)[0].boxes.tolist() == [[1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<bndbox><xmin>1</xmin></bndbox>" + voc_object("k", (1, 2, 3, 4)), "a bndbox is in no object"),
+        ("<object><name>k</name><polygon><x1>3</x1></polygon></object>", "an object has no bndbox/xmin"),
+        ("<object><name>k</name><name>l</name></object>", "an object has the names k, l"),
+        (voc_object("k", (1, "1_0", 2, 2)), "bndbox/ymin is '1_0', which is not a number"),
+        (
+            voc_object("k", (1, 2, 3, 4)).replace("</xmin>", "</xmin><xmin>2</xmin>"),
+            "an object has 2 times bndbox/xmin",
+        ),
+        (
+            "<?xml version='1.0'?><annotations><image><box/></image></annotations>",
+            "not a Pascal VOC file: it has 0 elem",
+        ),
+        ("<?xml version='1.0'?><s><annotation/><annotation/></s>", r"has 2 elements <annotation> .* begins with <s>"),
+    ],
+)
+def test_what_would_be_read_as_less_than_it_is(tmp_path: Path, content: str, message: str) -> None:
+    annotations, images = tree(tmp_path, {"a": content, "b": SIZE + voc_object("k", (1, 1, 2, 2))})
+    with pytest.raises(UserError, match=rf"a\.xml: .*{message}"):
+        open_dataset("voc", annotations, images)
+
+
+def test_exchanged_corners_are_put_in_order_and_said(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {"a": SIZE + voc_object("k", (9, 2, 3, 4)) + voc_object("k", (1, 1, 2, 2))})
+    data = open_dataset("voc", annotations, images)
+    assert data[0].boxes.tolist() == [[3, 2, 9, 4], [1, 1, 2, 2]]
+    assert "1 × swapped-corners" in data.notes[0]
+
+
+def test_lists_of_names_with_spaces(tmp_path: Path) -> None:
+    annotations, images = tree(
+        tmp_path, {n: SIZE + voc_object("k", (1, 1, 2, 2)) for n in ("Shot 1", "Shot 2", "b\u2028c")}
+    )
+    (tmp_path / "train.txt").write_text("Shot 2\r\nShot 1\r\nb\u2028c\n")
+    data = open_dataset("voc", tmp_path / "train.txt", images)
+    assert [data.file_name(index) for index in range(3)] == ["Shot 2.png", "Shot 1.png", "b\u2028c.png"]
+    assert annotations.is_dir()
+
+
+def test_an_only_file_that_cannot_be_read_is_the_cause(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {"a": SIZE})
+    (annotations / "a.xml").write_text('\n<?xml version="1.0"?><annotation/>')
+    with pytest.raises(
+        UserError, match=r"a\.xml: not an XML file of annotations \(XML or text declaration not at start"
+    ):
+        open_dataset("voc", annotations, images)
+
+
+def test_files_that_systems_leave_behind_are_no_annotations(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {"a": SIZE + voc_object("k", (1, 1, 2, 2))})
+    (annotations / "._a.xml").write_bytes(b"\0\5\x16\7")
+    (annotations / "loop").symlink_to(annotations)
+    assert len(open_dataset("voc", annotations, images)) == 1

@@ -131,3 +131,58 @@ def test_folders_that_do_not_belong_together(tmp_path: Path) -> None:
     (labels / "b.txt").rename(labels / "a.txt")
     with pytest.raises(UserError, match=r"a\.png: not a picture"):
         open_dataset("yolo", labels, images)
+
+
+POSE = "0 0.5 0.5 0.2 0.2 0.50 0.42 0.52 0.50"
+
+
+def test_keypoints_are_not_corners(tmp_path: Path) -> None:
+    for text, shape in ((POSE, "[2, 2]"), ("0 0.5 0.5 0.2 0.2 0.50 0.42 1 0.52 0.50 2", "[2, 3]")):
+        labels, images = tree(tmp_path, {"a": text}, f"names: [bolt]\nkpt_shape: {shape}")
+        np.testing.assert_allclose(open_dataset("yolo", labels, images)[0].boxes, [[16, 8, 24, 12]], rtol=1e-12)
+
+
+def test_rows_that_may_be_polygons_or_poses_are_refused(tmp_path: Path) -> None:
+    labels, images = tree(tmp_path, {"a": "0 0.5 0.5 0.2 0.2\n" + POSE}, "names: [bolt]")
+    with pytest.raises(
+        UserError, match=r"a\.txt line 2: may be a polygon, or a box and its keypoints; write kpt_shape"
+    ):
+        open_dataset("yolo", labels, images)
+    labels, images = tree(tmp_path, {"a": POSE}, "names: [bolt]\nkpt_shape: null")
+    np.testing.assert_allclose(open_dataset("yolo", labels, images)[0].boxes, [[8, 4, 20.8, 10]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["train.txt", "lists/train.txt"])
+def test_a_list_of_pictures_is_read_as_one(tmp_path: Path, where: str) -> None:
+    labels, images = tree(tmp_path, {name: f"{number % 2} 0.5 0.5 0.2 0.2" for number, name in enumerate("abcd")}, None)
+    (tmp_path / "obj.names").write_text("bolt\nnut\n")
+    (tmp_path / where).parent.mkdir(exist_ok=True)
+    (tmp_path / where).write_text("images/d.png\nimages/a.png\n")
+    assert labels.is_dir()
+    data = open_dataset("yolo", tmp_path / where, images)
+    assert [data.file_name(index) for index in range(len(data))] == ["d.png", "a.png"]
+    assert data.labels.tolist() == [2, 1]
+
+
+def test_a_darknet_file_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    _, images = tree(tmp_path, {"a": "0 0.5 0.5 0.2 0.2"})
+    (tmp_path / "obj.data").write_text("classes = 2\ntrain = train.txt\nnames = obj.names\n")
+    with pytest.raises(UserError, match=r"obj\.data: is a darknet file that names lists of pictures"):
+        open_dataset("yolo", tmp_path / "obj.data", images)
+
+
+def test_links_to_the_folder_itself_repeat_nothing(tmp_path: Path) -> None:
+    labels, images = tree(tmp_path, {"a": "0 0.5 0.5 0.2 0.2", "b": "1 0.5 0.5 0.2 0.2"})
+    for number in range(2):
+        (images / f"loop{number}").symlink_to(".")
+        (labels / f"loop{number}").symlink_to(labels)
+    assert len(open_dataset("yolo", labels, images)) == 2
+
+
+def test_pictures_that_are_not_read_are_said(tmp_path: Path) -> None:
+    labels, images = tree(tmp_path, {"a": "0 0.5 0.5 0.2 0.2"})
+    (images / "b.jfif").write_bytes((images / "a.png").read_bytes())
+    (images / "c.heic").touch()
+    data = open_dataset("yolo", labels, images)
+    assert [data.file_name(index) for index in range(len(data))] == ["a.png", "b.jfif"]
+    assert ["1 × .heic, the first is c.heic" in note for note in data.notes] == [True]
