@@ -11,7 +11,7 @@ from detector.training.engine import Outcome, train
 
 def is_readable(path: Path) -> bool:
     try:
-        read_image(path)
+        read_image(path, bit_depth=16)
     except ImageError:
         return False
     return True

@@ -1,6 +1,6 @@
 """Pictures with more than 8 bits a channel: their values, and how these become 8 bits."""
 
-import warnings
+import logging
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+
+log = logging.getLogger(__name__)
 
 DEPTHS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes store in 16 bits
 
@@ -42,10 +44,9 @@ def used_depth(values: np.ndarray) -> int:
 @cache
 def _warn_of_guess() -> None:
     """Once in a process: the hundredth line would say no more than the first."""
-    warnings.warn(
+    log.warning(
         "pictures of 16 bits a channel: how many of these are in use is guessed for each picture, so that brightness "
-        "may differ between them; set input.bit_depth (8 to 16).",
-        stacklevel=4,
+        "may differ between them; set input.bit_depth (8 to 16)."
     )
 
 
