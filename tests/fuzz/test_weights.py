@@ -1,6 +1,8 @@
 """Broken weights and checkpoints: read, or refused in one sentence that names the file; nothing in them is executed."""
 
+import itertools
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -16,7 +18,8 @@ from hostile import torch_file
 from safetensors.torch import save
 from tiny_models import tiny_config
 
-from detector.categories import CategoryMap
+import detector
+from detector.categories import Category, CategoryMap, list_categories
 from detector.model.build import build_model
 from detector.training.state.checkpoint import (
     MANIFEST,
@@ -114,6 +117,120 @@ def test_our_header(tmp_path: Path, ours: bytes, numbers: range) -> None:
         changed = to_json(mutate_tree(header, Random(seed)))
         path.write_bytes(join_safetensors(changed, tensors))
         survive(lambda: read_weights(path), path.name, seed)
+
+
+def rewritten(ours: bytes, metadata: dict[str, Any], rename: str | None = None) -> bytes:
+    """The file with other metadata, and with its first tensor under another name."""
+    header, tensors = split_safetensors(ours)
+    if rename is not None:
+        header[rename] = header.pop("backbone.conv1.weight")
+    header["__metadata__"] = {METADATA_KEY: json.dumps(metadata)}
+    return join_safetensors(json.dumps(header).encode(), tensors)
+
+
+def numbers_of(settings: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The places of all numbers and lists of numbers among nested settings."""
+    places = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            places += numbers_of(value, (*prefix, key))
+        elif isinstance(value, (int, float, list)):
+            places.append((*prefix, key))
+    return places
+
+
+def number(random: Random) -> Any:
+    """Of any size, small ones as often as huge ones."""
+    value = random.choice((1, -1)) * 10.0 ** random.uniform(-12, 30)
+    return random.choice((value, int(value), round(value) + 1, 0, 1, 2, 7))
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 150))
+def test_settings(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    """Well-formed settings whose numbers have any size: refused, or a model that can be made in a second."""
+    path = tmp_path / "m.safetensors"
+    header, _ = split_safetensors(ours)
+    for seed in numbers:
+        random = Random(seed)
+        metadata = json.loads(header["__metadata__"][METADATA_KEY])
+        for place in random.sample(numbers_of(metadata["config"]), random.randint(1, 3)):
+            holder = metadata["config"]
+            for key in place[:-1]:
+                holder = holder[key]
+            old = holder[place[-1]]
+            count = random.choice((len(old), len(old), 0, 1, 40, 2000)) if isinstance(old, list) else 0
+            holder[place[-1]] = [number(random) for _ in range(count)] if isinstance(old, list) else number(random)
+        path.write_bytes(rewritten(ours, metadata))
+        survive(lambda: detector.load(path, device="cpu", fast=False), path.name, seed)
+
+
+def odd_name(random: Random) -> str:
+    """Of letters of all scripts, controls, marks that turn the writing round, and halves of characters."""
+    kinds = ((32, 126), (0, 31), (127, 159), (0x2028, 0x202E), (0x2066, 0x2069), (0xD800, 0xDFFF), (0x4E00, 0x9FFF))
+    length = random.choice((0, 1, 5, 40, 499, 500, 501, 10_000))
+    return "".join(chr(random.randint(*random.choice(kinds))) for _ in range(length))
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 100))
+def test_names(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    """Names of classes, tensors and files, and in the provenance: what is said of them is one line without commands."""
+    header, _ = split_safetensors(ours)
+    for seed in numbers:
+        random = Random(seed)
+        metadata = json.loads(header["__metadata__"][METADATA_KEY])
+        for category in metadata["categories"]:
+            category["name"] = odd_name(random) if random.random() < 0.5 else category["name"]
+        metadata["provenance"] = {odd_name(random): odd_name(random)}
+        rename = odd_name(random).encode("utf-8", "replace").decode() if random.random() < 0.3 else None
+        path = tmp_path / f"m{seed}.safetensors"
+        path.write_bytes(rewritten(ours, metadata, rename))
+        survive(lambda path=path: resolve_weights(path), path.name, seed)
+        names = [odd_name(random) for _ in range(3)]
+        assert list_categories([Category(i, name) for i, name in enumerate(names)]).isprintable()
+        survive(lambda name=names[0]: resolve_weights(f"/tmp/{name}.pth"), ".pth", seed)
+
+
+@pytest.mark.parametrize("numbers", seeds(20, 100))
+def test_what_is_no_file(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    """Links in chains and rings, pipes, devices and folders, under every suffix."""
+    for seed in numbers:
+        random = Random(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        names = [f"{i}{random.choice(('.safetensors', '.pth', '.pkl', ''))}" for i in range(4)]
+        last = folder / names[-1]
+        kind = random.randrange(6)
+        if kind == 0:
+            os.mkfifo(last)
+        elif kind == 1:
+            last.mkdir()
+        elif kind == 2:
+            last.symlink_to(random.choice(("/dev/zero", "/dev/full", "/dev/null", "/proc/self/mem", "/proc/self/fd")))
+        elif kind == 3:
+            last.symlink_to(random.choice(names))
+        elif kind == 4:
+            last.write_bytes(ours)
+        for name, target in itertools.pairwise(names):
+            (folder / name).symlink_to(target)
+        for name in names:
+            survive(lambda path=folder / name: resolve_weights(path), name, seed)
+
+
+@pytest.mark.parametrize("numbers", seeds(10, 100))
+def test_sizes(tmp_path: Path, ours: bytes, numbers: range) -> None:
+    """Files cut, and files with a hole that makes them as long as a disk; and a length of any size in what is read."""
+    good = {"m.safetensors": ours} | {name: make() for name, make in FOREIGN.items()}
+    for seed in numbers:
+        random = Random(seed)
+        name = random.choice(list(good))
+        content = bytearray(good[name])
+        if random.random() < 0.5:
+            place = random.choice((0, random.randrange(len(content) - 8), len(content) - 22))
+            struct.pack_into("<Q", content, place, random.getrandbits(random.choice((8, 32, 33, 40, 64))))
+        with open(tmp_path / name, "wb") as file:
+            file.write(content)
+            file.truncate(random.choice((len(content), random.randrange(len(content)), 2 ** random.randrange(20, 42))))
+        survive(lambda path=tmp_path / name: resolve_weights(path), name, seed)
 
 
 @pytest.fixture(scope="module")
