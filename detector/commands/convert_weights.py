@@ -13,6 +13,7 @@ from detector.errors import UserError
 from detector.printing import log_to_screen
 
 if TYPE_CHECKING:
+    from detector.config import Config
     from detector.weights.files import WeightsFile
 
 EXAMPLES = """examples:
@@ -117,11 +118,26 @@ def write(args: argparse.Namespace, weights: WeightsFile) -> list[str]:
         ]
     if len(categories) == 0:
         raise UserError(f"{args.input}: holds a backbone alone, and --to detectron2 writes detectors.")
+    config, known = with_training_settings(args, config)
     config_path, lost = write_detectron2(args.output, state, config, categories)
-    lines = [f"wrote {args.output} and {config_path}"]
+    lines = [f"wrote {args.output} and {config_path}; {known}"]
     if lost:
         lines.append(f"of the training settings, detectron2 has no counterpart for {', '.join(lost)}")
     return lines
+
+
+def with_training_settings(args: argparse.Namespace, config: Config) -> tuple[Config, str]:
+    """The config with the settings of the run, which a weights file of ours does not carry, and where they are from."""
+    from detector.weights.files import SUFFIX
+    from detector.weights.run_config import read_run_config
+
+    if args.config is not None or Path(args.input).suffix != SUFFIX:
+        return config, "its training settings are those of the config"
+    run = read_run_config(args.input)
+    if run is None:
+        return config, "how it was trained is not known here (no config.yaml beside it): its SOLVER is the default one"
+    path, settings = run
+    return replace(config, data=settings.data, train=settings.train), f"its training settings are those of {path}"
 
 
 def describe(weights: WeightsFile) -> str:

@@ -4,20 +4,19 @@ import dataclasses
 import datetime
 import difflib
 import os
-import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 import yaml
 
+from detector.config.convert import brief, convert
 from detector.config.limits import ConfigError
 from detector.config.settings import Config
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
-from detector.errors import one_line, shown
+from detector.errors import shown
 
 PATH_KEYS = (
     "data.train_annotations",
@@ -27,9 +26,7 @@ PATH_KEYS = (
 )
 # Weights may be a published name instead of a path; only what looks like a path is resolved.
 WEIGHT_KEYS = ("model.weights", "model.backbone.weights")
-LONGEST_LIST = 1000  # what a setting may be at most; many may be less (`limits`)
 CONFIG_FILE = "config.yaml"  # the settings of a run, in its folder
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -154,7 +151,7 @@ def _resolve_paths(values: dict[str, Any], root: Path, source: str) -> None:
         if key in WEIGHT_KEYS and not _looks_like_path(text):
             continue
         if not _can_be_path(text):
-            raise ConfigError(f"{key}={_brief(text)} ({source}): holds a character that no path can have.")
+            raise ConfigError(f"{key}={brief(text)} ({source}): holds a character that no path can have.")
         holder[last] = str((root / Path(text).expanduser()).resolve())
 
 
@@ -212,13 +209,13 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            near = _nearest(_brief(key), prefix, names)
+            near = _nearest(brief(key), prefix, names)
             hint = f" Did you mean {near}?" if near else f" There are: {', '.join(names)}."
-            raise ConfigError(f"{source}: unknown setting {prefix}{_brief(key)}.{hint}")
+            raise ConfigError(f"{source}: unknown setting {prefix}{brief(key)}.{hint}")
         if dataclasses.is_dataclass(hints[key]):
             checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
         else:
-            checked[key] = _convert(value, hints[key], f"{prefix}{key}", source)
+            checked[key] = convert(value, hints[key], f"{prefix}{key}", source)
     return checked
 
 
@@ -241,74 +238,6 @@ def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:
         return cls(**{**checked, **nested})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-
-
-def _convert(value: Any, hint: Any, key: str, source: str) -> Any:
-    """Convert a YAML value to a field's type: bool, int, float, str, Literal, tuple or an optional of these."""
-
-    def refuse(expected: str) -> ConfigError:
-        return ConfigError(
-            f"{key}={_brief(value)} ({source}): expected {expected}{'' if expected.endswith('?') else '.'}"
-        )
-
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        inner = [a for a in args if a is not type(None)]
-        return _convert(value, inner[0], key, source)
-    if origin is Literal:
-        # YAML reads bare `no` and `off` as False; no choice is spelled so, and the text is compared as written.
-        if value in args:
-            return value
-        near = difflib.get_close_matches(_brief(value), args, n=1)
-        raise refuse("one of " + ", ".join(args) + (f"; did you mean {near[0]}?" if near else ""))
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise refuse("a list")
-        item = args[0]
-        if len(value) > LONGEST_LIST:  # first of all: converting each takes its time
-            raise ConfigError(f"{key} ({source}) has {len(value)} values: give at most {LONGEST_LIST}.")
-        if Ellipsis not in args and len(value) != len(args):
-            raise refuse(f"a list of {len(args)} values")
-        return tuple(_convert(v, item, f"{key}[{i}]", source) for i, v in enumerate(value))
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        raise refuse("true or false")
-    if hint is int:
-        refusal = refuse("a whole number")
-        number = value if isinstance(value, int) else _to_float(value, refusal)  # through a float: 9e4 is whole too
-        if isinstance(value, bool) or number != int(number) or abs(number) >= 2**63:
-            raise refusal
-        return int(number)
-    if hint is float:
-        return _to_float(value, refuse("a number"))
-    if hint is str:
-        if isinstance(value, str):
-            return value
-        raise refuse("text; put it in quotes")
-    raise AssertionError(f"no conversion for {hint} of {key}")
-
-
-def _to_float(value: Any, refusal: ConfigError) -> float:
-    # YAML 1.1 reads 1e-4 (without a dot) as text. 010 is text too: it would be 8 to YAML, and 10 to most readers.
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise refusal
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        raise refusal
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise refusal from None
-    if number != number or number in (float("inf"), float("-inf")):
-        raise refusal
-    return number
-
-
-def _brief(value: Any) -> str:
-    """A key or value in a message: text as it is, cut where it is long, everything else bounded."""
-    return one_line(value, limit=80) if isinstance(value, str) else shown(value)
 
 
 def _plain(value: Any) -> Any:

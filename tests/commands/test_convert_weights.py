@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+import yaml
 from tiny_models import tiny_config
 
 from detector.categories import CategoryMap
@@ -57,6 +58,23 @@ def test_ours_to_detectron2_and_back(references: Path, tmp_path: Path) -> None:
     written = torch.load(theirs, weights_only=True)["model"]
     assert written.keys() == original.keys()
     assert all(torch.equal(written[name], original[name]) for name in original)
+
+
+def test_training_settings_come_from_the_run(
+    references: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A weights file carries none, and a detectron2 config says some: they are those of the run, or said to be none."""
+    folder = references / "r50_w6_c6"
+    ours = tmp_path / "run" / "model_final.safetensors"
+    run(folder / "model.pth", ours, "--config", str(folder / "config.yaml"))
+    run(ours, tmp_path / "a.pth", "--to", "detectron2")
+    assert "how it was trained is not known here" in capsys.readouterr().out
+    (ours.parent / "config.yaml").write_text("train: {iterations: 1234, milestones: [1000]}\n")
+    run(ours, tmp_path / "b.pth", "--to", "detectron2")
+    assert f"its training settings are those of {ours.parent / 'config.yaml'}" in capsys.readouterr().out
+    settings = yaml.safe_load((tmp_path / "b.yaml").read_text())
+    assert settings["SOLVER"]["MAX_ITER"] == 1234
+    assert settings["MODEL"]["RESNETS"]["DEPTH"] == 50
 
 
 def test_ours_to_torchvision(ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
