@@ -25,24 +25,30 @@ def name(value: Path | Case) -> str:
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), [c for c in CASES if c[1].has_stages], ids=name)
-def test_every_stage_fed_with_its_saved_input(checkpoint: Path, case: Case, expect_equal: ExpectEqual) -> None:
-    expect_equal(compare_stages(load_reference(checkpoint), case), "stage by stage")
+def test_every_stage_fed_with_its_saved_input(
+    checkpoint: Path, case: Case, device: torch.device, expect_equal: ExpectEqual
+) -> None:
+    reference = load_reference(checkpoint).on(device)
+    expect_equal(compare_stages(reference, case.on(device)), f"{device}, stage by stage")
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), [c for c in CASES if not c[1].has_stages], ids=name)
 def test_proposals_and_detections_of_a_batch_fed_with_their_saved_inputs(
-    checkpoint: Path, case: Case, expect_equal: ExpectEqual
+    checkpoint: Path, case: Case, device: torch.device, expect_equal: ExpectEqual
 ) -> None:
-    reference, found = load_reference(checkpoint), Comparison()
+    reference, found = load_reference(checkpoint).on(device), Comparison()
     with torch.inference_mode():
-        compare_proposals(found, reference, case)
-        compare_selection(found, reference, case)
-    expect_equal(found, "stage by stage")
+        compare_proposals(found, reference, case.on(device))
+        compare_selection(found, reference, case.on(device))
+    expect_equal(found, f"{device}, stage by stage")
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), CASES, ids=name)
-def test_from_the_pictures_bytes_to_detections(checkpoint: Path, case: Case, expect_equal: ExpectEqual) -> None:
-    expect_equal(compare_end_to_end(load_reference(checkpoint), case), "end to end")
+def test_from_the_pictures_bytes_to_detections(
+    checkpoint: Path, case: Case, device: torch.device, expect_equal: ExpectEqual
+) -> None:
+    reference = load_reference(checkpoint).on(device)
+    expect_equal(compare_end_to_end(reference, case.on(device)), f"{device}, end to end")
 
 
 def test_the_cases_would_notice() -> None:
@@ -61,13 +67,15 @@ def test_the_cases_would_notice() -> None:
 
 
 @pytest.mark.parametrize(("checkpoint", "case"), [c for c in CASES if c[1].has_stages], ids=name)
-def test_through_the_public_interface(checkpoint: Path, case: Case, expect_equal: ExpectEqual) -> None:
+def test_through_the_public_interface(
+    checkpoint: Path, case: Case, device: torch.device, expect_equal: ExpectEqual
+) -> None:
     """What a user types, with every shortcut that is taken for them."""
-    model = detector.load(checkpoint, config=checkpoint.parent / "config.yaml", device="cpu")
+    model = detector.load(checkpoint, config=checkpoint.parent / "config.yaml", device=str(device))
     recorded = {threshold: prefix for prefix, threshold in case.thresholds}
     prefix = recorded[model.config.model.detection.score_threshold]
     ours = model.predict(case.pictures[0], score_threshold=0.0)
     as_rows = Rows(torch.as_tensor(ours.boxes), torch.as_tensor(ours.scores), torch.as_tensor(ours.labels))
     found = Comparison()
     found.same_rows("detections", as_rows, detections(case, 0, prefix, "out"), BOX, SCORE)
-    expect_equal(found, "detector.load and predict")
+    expect_equal(found, f"{device}, detector.load and predict")

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from comparison import ExpectEqual
 from detectron2_cases import folder_id, folders_with
 from detectron2_training import TrainingCase, compare_steps, compare_training, training_cases
 
 
 @pytest.mark.parametrize("case", training_cases(), ids=str)
-def test_targets_losses_and_gradients(case: TrainingCase, expect_equal: ExpectEqual) -> None:
-    expect_equal(compare_training(case), f"training, {case.variant}")
+def test_targets_losses_and_gradients(case: TrainingCase, device: torch.device, expect_equal: ExpectEqual) -> None:
+    expect_equal(compare_training(case.on(device)), f"{device}, training, {case.variant}")
 
 
 # Embedded ones are whole; they stand for the record they were taken from.
@@ -18,5 +19,5 @@ STEPS = {folder.name: folder for folder in reversed(folders_with("steps.json", "
 
 
 @pytest.mark.parametrize("folder", STEPS.values(), ids=folder_id)
-def test_recorded_steps(folder: Path, expect_equal: ExpectEqual) -> None:
-    expect_equal(compare_steps(folder), "steps")
+def test_recorded_steps(folder: Path, device: torch.device, expect_equal: ExpectEqual) -> None:
+    expect_equal(compare_steps(folder, device), f"{device}, steps")

@@ -1,14 +1,15 @@
 """detectron2's small functions on their own."""
 
 import pytest
+import torch
 from comparison import Comparison, ExpectEqual
 from detectron2_cases import EMBEDDED
 from detectron2_units import Units, compare_nms, compare_resize_shapes, compare_schedules, compare_units, read_units
 
 
 @pytest.fixture
-def units() -> Units:
-    return read_units(EMBEDDED)
+def units(device: torch.device) -> Units:
+    return read_units(EMBEDDED, device)
 
 
 def test_units(units: Units, expect_equal: ExpectEqual) -> None:

@@ -36,11 +36,14 @@ def convert(theirs: FasterRCNN, depth: int) -> tuple[faster_rcnn.FasterRCNN, Con
 
 @torch.inference_mode()
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_the_same_detections_alone_and_in_a_batch_of_different_sizes(depth: int, expect_equal: ExpectEqual) -> None:
+def test_the_same_detections_alone_and_in_a_batch_of_different_sizes(
+    depth: int, device: torch.device, expect_equal: ExpectEqual
+) -> None:
     theirs = torchvision_c4.build(
         depth, NUM_CLASSES, seed=depth, min_size=MIN_SIZE, max_size=MAX_SIZE, rpn_post_nms_top_n_test=PROPOSALS
     )
     ours, config = convert(theirs, depth)
+    ours, theirs = ours.to(device), theirs.to(device)
     # One is enlarged and one is so long that its longest edge decides; neither fits the padding.
     sizes = [(97, 131), (301, 123)]
     batch = random_batch(sizes, seed=depth)
@@ -54,8 +57,8 @@ def test_the_same_detections_alone_and_in_a_batch_of_different_sizes(depth: int,
             chosen,
             config.input.pad_to_multiple,
         )
-        expected = theirs([torch.from_numpy(pictures[i]).permute(2, 0, 1) / 255 for i in chosen])
-        for i, detections in enumerate(ours(images)):
+        expected = theirs([torch.from_numpy(pictures[i]).permute(2, 0, 1).to(device) / 255 for i in chosen])
+        for i, detections in enumerate(ours(images.to(device))):
             moved = to_original_frame(detections, images.sizes[i], images.original_sizes[i])
             assert len(expected[i]["scores"]) >= 20
             assert len(expected[i]["labels"].unique()) >= 3
@@ -66,4 +69,4 @@ def test_the_same_detections_alone_and_in_a_batch_of_different_sizes(depth: int,
                 BOX,
                 SCORE,
             )
-    expect_equal(found, f"torchvision, ResNet-{depth}")
+    expect_equal(found, f"{device}, torchvision, ResNet-{depth}")

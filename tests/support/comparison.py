@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass
 class Comparison:
-    """Differences and mismatches of what was compared.
+    """Differences and mismatches of what was compared; tensors may lie on any device.
 
     largest: quantity → largest absolute difference met (of matched rows, where rows are matched).
     mismatches: one sentence for everything that is not as it should be.
@@ -23,7 +23,7 @@ class Comparison:
         if ours.shape != theirs.shape:
             self.mismatches.append(f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}")
             return
-        ours, theirs = ours.double(), theirs.double()
+        ours, theirs = on_cpu(ours), on_cpu(theirs)
         difference = torch.where(ours == theirs, torch.zeros_like(ours), (ours - theirs).abs())
         self._note(name, difference.max().item() if difference.numel() else 0.0, tolerance)
 
@@ -37,6 +37,7 @@ class Comparison:
         if ours.shape != theirs.shape:
             self.mismatches.append(f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}")
             return
+        ours, theirs = on_cpu(ours), on_cpu(theirs)
         self._note(name, ((ours - theirs).norm() / theirs.norm()).item(), tolerance)
 
     def equal(self, name: str, ours: object, theirs: object) -> None:
@@ -83,11 +84,11 @@ class Rows:
 
 def _match(ours: Rows, theirs: Rows, box_tolerance: float, value_tolerance: float) -> tuple[Tensor, Tensor]:
     """One-to-one, nearest pairs first: differences of boxes and of values of the matched pairs, [M] each."""
-    boxes = (ours.boxes[:, None].double() - theirs.boxes[None].double()).abs().amax(dim=2)
-    values = (ours.values[:, None].double() - theirs.values[None].double()).abs()
+    boxes = (on_cpu(ours.boxes)[:, None] - on_cpu(theirs.boxes)[None]).abs().amax(dim=2)
+    values = (on_cpu(ours.values)[:, None] - on_cpu(theirs.values)[None]).abs()
     distance = torch.maximum(boxes / box_tolerance, values / value_tolerance)
     if ours.labels is not None and theirs.labels is not None:
-        distance[ours.labels[:, None] != theirs.labels[None]] = torch.inf
+        distance[on_cpu(ours.labels)[:, None] != on_cpu(theirs.labels)[None]] = torch.inf
     rows, columns = torch.nonzero(distance <= 1, as_tuple=True)
     order = distance[rows, columns].argsort()
     used_rows: set[int] = set()
@@ -100,6 +101,11 @@ def _match(ours: Rows, theirs: Rows, box_tolerance: float, value_tolerance: floa
             pairs.append((row, column))
     index = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
     return boxes[index[:, 0], index[:, 1]], values[index[:, 0], index[:, 1]]
+
+
+def on_cpu(tensor: Tensor) -> Tensor:
+    """Its values in float64, where they can be compared with anything."""
+    return tensor.detach().to("cpu", torch.float64)
 
 
 def _short(value: object) -> str:

@@ -4,10 +4,11 @@ A part of them lies in `tests/reference`; whatever folder has the same layout is
 are 0 … K−1 with K the background; here they are 1 … K with 0 the background: `labels` turns the one into the other.
 """
 
+import copy
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,8 @@ from detector.weights.lineages.detectron2_config import channel_order
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.detectron2_tensors import from_detectron2
 from detector.weights.untrusted.foreign_file import read_foreign
+
+CPU = torch.device("cpu")
 
 # What travels with the project. Its pictures, weights and numbers are a part of what `recorded` may find.
 EMBEDDED = Path(__file__).resolve().parents[1] / "reference" / "detectron2"
@@ -52,10 +55,15 @@ def folder_id(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """Saved arrays of one batch of pictures (one, in all but `batch` cases) through one model."""
+    """Saved arrays of one batch of pictures (one, in all but `batch` cases) through one model; on a device."""
 
     folder: Path
     name: str
+    device: torch.device = CPU
+
+    def on(self, device: torch.device) -> "Case":
+        """The same with its arrays on this device."""
+        return replace(self, device=device)
 
     def __str__(self) -> str:
         return f"{folder_id(self.folder)}-{self.name}"
@@ -69,7 +77,7 @@ class Case:
             settings = yaml.safe_load((self.folder / "config.yaml").read_text())["MODEL"]
             mean, deviation = (torch.tensor(settings[key])[:, None, None] for key in ("PIXEL_MEAN", "PIXEL_STD"))
             arrays["preprocessed"] = ((arrays["image_u8_resized"] - mean) / deviation)[None]
-        return arrays
+        return {key: array.to(self.device) for key, array in arrays.items()}
 
     @property
     def pictures(self) -> list[Path]:
@@ -117,6 +125,12 @@ class Reference:
     model: FasterRCNN
     config: Config
     order: str
+
+    def on(self, device: torch.device) -> "Reference":
+        """The same, on another device than the CPU a copy of it."""
+        if device == CPU:
+            return self
+        return replace(self, model=copy.deepcopy(self.model).to(device))
 
     def rgb(self, pixels: Tensor) -> Tensor:
         """Saved pictures [..., 3, H, W] with their channels as ours."""

@@ -154,7 +154,7 @@ def compare_end_to_end(reference: Reference, case: Case) -> Comparison:
     """From the pictures' bytes to detections in their frame, with everything in between that was recorded."""
     found = Comparison()
     model = reference.model
-    images = read_batch(case, reference.config)
+    images = read_batch(case, reference.config).to(case.device)
     for i, size in enumerate(images.sizes):
         found.equal("image_size_net", size, case.size(i, "image_size_net"))
         found.equal("image_size_out", images.original_sizes[i], case.size(i, "image_size_out"))

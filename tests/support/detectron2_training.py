@@ -6,7 +6,7 @@ and negatives in index order instead of random ones.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from comparison import Comparison, Rows
-from detectron2_cases import Reference, folder_id, folders_with, fresh_reference, labels, read_json
+from detectron2_cases import CPU, Reference, folder_id, folders_with, fresh_reference, labels, read_json
 from torch import Tensor
 
 from detector.boxes import decode_deltas, pairwise_iou
@@ -54,6 +54,11 @@ class TrainingCase:
 
     folder: Path
     variant: str
+    device: torch.device = CPU
+
+    def on(self, device: torch.device) -> "TrainingCase":
+        """The same with its arrays, its network and its batch on this device."""
+        return replace(self, device=device)
 
     def __str__(self) -> str:
         return f"{folder_id(self.folder)}-{self.variant}"
@@ -61,7 +66,7 @@ class TrainingCase:
     @property
     def arrays(self) -> dict[str, Tensor]:
         with np.load(self.folder / f"{self.variant}.npz") as arrays:
-            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+            return {key: torch.from_numpy(arrays[key]).to(self.device) for key in arrays.files}
 
     @property
     def expected(self) -> dict[str, Any]:
@@ -72,7 +77,7 @@ class TrainingCase:
         """The converted network in training mode, with this variant's settings."""
         checkpoint = self.folder / read_json(self.folder / "annotations.json")["checkpoint"]
         reference = fresh_reference(checkpoint.resolve(), f"config_{self.variant}.yaml", self.folder)
-        reference.model.train()
+        reference.model.to(self.device).train()
         return reference
 
 
@@ -102,7 +107,8 @@ def read_training_batch(case: TrainingCase, reference: Reference) -> tuple[Image
         images.append(image)
         targets.append(target)
         sizes.append((entry["height"], entry["width"]))
-    return make_batch(images, sizes, list(range(len(images))), reference.config.input.pad_to_multiple), targets
+    batch = make_batch(images, sizes, list(range(len(images))), reference.config.input.pad_to_multiple)
+    return batch.to(case.device), [target.to(case.device) for target in targets]
 
 
 @dataclass
@@ -261,10 +267,10 @@ def by_their_names(reference: Reference, ours: dict[str, Tensor | None]) -> dict
     return theirs
 
 
-def compare_steps(folder: Path) -> Comparison:
+def compare_steps(folder: Path, device: torch.device = CPU) -> Comparison:
     """The recorded SGD steps under `config_all.yaml`, the same batch each time."""
     found = Comparison()
-    case = TrainingCase(folder, "all")
+    case = TrainingCase(folder, "all", device)
     recorded_steps = read_json(folder / "steps.json")
     reference = case.reference()
     model, train = reference.model, reference.config.train

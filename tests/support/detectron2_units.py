@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from comparison import Comparison, Rows
-from detectron2_cases import box_deltas, read_json
+from detectron2_cases import CPU, box_deltas, read_json
 from torch import Tensor
 
 from detector.boxes import decode_deltas, encode_deltas, pairwise_iou
@@ -20,10 +20,10 @@ from detector.training.schedule import learning_rate
 Units = dict[str, Tensor]
 
 
-def read_units(root: Path) -> Units:
-    """The arrays of `units.npz`."""
+def read_units(root: Path, device: torch.device = CPU) -> Units:
+    """The arrays of `units.npz`, on a device."""
     with np.load(root / "units.npz") as arrays:
-        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        return {key: torch.from_numpy(arrays[key]).to(device) for key in arrays.files}
 
 
 def compare_units(units: Units) -> Comparison:
@@ -52,7 +52,7 @@ def compare_boxes(found: Comparison, units: Units) -> None:
 
 def compare_anchors(found: Comparison, units: Units) -> None:
     """In one cell, and over a grid."""
-    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0), stride=16)
+    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0), stride=16).to(units["cell_anchors"].device)
     found.close("anchors of a cell", anchors.base, units["cell_anchors"], 0.0)
     found.close("anchors of a grid", anchors(3, 5), units["anchors_3x5"], 0.0)
 
@@ -69,15 +69,15 @@ def compare_nms(found: Comparison, units: Units, size: str) -> None:
     """Through the selection of detections, at both numbers of boxes between which torchvision changes its method."""
     boxes, scores, classes = (units[f"nms_{size}_{key}"] for key in ("boxes", "scores", "ids"))
     count, num_classes = len(scores), int(classes.max()) + 1
-    probabilities = torch.zeros(count, num_classes + 1)
+    probabilities = boxes.new_zeros(count, num_classes + 1)
     probabilities[:, 0] = 1 - scores
-    probabilities[torch.arange(count), classes + 1] = scores
+    probabilities[torch.arange(count, device=boxes.device), classes + 1] = scores
     settings = DetectionSettings(
         score_threshold=0.0, nms_threshold=0.5, max_per_image=count, min_size=0.0, delta_weights=(1.0, 1.0, 1.0, 1.0)
     )
     boxes = boxes + (1 - boxes.min()).clamp(min=0).ceil()  # whatever begins outside of the image would be clipped
     frame = int(boxes.max()) + 1
-    still = torch.zeros(count, num_classes, 4)
+    still = boxes.new_zeros(count, num_classes, 4)
     detections = select_detections(probabilities.log(), still, boxes, (frame, frame), settings)
     kept = units[f"nms_{size}_keep_050"]
     found.equal(f"{size} NMS, classes in order", detections.labels.tolist(), (classes[kept] + 1).tolist())
