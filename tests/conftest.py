@@ -47,6 +47,13 @@ def cuda() -> Iterator[torch.device]:
             pytest.skip("no CUDA device; DETECTOR_PRETEND_GPU=1 runs these tests on a pretended one")
 
 
+@pytest.fixture
+def real_cuda() -> None:
+    """For what cannot be pretended: other processes, memory."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device, and this cannot be pretended")
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device in turn: the CPU, and under `-m gpu` the GPU."""

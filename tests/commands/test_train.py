@@ -124,6 +124,7 @@ def test_help_has_examples() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("real_cuda")
 def test_on_a_gpu(tmp_path: Path) -> None:
     save_config(tiny_config(write_dataset(tmp_path / "data")), tmp_path / "tiny.yaml")
     words = ["--config", str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "run")]

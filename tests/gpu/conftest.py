@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 HERE = Path(__file__).parent
 
@@ -12,10 +11,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.gpu)
-
-
-@pytest.fixture
-def real_cuda() -> None:
-    """For what cannot be pretended: other processes, memory."""
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device, and this cannot be pretended")

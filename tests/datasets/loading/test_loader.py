@@ -306,6 +306,7 @@ def test_spawned_workers_load_the_same(tmp_path: Path, dataset: DetectionDataset
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("real_cuda")
 def test_batches_for_a_gpu_are_pinned(dataset: DetectionDataset) -> None:
     batches = training_loader(dataset, config(workers=1), device=torch.device("cuda"))
     batch = take(1, batches)[0]
