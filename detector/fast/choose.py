@@ -14,10 +14,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from detector.fast import onednn
 from detector.fast.algebra.tiles import TAPS, multiplications_saved
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps, is_pointwise
-from detector.fast.onednn import PackedMatrix, PackedWeight, onednn_fault
+from detector.fast.onednn import onednn_fault
 from detector.fast.whole_maps import WholeMapConv
 from detector.fast.winograd import WinogradConv
 from detector.fast.winograd_fault import winograd_fault
@@ -188,36 +187,35 @@ def product_pays(weight: Tensor, maps: RoIMaps, execution: Execution, processor:
     """Whether a 1×1 convolution of RoIs' maps runs faster as a matrix product; False without trying, see above."""
     if not (execution.timed and processor.amx and execution.dtype == torch.bfloat16):
         return False
-    return product_is_faster(weight.shape[0], weight.shape[1], maps.count * maps.size**2, execution.dtype)
+    return product_is_faster(weight.shape[0], weight.shape[1], maps, execution.dtype)
 
 
 @cache
-def product_is_faster(outputs: int, channels: int, rows: int, dtype: torch.dtype) -> bool:
-    """Try a 1×1 convolution and the matrix product on as many rows; True where the bits are the same and it gains.
+def product_is_faster(outputs: int, channels: int, maps: RoIMaps, dtype: torch.dtype) -> bool:
+    """Try a 1×1 convolution and the matrix product on these maps; True where the bits are the same and it gains.
 
-    Takes `PRODUCT_SECONDS` at most, and one call of each at least.
+    Takes `PRODUCT_SECONDS` at most, and three calls of each at least.
     """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, rows, 1, channels, generator=generator).to(dtype)
-    weight = torch.randn(outputs, channels, generator=generator).to(dtype) / channels**0.5
-    column = x.permute(0, 3, 1, 2)
-    packed = PackedWeight(weight[:, :, None, None], 1, 0, 1, (1, channels, rows, 1)).packed
-    matrix = PackedMatrix(weight, rows).packed
-
-    def convolve() -> Tensor:
-        return onednn.convolution(column, packed, None, 1, 0).permute(0, 2, 3, 1).flatten(0, 2)
-
-    def multiply() -> Tensor:
-        return onednn.product(x.flatten(0, 2), matrix, None)
-
     end = time.perf_counter() + PRODUCT_SECONDS
-    if not torch.equal(convolve(), multiply()):
+    execution, generator = Execution(dtype, onednn=True), torch.Generator().manual_seed(0)
+    weight = torch.randn(outputs, channels, 1, 1, generator=generator) / channels**0.5
+    bias = torch.randn(outputs, generator=generator)
+    x, residual = (
+        execution.channels_last(torch.randn(maps.count, c, maps.size, maps.size, generator=generator))
+        for c in (channels, outputs)
+    )
+    convolution, product = (PackedConv(weight, bias, 1, 0, True, execution, maps, kind) for kind in (False, True))
+    if not torch.equal(convolution(x), product(x)):
         return False
-    convolution, product = (min(seconds) for seconds in zip(*_turns(convolve, multiply, end), strict=True))
-    if convolution < PRODUCT_GAIN * product:
+    if not torch.equal(
+        *(conv(x, residual.clone(memory_format=torch.preserve_format)) for conv in (convolution, product))
+    ):
         return False
-    shape = f"{channels} to {outputs} channels"
-    log.info("1×1 convolutions of RoIs from %s run as products, %.2f times faster.", shape, convolution / product)
+    by_convolution, by_product = map(min, zip(*_turns(lambda: convolution(x), lambda: product(x), end), strict=True))
+    if by_convolution < PRODUCT_GAIN * by_product:
+        return False
+    shape, gain = f"{channels} to {outputs} channels", by_convolution / by_product
+    log.info("1×1 convolutions of RoIs from %s run as products, %.2f times faster.", shape, gain)
     return True
 
 

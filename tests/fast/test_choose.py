@@ -164,7 +164,7 @@ def test_products_are_tried_only_with_amx_in_bfloat16_and_when_allowed(monkeypat
     weight, maps = torch.empty(64, 32, 1, 1), RoIMaps(50, 7)
     timed = Execution(torch.bfloat16, True, True, timed=True)
     assert product_pays(weight, maps, timed, AMX)
-    tried.assert_called_once_with(64, 32, 50 * 49, torch.bfloat16)
+    tried.assert_called_once_with(64, 32, maps, torch.bfloat16)
     for execution, processor in (
         (dataclasses.replace(timed, timed=False), AMX),
         (dataclasses.replace(timed, dtype=torch.float32), AMX),
@@ -191,29 +191,46 @@ def test_a_chosen_product_is_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(strided.packed).__name__ == "PackedWeight"
 
 
+class FakeConv:
+    """In place of `PackedConv`: adds up, and as a product is off by a little where that is wanted."""
+
+    off, off_with_residual = 0.0, 0.0
+
+    def __init__(self, *arguments: object) -> None:
+        self.is_product = bool(arguments[-1])
+
+    def __call__(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        out = x.sum(dim=1) if residual is None else residual.sum(dim=1)
+        return out + (self.off if residual is None else self.off_with_residual) * self.is_product
+
+
 @pytest.mark.parametrize(
-    ("other_bits", "seconds", "expected"),
-    [(False, (2.0, 1.0), True), (False, (1.0, 1.0), False), (False, (1.0, 2.0), False), (True, (2.0, 1.0), False)],
+    ("off", "off_with_residual", "seconds", "expected"),
+    [
+        (0.0, 0.0, (2.0, 1.0), True),
+        (0.0, 0.0, (1.0, 1.0), False),
+        (0.0, 0.0, (1.0, 2.0), False),
+        (0.5, 0.0, (2.0, 1.0), False),
+        (0.0, 0.5, (2.0, 1.0), False),
+    ],
 )
 def test_a_product_is_chosen_when_it_is_faster_and_its_bits_are_the_same(
-    other_bits: bool, seconds: tuple[float, float], expected: bool, monkeypatch: pytest.MonkeyPatch
+    off: float, off_with_residual: float, seconds: tuple[float, float], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "_turns", lambda *_: [seconds])
-    monkeypatch.setattr(choose, "PackedWeight", Mock())
-    monkeypatch.setattr(choose, "PackedMatrix", Mock())
-    monkeypatch.setattr(choose.onednn, "convolution", lambda x, *_: torch.ones(1, 5, x.shape[2], 1))
-    monkeypatch.setattr(choose.onednn, "product", lambda x, *_: torch.full((x.shape[0], 5), 2.0 if other_bits else 1.0))
-    assert product_is_faster.__wrapped__(5, 4, 6, torch.float32) == expected
+    monkeypatch.setattr(FakeConv, "off", off)
+    monkeypatch.setattr(FakeConv, "off_with_residual", off_with_residual)
+    monkeypatch.setattr(choose, "PackedConv", FakeConv)
+    monkeypatch.setattr(choose, "_turns", lambda *_: [seconds, (9.0, 9.0)])
+    assert product_is_faster.__wrapped__(5, 4, RoIMaps(2, 3), torch.float32) == expected
 
 
-def test_trying_products_ends_in_time() -> None:
-    if not has_kernels(torch.float32):
-        assert not choose_execution(torch.float32, CPU).timed
-        return
+def test_trying_products_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     choose._turns(lambda: calls.append(1), lambda: calls.append(2), end=0.0)  # type: ignore[arg-type, func-returns-value]
     assert calls == [1, 2]
-    assert product_is_faster.__wrapped__(32, 16, 98, torch.float32) in (True, False)
+    if has_kernels(torch.float32):  # the kernels themselves, whichever is the faster here
+        monkeypatch.setattr(choose, "PRODUCT_SECONDS", 0.0)
+        assert product_is_faster.__wrapped__(32, 16, RoIMaps(2, 7), torch.float32) in (True, False)
 
 
 def test_the_processor_is_named() -> None:
