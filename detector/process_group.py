@@ -6,7 +6,9 @@ whether there are others. Inside a process group each process must call the coll
 """
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,10 +17,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from detector.device import choose_device
-from detector.errors import UserError
+from detector.errors import UserError, one_line
 
 # Longer than the slowest thing that processes wait for each other: scoring COCO, or rendering the embedded set.
 TIMEOUT = timedelta(minutes=30)
+
+# In the messages of gloo and NCCL when the other side is gone or silent.
+_LOST = re.compile(
+    r"connection (closed|reset|refused)|broken pipe|timed? ?out|socket|remote process exited|gloo.*(read|write)",
+    re.IGNORECASE,
+)
 
 T = TypeVar("T")
 
@@ -128,6 +136,24 @@ def barrier() -> None:
     """Wait until every process has come here."""
     # A collective on the CPU, unlike dist.barrier(), which takes a GPU where there is one.
     maximum_over_processes([0])
+
+
+@contextmanager
+def explain_lost_process() -> Iterator[None]:
+    """Turn the failure of an exchange, because another process has died or does not answer, into a sentence.
+
+    Raises:
+        UserError: in its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world_size() == 1 or not _LOST.search(str(error)):
+            raise
+        raise UserError(
+            f"process {rank()} has lost another process of this run ({one_line(error)}); what that one wrote last says "
+            "why. --resume goes on from the last checkpoint."
+        ) from None
 
 
 def copy_buffers_from_main(module: nn.Module) -> None:

@@ -70,6 +70,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                 no_workers_left(),
                 RunLog(output, process_group.rank()) as log,
                 Watchdog(log.warning) as watchdog,
+                process_group.explain_lost_process(),
                 explain_out_of_memory(watchdog),
                 explain_dead_worker(),
             ):

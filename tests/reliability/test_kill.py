@@ -39,16 +39,18 @@ OFTEN = [
     "train.ema_decay=0.9",
     "train.validation_loss=false",
 ]
+STEPS = 12  # between two kills at most
 ENDLESS = ["train.iterations=100000", "train.evaluate_every=0"]
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(4, 5), pytest.param(50, 0, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path: Path, kills: int, seed: int) -> None:
-    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), *OFTEN, f"train.iterations={4 * kills}"]
+    # A start goes on by STEPS at most before it is killed, whatever the machine is busy with: no kill comes too late.
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), *OFTEN, f"train.iterations={STEPS * (kills + 1)}"]
     assert finish([start(settings, tmp_path / "straight")]) == [0], screen(tmp_path / "straight")
-    moments = interrupt_until(settings, tmp_path / "killed", kills, seed, longest=1.0)
+    moments = interrupt_until(settings, tmp_path / "killed", kills, seed, longest=0.1, calls=STEPS)
     compare(tmp_path / "straight", tmp_path / "killed")
-    assert moments.total() > kills // 2
+    assert moments.total() == kills
     assert any("inside a checkpoint" in moment for moment in moments)
 
 
@@ -123,10 +125,8 @@ def test_a_worker_that_hangs_is_named_and_keeps_nobody_from_saving_and_leaving(t
     os.kill(worker, signal.SIGSTOP)
     wait_for(f"{worker} (stopped)", process, output)
     assert "warning: waiting for the pictures of iteration" in screen(output)
-    began = time.monotonic()
     os.kill(process.pid, TERMINATE)
-    wait_for("stopped by SIGTERM; --resume goes on", process, output)
-    assert time.monotonic() - began < 30
+    wait_for("stopped by SIGTERM; --resume goes on", process, output)  # the worker is stopped all the while
     assert finish([process]) == [128 + TERMINATE]
     assert not Path(f"/proc/{worker}").exists()
 

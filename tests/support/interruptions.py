@@ -20,7 +20,7 @@ from detector.training.state.checkpoint import find_damage, list_checkpoints
 
 # Moments inside the writing of a checkpoint, of a model or of a log: before any of these calls, or in the middle.
 CALLS = ("write", "fsync", "rename", "replace", "mkdir")
-MEASURED = {"seconds", "images_per_second", "data_wait", "memory_bytes", "seconds_left"}
+MEASURED = {"seconds", "images_per_second", "data_wait", "memory_bytes", "queued", "seconds_left"}
 GRACE = 10  # seconds that the others of a group get after one was killed
 
 
@@ -40,7 +40,7 @@ def interrupt_until(
     Args:
         times: how often at most; fewer where the run comes to its end before.
         seed: of the moments.
-        longest: seconds after which a start is interrupted at the latest.
+        longest: seconds after which a start is interrupted at the latest, counted from its first or no line of losses.
         world_size: processes of the run. One of them gets the signal.
         number: of the signal.
         calls: which call of a kind, or which step, may be the moment at the latest; early ones are likelier, so that
@@ -59,7 +59,10 @@ def interrupt_until(
         sabotage = {} if kind == "time" else {victim: Sabotage(kind, int(calls ** rng.random()) - 1, signal=number)}
         processes = start_group(settings, output, world_size, sabotage, config)
         if kind == "time":
-            processes[victim].join(rng.uniform(0.1, longest))
+            lines = screen(output, 0).count(" iteration ") + rng.randrange(2)
+            while screen(output, 0).count(" iteration ") < lines and processes[victim].is_alive():
+                processes[victim].join(0.005)
+            processes[victim].join(rng.uniform(0, longest))
             send(number, processes[victim])
         code = end_of(processes, victim)
         if code == 0:
@@ -101,6 +104,8 @@ def compare(straight: Path, interrupted: Path) -> None:
     for name in ("model_final.safetensors", "model_best.safetensors", *files):
         assert_same_bits(straight / name, interrupted / name)
     assert progress(straight / "checkpoints" / newest) == progress(interrupted / "checkpoints" / newest)
+    for folder in (straight, interrupted):
+        assert read_evaluated(folder / "checkpoints" / newest) == read_evaluated(straight / "checkpoints" / newest)
     assert numbers(straight) == numbers(interrupted)
     assert (straight / "evaluation/detections.json").read_bytes() == (
         interrupted / "evaluation/detections.json"
@@ -114,9 +119,15 @@ def progress(checkpoint: Path) -> dict[str, Any]:
     return stored
 
 
+def read_evaluated(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint knows of its own evaluation."""
+    evaluated: dict[str, Any] = json.loads((checkpoint / "evaluation.json").read_text())
+    return evaluated
+
+
 def numbers(output: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without what was measured of time and memory."""
-    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text().split("\n") if line]
     return [{name: value for name, value in entry.items() if name not in MEASURED} for entry in entries]
 
 

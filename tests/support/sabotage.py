@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from detector.training import engine
@@ -16,6 +17,8 @@ from detector.training.run import set_up
 Function = Callable[..., Any]
 
 STRUCK = "sabotage:"  # what the screen shows where an error was raised
+THERE = ", of a folder that is there"
+MAKE_FOLDER = os.mkdir
 KILL, TERMINATE = signal.SIGKILL, signal.SIGTERM
 
 
@@ -48,10 +51,12 @@ class _Moment:
         self._calls += 1
         return 0 <= self._calls - self._sabotage.call <= self._sabotage.more
 
-    def strike(self) -> None:
+    def strike(self, folder: str | Path | None = None) -> None:
+        """Let it go wrong. folder: that was to be made, if that is what goes wrong."""
         time.sleep(self._sabotage.seconds)
         if self._sabotage.error:
-            print(f"{STRUCK} {self._sabotage.function}, call {self._sabotage.call}", file=sys.stderr)
+            there = THERE if folder is not None and Path(folder).is_dir() else ""
+            print(f"{STRUCK} {self._sabotage.function}, call {self._sabotage.call}{there}", file=sys.stderr)
             raise OSError(self._sabotage.error, os.strerror(self._sabotage.error))
         if self._sabotage.signal:
             os.kill(os.getpid(), self._sabotage.signal)
@@ -106,7 +111,7 @@ def sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
 def _ruined(real: Function, moment: _Moment) -> Function:
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         if moment.has_come():
-            moment.strike()
+            moment.strike(args[0] if real is MAKE_FOLDER else None)
         return real(*args, **kwargs)
 
     return stand_in

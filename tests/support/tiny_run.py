@@ -130,7 +130,7 @@ def run(command: Sequence[str], timeout: float = 120, **more: str) -> subprocess
 
 def losses(output: Path) -> dict[int, dict[str, float]]:
     """Iteration → losses, from metrics.jsonl."""
-    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (output / "metrics.jsonl").read_text().split("\n") if line]
     steps = [entry for entry in entries if "losses" in entry]
     assert len({entry["iteration"] for entry in steps}) == len(steps), "an iteration is there twice"
     return {entry["iteration"]: entry["losses"] for entry in steps}

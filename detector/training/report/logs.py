@@ -17,6 +17,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from detector.disk import write_atomically
+from detector.errors import UserError
 from detector.printing import PrintableFormatter
 from detector.training.state.progress import Progress
 
@@ -32,6 +33,9 @@ class RunLog:
         rank: number of this process; 0 is the main one.
 
     To be left as a context manager, which gives the package's logger back.
+
+    Raises:
+        UserError: something else is where the log is to be written.
     """
 
     def __init__(self, output: Path, rank: int) -> None:
@@ -46,19 +50,30 @@ class RunLog:
         self._add_handler(_ScreenHandler(sys.stdout if rank == 0 else sys.stderr))
         self._events: SummaryWriter | None = None
         if rank == 0:
-            self._add_handler(_FileHandler(output / LOG_FILE, encoding="utf-8"))
+            try:
+                self._add_handler(_FileHandler(output / LOG_FILE, encoding="utf-8"))
+            except OSError as error:
+                self._give_back()
+                raise _in_the_way(output / LOG_FILE, "the log", error) from None
 
     def begin_numbers(self, progress: Progress, tensorboard: bool) -> None:
         """Go on with metrics.jsonl and, where wanted, TensorBoard from here.
 
         Numbers of later iterations, written before an interruption, are removed, so that every iteration is there once.
+
+        Raises:
+            UserError: something else is where they are to be written.
         """
         if self.rank != 0:
             return
         forget_metrics_after(self._output / METRICS_FILE, progress)
         if tensorboard:
-            # Steps at or after purge_step that an interrupted run wrote are hidden.
-            self._events = SummaryWriter(str(self._output / EVENTS_FOLDER), purge_step=progress.iteration + 1)
+            folder = self._output / EVENTS_FOLDER
+            try:
+                # Steps at or after purge_step that an interrupted run wrote are hidden.
+                self._events = SummaryWriter(str(folder), purge_step=progress.iteration + 1)
+            except OSError as error:
+                raise _in_the_way(folder, "TensorBoard's events", error) from None
 
     def info(self, text: str) -> None:
         """Something worth knowing."""
@@ -106,6 +121,10 @@ class RunLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._write_events(lambda events: events.close())
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Leave the package's logger as it was."""
         for handler in self._handlers:
             self._logger.removeHandler(handler)
             handler.close()
@@ -124,6 +143,13 @@ class RunLog:
             except OSError as error:
                 self._events = None
                 self.warning(f"TensorBoard events cannot be written any more ({error.strerror or error}).")
+
+
+def _in_the_way(path: Path, what: str, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: cannot be opened for {what} ({error.strerror or error}); move it away, or choose another folder with "
+        "--output."
+    )
 
 
 class _ScreenHandler(logging.StreamHandler[TextIO]):
@@ -147,7 +173,8 @@ class _FileHandler(logging.FileHandler):
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl. A last line that a killed run left unfinished is left out."""
     entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # Not splitlines(): names may hold what Unicode counts as the end of a line, U+2028 for one.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:

@@ -1,7 +1,9 @@
 """Losses and speed between two lines of the log."""
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from detector.process_group import gather, mean_over_processes, rank, world_size
 from detector.training.report.logs import memory_in_use
+
+BUSY = 0.3  # share of the time without a processor that is worth a word
 
 
 class Meter:
@@ -22,6 +26,7 @@ class Meter:
     def __init__(self, device: torch.device, iterations: int) -> None:
         self._device = device
         self._iterations = iterations
+        self._before = (seconds_queued(), time.monotonic())
         self._sums: dict[str, Tensor]
         self._begin()
 
@@ -61,6 +66,7 @@ class Meter:
             "images_per_second": self._images / seconds,
             "data_wait": self._waited / seconds,
             "memory_bytes": self._memory(),
+            "queued": self._queued(),
             "seconds_left": (self._iterations - iteration) * self._seconds / max(self._steps, 1),
         }
         self._begin()
@@ -97,6 +103,11 @@ class Meter:
         self._counted = self._steps = self._images = 0
         self._seconds = self._waited = 0.0
 
+    def _queued(self) -> float:
+        """Share of the clock since the last report in which this process could have computed and got no processor."""
+        (queued, clock), self._before = self._before, (seconds_queued(), time.monotonic())
+        return (self._before[0] - queued) / max(self._before[1] - clock, 1e-9)
+
     def _memory(self) -> int:
         """The GPU's, at its most so far, or this process's, now."""
         if self._device.type == "cuda":
@@ -104,13 +115,25 @@ class Meter:
         return memory_in_use()
 
 
+def seconds_queued() -> float:
+    """Seconds that this process's main thread has stood in the queue for a processor, ready to compute.
+
+    Much of it means that other work has the machine. 0 where the system does not say.
+    """
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def progress_line(values: dict[str, Any], iterations: int) -> str:
     """One line for people from `Meter.report`."""
     total = "-" if values["loss"] is None else f"{values['loss']:.4f}"
     parts = " ".join(f"{name} {value:.4f}" for name, value in values["losses"].items())
+    busy = f"  (waited {values['queued']:.0%} for a processor: the machine is busy)" if values["queued"] > BUSY else ""
     left = timedelta(seconds=round(values["seconds_left"]))
     return (
         f"iteration {values['iteration']}/{iterations}  loss {total} ({parts})  lr {values['learning_rate']:.3g}  "
         f"{values['images_per_second']:.1f} images/s  data {values['data_wait']:.0%}  "
-        f"{values['memory_bytes'] / 1e9:.1f} GB  {left} left"
+        f"{values['memory_bytes'] / 1e9:.1f} GB  {left} left{busy}"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.errors import UserError
 from detector.training.report.logs import RunLog, forget_metrics_after, memory_in_use, read_metrics
 from detector.training.state.progress import Progress
 
@@ -77,6 +78,34 @@ def test_a_resumed_run_has_every_iteration_once(tmp_path: Path) -> None:
     forget_metrics_after(path, Progress(iteration=20, evaluated_iteration=10))
     assert read_metrics(path) == lines[:2]
     forget_metrics_after(tmp_path / "none.jsonl", Progress())
+
+
+def test_names_with_odd_line_ends_lose_no_line(tmp_path: Path) -> None:
+    names = ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb", "a\x1cb", "a\rb", "a\nb"]
+    lines = [{"iteration": i, "evaluation": {"per_class": [{"name": name}]}} for i, name in enumerate(names, 1)]
+    with RunLog(tmp_path, rank=0) as log:
+        for line in lines:
+            log.metrics(line)
+    forget_metrics_after(tmp_path / "metrics.jsonl", Progress(iteration=9, evaluated_iteration=9))
+    assert read_metrics(tmp_path / "metrics.jsonl") == lines
+
+
+def open_numbers(folder: Path) -> None:
+    with RunLog(folder, rank=0) as log:
+        log.begin_numbers(Progress(), tensorboard=True)
+
+
+def test_something_else_in_the_place_of_a_log_is_one_sentence(tmp_path: Path) -> None:
+    package = logging.getLogger("detector")
+    before = (list(package.handlers), package.level, package.propagate)
+    (tmp_path / "a" / "log.txt").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"log\.txt: cannot be opened for the log \(Is a directory\); move it away"):
+        open_numbers(tmp_path / "a")
+    assert (package.handlers, package.level, package.propagate) == before
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "tensorboard").write_text("a file")
+    with pytest.raises(UserError, match=r"tensorboard: cannot be opened for TensorBoard's events \(.*\); move it away"):
+        open_numbers(tmp_path / "b")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from detector.training.report.meter import Meter, progress_line
+from detector.training.report import meter as meter_module
+from detector.training.report.meter import Meter, progress_line, seconds_queued
 
 
 def add(meter: Meter, value: float | None, seconds: float = 2.0) -> None:
@@ -25,7 +27,7 @@ def test_means_speed_and_time_left_by_hand() -> None:
     assert values["memory_bytes"] > 0
     line = progress_line(values, 100)
     assert "iteration 20/100  loss 3.5000 (a 1.0000 b 2.5000)  lr 0.01  4.0 images/s  data 25%" in line
-    assert line.endswith("0:02:40 left")
+    assert "  0:02:40 left" in line
 
 
 def test_a_report_begins_anew_and_may_have_no_losses() -> None:
@@ -47,7 +49,29 @@ def test_an_interruption_does_not_show_in_the_next_report() -> None:
     after.restore(json.loads(json.dumps(before.state())))
     for meter in (straight, after):
         add(meter, 1.3)
-    assert after.report(4, 0.01) | {"memory_bytes": 0} == straight.report(4, 0.01) | {"memory_bytes": 0}
+    measured = {"memory_bytes": 0, "queued": 0.0}
+    assert after.report(4, 0.01) | measured == straight.report(4, 0.01) | measured
+
+
+BUSY_END = "  (waited 50% for a processor: the machine is busy)"
+
+
+@pytest.mark.parametrize(("queued", "end"), [(5.0, BUSY_END), (1.0, " left")])
+def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch, queued: float, end: str) -> None:
+    queue, clock = iter([100.0, 100.0 + queued]), iter([7.0, 17.0])
+    monkeypatch.setattr(meter_module, "seconds_queued", lambda: next(queue))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    meter = Meter(torch.device("cpu"), iterations=100)
+    add(meter, 1.0, seconds=10.0)
+    values = meter.report(20, 0.01)
+    assert values["queued"] == pytest.approx(queued / 10)
+    assert progress_line(values, 100).endswith(end)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not say")
+def test_time_in_the_queue_for_a_processor_only_grows() -> None:
+    before = seconds_queued()
+    assert 0 <= before <= seconds_queued()
 
 
 def test_other_processes_go_on_from_the_mean() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from detector.categories import CategoryMap
 from detector.config import Config, ModelConfig
+from detector.datasets.fingerprint import Fingerprint
 from detector.errors import UserError
 from detector.training.state.checkpoint import (
     CheckpointError,
@@ -26,6 +28,7 @@ from detector.training.state.checkpoint import (
     load_newest,
     prune,
     save_checkpoint,
+    save_evaluation,
 )
 from detector.training.state.random_state import random_states
 
@@ -48,6 +51,7 @@ def make_state(iteration: int, size: int = 5) -> TrainingState:
         momentum={"backbone.conv1.weight": weights["backbone.conv1.weight"] * 0.1},
         random=random_states(),
         unreported=[{"sums": {"rpn_box": 0.1}, "counted": 1}],
+        annotations={"train": Fingerprint(10, 30, "ab")},
     )
 
 
@@ -58,6 +62,7 @@ def assert_equal(found: TrainingState, expected: TrainingState) -> None:
     assert found.progress == expected.progress
     assert found.random == expected.random
     assert found.unreported == expected.unreported
+    assert found.annotations == expected.annotations
     for name in ("model", "averaged", "momentum"):
         first, second = getattr(found, name), getattr(expected, name)
         assert first.keys() == second.keys()
@@ -162,6 +167,46 @@ def test_prune_keeps_the_newest_and_clears_what_was_left_half_written(tmp_path: 
     (tmp_path / ".iteration_0000000.123.deleted").mkdir()
     prune(tmp_path, keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["iteration_0000009", "iteration_0000010"]
+
+
+@pytest.mark.parametrize("also_right", [False, True])
+def test_a_checkpoint_that_was_renamed_is_taken_for_what_it_holds(tmp_path: Path, also_right: bool) -> None:
+    for iteration in (1, 2, 3):
+        save_checkpoint(tmp_path, make_state(iteration))
+    shutil.copytree(tmp_path / "iteration_0000001", tmp_path / "iteration_9999999")
+    if not also_right:
+        shutil.rmtree(tmp_path / "iteration_0000001")
+    warnings: list[str] = []
+    newest = load_newest(tmp_path, warnings.append)
+    assert newest is not None
+    assert newest[0].name == "iteration_0000003"
+    (said,) = warnings
+    assert "iteration_9999999: its content is of iteration 1, " in said
+    assert [p.name for p in list_checkpoints(tmp_path)] == [f"iteration_000000{i}" for i in (3, 2, 1)]
+    assert load_checkpoint(tmp_path / "iteration_0000001").progress.iteration == 1
+
+
+def test_an_evaluation_is_added_to_the_checkpoint_of_its_iteration(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, make_state(7))
+    others = {p.name: p.read_bytes() for p in path.iterdir()}
+    after = replace(make_state(7).progress, evaluated_iteration=7, best_iteration=7, best_ap=0.5)
+    save_evaluation(tmp_path, after)
+    assert load_checkpoint(path).progress == after
+    assert {p.name: p.read_bytes() for p in path.iterdir() if p.name != "evaluation.json"} == others
+    save_evaluation(tmp_path, replace(after, iteration=8))  # there is no such checkpoint, and none is made
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("cut", [0, 10, -5])
+def test_an_evaluation_that_is_damaged_is_damage(tmp_path: Path, cut: int) -> None:
+    path = save_checkpoint(tmp_path, make_state(7))
+    save_evaluation(tmp_path, make_state(7).progress)
+    assert find_damage(path) is None
+    file = path / "evaluation.json"
+    file.write_bytes(file.read_bytes()[:cut])
+    assert find_damage(path) == "evaluation.json does not match its checksum"
+    with pytest.raises(CheckpointError, match=r"evaluation\.json does not match"):
+        load_checkpoint(path)
 
 
 def test_a_failed_deletion_is_said_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

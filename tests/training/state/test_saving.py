@@ -70,3 +70,20 @@ def test_failures_are_survived_and_the_third_in_a_row_ends_the_run(
             writer.save(make_state(70))
     assert "Training goes on; the newest checkpoint is that of iteration 10" in capsys.readouterr().out
     assert [p.name for p in list_checkpoints(tmp_path)] == ["iteration_0000040", "iteration_0000010"]
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_is_said_and_is_no_failed_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_folder: Path, _keep: int) -> None:
+        raise CheckpointError("cannot delete an old checkpoint.")
+
+    monkeypatch.setattr(saving, "prune", fail)
+    with RunLog(tmp_path, rank=0) as log:
+        writer = CheckpointWriter(tmp_path, keep=2, iteration=0, log=log)
+        for iteration in range(1, saving.MAX_FAILURES + 3):
+            writer.save(make_state(iteration))
+            assert writer.saved_iteration == iteration
+    shown = capsys.readouterr().out
+    assert shown.count("cannot delete an old checkpoint.") == saving.MAX_FAILURES + 2
+    assert "Training goes on" not in shown
