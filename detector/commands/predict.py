@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
+    from detector.datasets.pictures.folders import unread_files
     from detector.inference.inputs import find_inputs, name_outputs
     from detector.inference.predictor import load
 
@@ -79,6 +81,9 @@ def run(args: argparse.Namespace) -> int:
     print(f"model      {describe(predictor)}")
     print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
+    for folder in filter(os.path.isdir, args.inputs):
+        for line in unread_files(folder):
+            print(f"not read   {folder}: {line}")
     own_threshold = predictor.config.model.detection.score_threshold
     if args.score_threshold < own_threshold:
         print(f"           (the model gives scores above {own_threshold:g}: model.detection.score_threshold)")

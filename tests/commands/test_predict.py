@@ -50,12 +50,14 @@ def read_json(path: Path) -> list[dict[str, Any]]:
 
 
 def test_pictures_tables_and_json(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "pictures/c.heic").touch()
     words = ["pictures", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2", "--device", "cpu"]
     assert main(["predict", *words]) == 0
     printed = capsys.readouterr().out
     assert f"weights    {weights}" in printed
     assert "ResNet-18-C4, 3 classes (cat, traffic light, 猫)" in printed
     assert "input      2 pictures, scores from 0.2" in printed
+    assert "not read   pictures: 1 × .heic, the first is c.heic\n" in printed
     assert "a.png  130 × 90, " in printed
     found = read_json(folder / "out/detections.json")
     assert {entry["file_name"] for entry in found} == {"a.png", "sub/b.jpg"}

@@ -1,5 +1,6 @@
 """Broken annotation files: every reader takes them or refuses them in one sentence; the checks name their faults."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -116,6 +117,10 @@ HOSTILE_FILES = {
     "long": '{"images": [' + "{}, " * 20_000 + '{}], "annotations": [], "categories": []}',
     "halves": '{"annotations": [], "categories": [{"id": 1, "name": "a"}], '
     '"images": [{"id": 1, "file_name": "\\ud800"}]}',
+    "names": '{"annotations": [], "categories": [{"id": 1, "name": "\\u001b[2J\\n"}], '
+    '"images": [{"id": 1, "file_name": "../../etc/passwd"}, {"id": 2, "file_name": "/dev/zero"}]}',
+    "masks": '{"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": [9, 9], "counts": '
+    '"ooooooo"}}], "categories": [{"id": 1, "name": "a"}], "images": [{"id": 1, "file_name": "a"}]}',
     "text": "images: no",
     "bytes": "\x00" * 1000,
 }
@@ -145,6 +150,44 @@ def test_hostile_xml(tmp_path: Path, name: str) -> None:
     (tmp_path / "a/z.xml").write_text(HOSTILE_XML[name])
     survive(lambda: open_dataset("voc", tmp_path / "a", tmp_path / "images"), str(tmp_path), 0)
     survive(lambda: check_and_mend("voc", tmp_path / "a", tmp_path / "images"), str(tmp_path), 0)
+
+
+PIPES_AND_LINKS = ("pipe", "device", "loop", "nowhere")
+
+
+@pytest.mark.parametrize("kind", PIPES_AND_LINKS)
+@pytest.mark.parametrize("data_format", ["coco", "voc", "yolo"])
+def test_pipes_devices_and_loops_never_hang(tmp_path: Path, data_format: str, kind: str) -> None:
+    """In the place of every file of a tree: what blocks, what never ends, and what leads nowhere or back."""
+    content = sound_content()
+    content["annotations"][0]["iscrowd"] = 0
+    write_pictures(tmp_path / "images", content)
+    tree = tmp_path / "tree"
+    if data_format == "coco":
+        tree.mkdir()
+        write_json(tree / "set.json", content)
+    else:
+        (write_voc(tree, content, "all") if data_format == "voc" else write_yolo(tree, content))
+    annotations = tree / {"coco": "set.json", "voc": "ImageSets/Main/all.txt", "yolo": "labels"}[data_format]
+    files = [path for folder in (tree, tmp_path / "images") for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        if path == annotations:
+            continue  # a pipe there may be meant: <(zcat set.json.gz)
+        good = path.read_bytes()
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to({"device": "/dev/zero", "loop": path.parent, "nowhere": "missing"}[kind])
+        survive(lambda: open_dataset(data_format, annotations, tmp_path / "images"), str(tmp_path), 0)
+        survive(lambda: check_and_open(data_format, annotations, tmp_path / "images"), str(tmp_path), 0)
+        path.unlink()
+        path.write_bytes(good)
+
+
+def check_and_open(data_format: Any, annotations: Path, images: Path) -> None:
+    """As the checks do with pictures."""
+    summarise(examine(data_format, annotations, images, closed).faults)
 
 
 def test_hostile_names_of_classes(tmp_path: Path) -> None:

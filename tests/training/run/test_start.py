@@ -57,6 +57,21 @@ def test_splits_with_other_classes_are_refused(tmp_path: Path) -> None:
         open_data(load_config(None, words).data)
 
 
+def test_many_boxes_without_area_stop_a_run(tmp_path: Path) -> None:
+    words = write_dataset(tmp_path)
+    for split in ("val", "train"):
+        content = json.loads((tmp_path / f"{split}.json").read_text())
+        for row in content["annotations"][:2]:
+            row["bbox"][2] = 0
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+        with pytest.raises(
+            UserError, match=rf"{split}\.json: 2 of .* boxes .* more than data\.max_dropped=0\.05 allows"
+        ):
+            open_data(load_config(None, words).data)
+    train, _ = open_data(load_config(None, [*words, "data.max_dropped=1"]).data)
+    assert train.dropped == 2
+
+
 def test_no_data_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to train on"):
         open_data(load_config(None).data)
