@@ -44,10 +44,16 @@ class Step:
 
 def all_steps(plan: Plan) -> list[Step]:
     """In order of value: what comes first is worth most where time ends early."""
-    junit, waits, training = plan.work / "tests.xml", plan.work / "waits.json", plan.work / "training"
+    waits, training = plan.work / "waits.json", plan.work / "training"
+    reports = (plan.work / "numbers.xml", plan.work / "others.xml")
     return [
         Step("doctor", 20, [sys.executable, "-m", "detector", "doctor", "--device", plan.real], dict),
-        Step("tests", 60, tests_command(junit), lambda: read_junit(junit), (junit,)),
+        Step(
+            "tests",
+            60,
+            [sys.executable, str(HERE / "tests.py"), *map(str, reports)],
+            lambda: {report.stem: read_junit(report) for report in reports},
+        ),
         Step("waits", 40, script("waits.py", plan, "--output", str(waits)), lambda: read_json(waits)),
         benchmark(plan, "inference", 90, "--batch", "1", "8", "--rounds", "5"),
         benchmark(plan, "profile", 30),
@@ -65,16 +71,6 @@ def all_steps(plan: Plan) -> list[Step]:
 def script(name: str, plan: Plan, *words: str) -> list[str]:
     """One of the scripts beside this one."""
     return [sys.executable, str(HERE / name), "--device", plan.device, *(["--quick"] if plan.quick else []), *words]
-
-
-def tests_command(junit: Path) -> list[str]:
-    """The tests that are marked `gpu`, in several processes where that is installed."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}"]
-    try:
-        import xdist  # noqa: F401
-    except ImportError:
-        return command
-    return [*command, "-n", "6"]
 
 
 def benchmark(plan: Plan, part: str, seconds: float, *words: str) -> Step:

@@ -70,14 +70,14 @@ def test_every_step_has_a_limit_and_all_fit_into_eight_minutes(main: ModuleType,
 
 
 def test_what_the_tests_found_is_read_from_their_report(main: ModuleType, tmp_path: Path) -> None:
-    assert main.all_steps(main.Plan("cuda", False, tmp_path, tmp_path))[1].results() == {}
-    (tmp_path / "tests.xml").write_text(
+    assert main.all_steps(main.Plan("cuda", False, tmp_path, tmp_path))[1].results() == {"numbers": {}, "others": {}}
+    (tmp_path / "numbers.xml").write_text(
         '<testsuites><testsuite tests="2" failures="1" errors="0" skipped="0">'
         '<properties><property name="largest difference" value="0.5"/></properties>'
         '<testcase classname="a" name="good"/>'
         '<testcase classname="a" name="bad"><failure message="why&#10;more"/></testcase></testsuite></testsuites>'
     )
-    assert main.all_steps(main.Plan("cuda", False, tmp_path, tmp_path))[1].results() == {
+    assert main.all_steps(main.Plan("cuda", False, tmp_path, tmp_path))[1].results()["numbers"] == {
         "counts": {"tests": 2, "failures": 1, "errors": 0, "skipped": 0},
         "failed": {"a::bad": "why"},
         "differences": {"largest difference": "0.5"},
