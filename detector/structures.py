@@ -12,7 +12,7 @@ torch is imported for its types alone, and where a tensor is made: sizes and sam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -50,12 +50,14 @@ class Target:
     labels: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Target:
+        """A copy on another device; with `non_blocking` the host does not wait for it (from pinned memory)."""
         return Target(
             self.boxes.to(device, non_blocking=non_blocking),
             self.labels.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Target:
+        """A copy in page-locked memory, from which a GPU reads without the processor's help."""
         return Target(self.boxes.pin_memory(), self.labels.pin_memory())
 
 
@@ -74,19 +76,36 @@ class ImageBatch:
     image_ids: list[int]
 
     def __len__(self) -> int:
+        """N, the number of pictures."""
         return len(self.sizes)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> ImageBatch:
+        """The batch with its pixels on another device, as `Target.to`."""
         pixels = self.pixels.to(device, non_blocking=non_blocking)
         return ImageBatch(pixels, self.sizes, self.original_sizes, self.image_ids)
 
     def pin_memory(self) -> ImageBatch:
+        """The batch with its pixels in page-locked memory, as `Target.pin_memory`."""
         return ImageBatch(self.pixels.pin_memory(), self.sizes, self.original_sizes, self.image_ids)
+
+
+class FeatureMap(NamedTuple):
+    """What the backbone computes of a batch of pictures, at one resolution.
+
+    values: [N, C, H', W']. stride: pixels of the input image per cell, along both axes.
+    """
+
+    values: Tensor
+    stride: int
+
+
+# From fine to coarse. A C4 network has one map; every part takes the tuple, so that a pyramid of maps can pass too.
+Features = tuple[FeatureMap, ...]
 
 
 @dataclass
 class Proposals:
-    """Class-agnostic regions of one image.
+    """The regions of one image that may hold an object of any class.
 
     boxes: [P, 4] float32 xyxy, absolute pixels of the input image, clipped to it. logits: [P] float32 objectness,
     descending.
@@ -98,9 +117,9 @@ class Proposals:
 
 @dataclass
 class Selection:
-    """What the network selects from one image: its detections, in the frame of the input image.
+    """The boxes, scores and labels that the network selects in one image, in the frame of the input image.
 
-    `to_original_frame` moves them to the original image; what a user gets is made from that, with names.
+    `postprocess.to_original_frame` moves them to the original image.
 
     boxes: [D, 4] float32 xyxy, absolute pixels. scores: [D] float32 in [0, 1], descending. labels: [D] int64, 1..K.
     """
@@ -110,15 +129,16 @@ class Selection:
     labels: Tensor
 
     def __len__(self) -> int:
+        """D, the number of detections."""
         return int(self.scores.shape[0])
 
     def to(self, device: torch.device) -> Selection:
-        """The same on a device."""
+        """A copy on another device."""
         return Selection(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
 
     @classmethod
     def empty(cls, device: torch.device | None = None) -> Selection:
-        """Nothing selected, on a device (default: the CPU)."""
+        """No detections."""
         import torch
 
         return cls(

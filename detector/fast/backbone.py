@@ -1,10 +1,18 @@
-"""ResNet stages made of fused units."""
+"""conv1 … conv4_x, fast. The twin of `detector.model.resnet.ResNetC4`.
 
+How it works: every convolution becomes one unit, with the norm folded into its weights; its bias, the block's shortcut
+and the ReLU are computed as it writes its result (`folding.py`). Everything stays channels-last. Which kernel computes
+a convolution is decided when its unit is made.
+"""
+
+import torch
 from torch import Tensor, nn
 
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import Unit, fuse_conv
-from detector.model.resnet import BasicBlock, Bottleneck, Projection, ResNetC4
+from detector.model import resnet as plain
+from detector.model.resnet import BasicBlock, Bottleneck, Projection
+from detector.structures import FeatureMap, Features
 
 
 class FusedBlock(nn.Module):
@@ -22,29 +30,38 @@ class FusedBlock(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C', H', W'], both channels-last."""
         out = self.first(x)
         residual = x if self.shortcut is None else self.shortcut(x)
         return self.last(out, residual)
 
 
-class FusedBackbone(nn.Module):
-    """conv1 … conv4_x."""
+class ResNetC4(nn.Module):
+    """conv1 … conv4_x from fused blocks, with copies of the parameters.
 
-    def __init__(self, backbone: ResNetC4, execution: Execution) -> None:
+    Args:
+        backbone: whose parameters are copied.
+        execution: type and kernels.
+    """
+
+    def __init__(self, backbone: plain.ResNetC4, execution: Execution) -> None:
         super().__init__()
-        self.conv1 = fuse_conv(backbone.conv1, backbone.norm1, True, execution)
-        self.max_pool = backbone.max_pool
-        self.stages = nn.Sequential(
-            *(fuse_stage(stage, execution) for stage in (backbone.conv2_x, backbone.conv3_x, backbone.conv4_x))
-        )
+        self.execution = execution
+        self.stride = backbone.stride
+        conv1 = fuse_conv(backbone.conv1, backbone.norm1, True, execution)
+        stages = (fuse_stage(s, execution) for s in (backbone.conv2_x, backbone.conv3_x, backbone.conv4_x))
+        self.layers: nn.Module = nn.Sequential(conv1, backbone.max_pool, *stages)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, C, H', W'], both channels-last."""
-        return self.stages(self.max_pool(self.conv1(pixels)))
+    def forward(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to one map [N, C, H', W'], channels-last."""
+        pixels = self.execution.channels_last(pixels)
+        # On a CPU one picture at a time: together they would be no faster and take more memory.
+        parts = torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
+        return (FeatureMap(torch.cat([self.layers(part) for part in parts]), self.stride),)
 
 
 def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None = None) -> nn.Sequential:
-    """conv2_x, conv3_x, conv4_x or conv5_x. maps: what it is applied to, where that is always of one size."""
+    """conv2_x, conv3_x, conv4_x or conv5_x of fused blocks. maps: its inputs, where they are always of one size."""
     blocks = []
     for block in stage:
         assert isinstance(block, BasicBlock | Bottleneck)
@@ -54,7 +71,7 @@ def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None 
 
 
 def fuse_block(block: BasicBlock | Bottleneck, execution: Execution, maps: RoIMaps | None = None) -> FusedBlock:
-    """One block with all that follows each convolution fused to it."""
+    """One block with all that follows each convolution fused to it. maps: as for `fuse_stage`."""
     shortcut = None
     if isinstance(block.shortcut, Projection):
         shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution, maps=maps)

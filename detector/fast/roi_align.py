@@ -1,8 +1,8 @@
-"""RoIAlign as one sparse matrix on a channels-last map.
+"""RoIAlign, fast: a sparse matrix on a channels-last map. It computes what `detector.model.roi_pooling` does.
 
-A bin's value is a weighted sum of map cells, and the weight of a cell is the product of one factor for its row and one
-for its column: the bin's samples form a grid, and bilinear interpolation is separable (Mask R-CNN §3). So the factors
-are computed per axis, [R, bins, cells], and multiplied; most bins of most RoIs need 4 to 9 cells.
+How it works: a bin's value is a weighted sum of map cells, and the weight of a cell is the product of one factor for
+its row and one for its column: the bin's samples form a grid, and bilinear interpolation is separable (Mask R-CNN §3).
+So the factors are computed per axis, [R, bins, cells], and multiplied; most bins of most RoIs need 4 to 9 cells.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from detector.model.roi_pooling import RoIPooling
+from detector.structures import FeatureMap
 
 # RoIs whose weights are computed together: the largest of them decides how much memory each takes.
 PART = 64
@@ -30,7 +31,7 @@ class AxisWeights:
     weight: Tensor
 
     def every(self, step: int) -> "AxisWeights":
-        """Those of bins 0, step, 2·step, …"""
+        """The weights of bins 0, step, 2·step, …"""
         return AxisWeights(self.index[:, ::step], self.weight[:, ::step])
 
 
@@ -44,32 +45,33 @@ class BinWeights:
     size: tuple[int, int]
 
 
-def grid_sizes(rois: Tensor, pooling: RoIPooling) -> Tensor:
-    """Samples per bin, [R, 2] (rows, columns), of [R, 5] RoIs (image index, x1, y1, x2, y2)."""
-    _, extent = _start_and_extent(rois, pooling)
+def grid_sizes(rois: Tensor, pooling: RoIPooling, stride: int) -> Tensor:
+    """Samples per bin, [R, 2] (rows, columns), of [R, 5] RoIs (image index, x1, y1, x2, y2) on a map of that stride."""
+    _, extent = _start_and_extent(rois, pooling, stride)
     if pooling.sampling_ratio > 0:
         return torch.full_like(extent, pooling.sampling_ratio)
     return torch.ceil(extent / pooling.size).clamp(min=0)
 
 
-def bin_weights(rois: Tensor, size: tuple[int, int], pooling: RoIPooling) -> BinWeights:
+def bin_weights(rois: Tensor, size: tuple[int, int], stride: int, pooling: RoIPooling) -> BinWeights:
     """Where every bin of every RoI takes its value from.
 
     Args:
         rois: [R, 5] of (image index, x1, y1, x2, y2), absolute pixels of the input image, float32 or float64. RoIs
             of similar size go well together.
         size: of the feature map, (rows, columns) in cells.
+        stride: of the feature map.
         pooling: what kind of RoIAlign.
     """
-    start, extent = _start_and_extent(rois, pooling)
-    grid = grid_sizes(rois, pooling)
+    start, extent = _start_and_extent(rois, pooling, stride)
+    grid = grid_sizes(rois, pooling, stride)
     rows, columns = (_axis(start[:, a], extent[:, a], grid[:, a], size[a], pooling.size) for a in (0, 1))
     return BinWeights(rois[:, 0].long(), rows, columns, size)
 
 
-def _start_and_extent(rois: Tensor, pooling: RoIPooling) -> tuple[Tensor, Tensor]:
+def _start_and_extent(rois: Tensor, pooling: RoIPooling, stride: int) -> tuple[Tensor, Tensor]:
     """First edge and length of RoIs, [R, 2] each in the order (y, x), in cells."""
-    corners = rois[:, 1:] * (1.0 / pooling.stride) - (0.5 if pooling.aligned else 0.0)
+    corners = rois[:, 1:] * (1.0 / stride) - (0.5 if pooling.aligned else 0.0)
     start = corners[:, [1, 0]]
     extent = corners[:, [3, 2]] - start
     return start, extent if pooling.aligned else extent.clamp(min=1.0)
@@ -149,14 +151,14 @@ def align(maps: Tensor, bins: Sequence[BinWeights], step: int = 1) -> Tensor:
     return pooled.view(-1, size, size, maps.shape[1]).permute(0, 3, 1, 2)
 
 
-def order_by_size(rois: Tensor, pooling: RoIPooling) -> Tensor:
-    """Indices [R] that put RoIs [R, 5] with equally many samples per bin beside each other."""
-    rows, columns = grid_sizes(rois, pooling).unbind(dim=1)
+def order_by_size(rois: Tensor, pooling: RoIPooling, stride: int) -> Tensor:
+    """Indices [R] that put RoIs [R, 5] with equally many samples per bin beside each other, on a map of that stride."""
+    rows, columns = grid_sizes(rois, pooling, stride).unbind(dim=1)
     return (rows * 4096 + columns).argsort()
 
 
-def pool_aligned(maps: Sequence[Tensor], rois: Tensor, pooling: RoIPooling, steps: Sequence[int]) -> list[Tensor]:
-    """RoIAlign of the same RoIs on several maps, each at every `step`-th bin along both axes.
+def pool_aligned(maps: Sequence[FeatureMap], rois: Tensor, pooling: RoIPooling, steps: Sequence[int]) -> list[Tensor]:
+    """RoIAlign of the same RoIs on several maps of one size and stride, each at every `step`-th bin along both axes.
 
     Args:
         maps: [N, C_i, H', W'] each, float32 or float64, channels-last on the CPU.
@@ -168,9 +170,11 @@ def pool_aligned(maps: Sequence[Tensor], rois: Tensor, pooling: RoIPooling, step
         [R, C_i, S_i, S_i] each.
     """
     if rois.device.type == "cpu":
-        size = (maps[0].shape[2], maps[0].shape[3])
-        bins = [bin_weights(part, size, pooling) for part in torch.split(rois, PART)]
-        return [align(m, bins, step) for m, step in zip(maps, steps, strict=True)]
-    scale = 1.0 / pooling.stride
-    pooled = [roi_align(m, rois, pooling.size, scale, pooling.sampling_ratio, pooling.aligned) for m in maps]
+        values, stride = maps[0]
+        size = (values.shape[2], values.shape[3])
+        bins = [bin_weights(part, size, stride, pooling) for part in torch.split(rois, PART)]
+        return [align(m.values, bins, step) for m, step in zip(maps, steps, strict=True)]
+    pooled = [
+        roi_align(m.values, rois, pooling.size, 1.0 / m.stride, pooling.sampling_ratio, pooling.aligned) for m in maps
+    ]
     return [p[:, :, ::step, ::step] for p, step in zip(pooled, steps, strict=True)]

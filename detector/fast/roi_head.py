@@ -1,4 +1,10 @@
-"""RoI pooling, conv5_x and the two predictors, over chunks of RoIs that stay in cache."""
+"""RoI pooling, conv5_x and the two sibling layers, fast. The twin of `detector.model.roi_head`.
+
+How it works: RoIAlign takes weighted sums over cells, a 1×1 convolution over channels, so the two commute. The two 1×1
+convolutions that open conv5_x therefore run before RoIAlign, once on the shared map and not on every RoI
+(`HoistedStage`). RoIs of all images, those with equally many samples beside each other, then go through the rest of
+conv5_x in chunks that stay in the processor's cache. The two sibling layers are one matrix product.
+"""
 
 from collections.abc import Sequence
 
@@ -11,73 +17,82 @@ from detector.fast.backbone import fuse_stage
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
 from detector.fast.roi_align import order_by_size, pool_aligned
+from detector.model import roi_head as plain
 from detector.model.resnet import Bottleneck, Projection
-from detector.model.roi_head import RoIHead
 from detector.model.roi_pooling import RoIPooling, indexed_rois
+from detector.structures import FeatureMap, Features
+
+# RoIs that go through conv5_x together: on a CPU few enough for its cache, elsewhere enough to fill the device.
+CPU_CHUNK, DEVICE_CHUNK = 50, 1024
 
 
-class FusedRoIHead(nn.Module):
-    """Features and boxes to class logits and deltas.
+class RoIHead(nn.Module):
+    """RoI pooling, conv5_x and the two sibling layers, with copies of the parameters.
 
     Args:
-        pooling: how RoIs are pooled.
-        head: conv5_x and predictors.
-        chunk: RoIs at a time.
+        head: whose parameters are copied.
         execution: type and kernels.
     """
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, pooling: RoIPooling, head: RoIHead, chunk: int, execution: Execution) -> None:
+    def __init__(self, head: plain.RoIHead, execution: Execution) -> None:
         super().__init__()
-        self.pooling = pooling
-        self.chunk = chunk
-        self.channels = head.cls_score.in_features
+        self.pooling = head.pooling
+        self.chunk = CPU_CHUNK if head.cls_score.weight.device.type == "cpu" else DEVICE_CHUNK
         self.num_logits = head.cls_score.out_features
-        assert isinstance(head.conv5_x, nn.Sequential)
+        conv5_x, average = head.conv5_x[:-1], head.conv5_x[-1]
+        assert isinstance(average, plain.AveragePool)
         self.stage: HoistedStage | PooledStage
-        if pooling.kind == "align" and isinstance(head.conv5_x[0], Bottleneck):
-            self.stage = HoistedStage(pooling, head.conv5_x, chunk, execution)
+        if head.pooling.kind == "align" and isinstance(conv5_x[0], Bottleneck):
+            self.stage = HoistedStage(head.pooling, conv5_x, self.chunk, execution)
         else:
-            self.stage = PooledStage(pooling, head.conv5_x, chunk, execution)
-        # The predictors keep float32 or better: they are a thousandth of the work, and scores deserve it.
+            self.stage = PooledStage(head.pooling, conv5_x, self.chunk, execution)
+        # These keep float32 or better: they are a thousandth of the work, and scores deserve it.
         layers = (head.cls_score, head.bbox_pred)
         self.register_buffer("weight", torch.cat([layer.weight.detach() for layer in layers]).to(execution.precision))
         self.register_buffer("bias", torch.cat([layer.bias.detach() for layer in layers]).to(execution.precision))
 
-    def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Score and refine RoIs.
 
         Args:
-            features: [N, C, H', W'] channels-last.
+            features: one map of N images.
             boxes: N tensors [P_i, 4] float32 xyxy, absolute pixels of the input image.
 
         Returns:
-            Class logits [R, K+1] and deltas [R, K, 4], float32, as `RoIHead.forward`.
+            Class logits [R, K+1] and deltas [R, K, 4], float32, as the plain `RoIHead.forward`.
         """
         outputs = F.linear(self.vectors(features, boxes), self.weight, self.bias).float()
         logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
         return logits, torch.unflatten(deltas, 1, (-1, 4))
 
-    def vectors(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """What the predictors see: [R, C'], float32 or better, the RoIs of the first image first."""
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see: [R, C'], float32 or better, the RoIs of the first image first."""
+        (feature_map,) = features
         rois = indexed_rois(boxes).to(self.weight.dtype)
-        vectors = self.weight.new_empty(rois.shape[0], self.channels)
+        vectors = self.weight.new_empty(rois.shape[0], self.weight.shape[1])
         if rois.shape[0] == 0:
             return vectors
-        maps = self.stage.prepare(features)
-        for chosen in torch.split(order_by_size(rois, self.pooling), self.chunk):
+        maps = self.stage.prepare(feature_map)
+        for chosen in torch.split(order_by_size(rois, self.pooling, feature_map.stride), self.chunk):
             out: Tensor = self.stage(maps, rois[chosen])
             vectors[chosen] = F.avg_pool2d(out, out.shape[2]).flatten(1).to(vectors.dtype)
         return vectors
 
 
 class PooledStage(nn.Module):
-    """conv5_x on pooled features, as the readable path has it: for RoIPool, and for basic blocks.
+    """conv5_x on pooled features, as the plain head has it: for RoIPool, and for basic blocks.
 
-    (A basic block opens with a 3×3 convolution, which does not commute with RoIAlign; its projection does, but is
-    less than a fiftieth of the stage.)
+    RoIPool takes maxima, which commute with nothing. A basic block opens with a 3×3 convolution, which does not commute
+    with RoIAlign; its projection does, but is less than a fiftieth of the stage.
+
+    Args:
+        pooling: RoIs to maps.
+        conv5_x: the stage, as it is defined.
+        chunk: RoIs that usually come together.
+        execution: type and kernels.
     """
 
     def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution) -> None:
@@ -86,25 +101,28 @@ class PooledStage(nn.Module):
         self.execution = execution
         self.layers: nn.Module = fuse_stage(conv5_x, execution, RoIMaps(chunk, pooling.size))
 
-    def prepare(self, features: Tensor) -> Tensor:
+    def prepare(self, features: FeatureMap) -> list[FeatureMap]:
         """The map that is pooled."""
-        return as_pooled(features, self.pooling, self.execution)
+        return [as_pooled(features.values, features.stride, self.pooling, self.execution)]
 
-    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+    def forward(self, maps: list[FeatureMap], rois: Tensor) -> Tensor:
         """conv5_x of some RoIs: what `prepare` gave and [r, 5] to [r, C', S, S] channels-last."""
         if self.pooling.kind == "pool":
-            pooled = roi_pool(features, rois, self.pooling.size, 1.0 / self.pooling.stride)
+            pooled = roi_pool(maps[0].values, rois, self.pooling.size, 1.0 / maps[0].stride)
         else:
-            (pooled,) = pool_aligned([features], rois, self.pooling, [1])
+            (pooled,) = pool_aligned(maps, rois, self.pooling, [1])
         return self.layers(self.execution.channels_last(pooled))
 
 
 class HoistedStage(nn.Module):
     """conv5_x with the two 1×1 convolutions that open it run before RoIAlign, once on the shared map.
 
-    RoIAlign takes weighted sums over cells, a 1×1 convolution over channels: the two commute. Not so a bias, since
-    samples beyond the map count as zero, nor a ReLU: both come after pooling. The shortcut is pooled only at the bins
-    that its stride keeps, and so is the other where the stride sits in the first convolution.
+    A bias does not commute with RoIAlign, since samples beyond the map count as zero, nor does a ReLU: both come after
+    pooling. The shortcut is pooled only at the bins that its stride keeps, and so is the other where the stride sits in
+    the first convolution.
+
+    Args:
+        pooling, conv5_x, chunk, execution: as for `PooledStage`.
     """
 
     def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution) -> None:
@@ -120,15 +138,12 @@ class HoistedStage(nn.Module):
         maps = RoIMaps(chunk, pooling.size)
         self.layers: nn.Module = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], maps, execution)
 
-    def prepare(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, features: FeatureMap) -> list[FeatureMap]:
         """The two maps that are pooled: reduced features and shortcut."""
-        reduced, shortcut = self.reduce(features), self.project(features)
-        return (
-            as_pooled(reduced, self.pooling, self.execution),
-            as_pooled(shortcut, self.pooling, self.execution),
-        )
+        values = [self.reduce(features.values), self.project(features.values)]
+        return [as_pooled(v, features.stride, self.pooling, self.execution) for v in values]
 
-    def forward(self, maps: tuple[Tensor, Tensor], rois: Tensor) -> Tensor:
+    def forward(self, maps: list[FeatureMap], rois: Tensor) -> Tensor:
         """As `PooledStage.forward`."""
         reduced, shortcut = pool_aligned(maps, rois, self.pooling, self.steps)
         return self.layers(reduced, shortcut)
@@ -169,9 +184,9 @@ class LayersAfterHoisting(nn.Module):
         return self.blocks(self.conv3(out, self.execution.channels_last(self.after_project(shortcut))))
 
 
-def as_pooled(features: Tensor, pooling: RoIPooling, execution: Execution) -> Tensor:
+def as_pooled(values: Tensor, stride: int, pooling: RoIPooling, execution: Execution) -> FeatureMap:
     """A map in the type and the memory order in which its pooling wants it."""
-    features = features.to(execution.precision)
-    if features.device.type == "cpu" and pooling.kind == "align":
-        return features
-    return features.contiguous()  # torchvision's kernels would do this again for every chunk
+    values = values.to(execution.precision)
+    if values.device.type != "cpu" or pooling.kind == "pool":
+        values = values.contiguous()  # torchvision's kernels would do this again for every chunk
+    return FeatureMap(values, stride)

@@ -1,6 +1,9 @@
-"""The region proposal network: one convolution for objectness and deltas, and anchors only where they are wanted."""
+"""The region proposal network, fast. The twin of `detector.model.rpn`.
 
-import copy
+How it works: objectness and deltas come from one 1×1 convolution, whose outputs are those of the two sibling layers
+side by side; channels-last, an anchor's numbers already lie beside each other.
+"""
+
 from collections.abc import Sequence
 
 import torch
@@ -8,49 +11,42 @@ from torch import Tensor, nn
 
 from detector.fast.convolution import Execution, FusedConv
 from detector.fast.folding import fuse_conv
-from detector.model.anchors import AnchorGenerator
-from detector.model.proposals import ProposalSettings, refine_proposals
-from detector.model.rpn import RPNHead
-from detector.structures import Proposals, Size
+from detector.model import rpn as plain
+from detector.model.rpn import AnchorScores, take_anchors
+from detector.structures import Features
 
 
-class FusedRPN(nn.Module):
-    """Features to proposals.
+class RPNHead(nn.Module):
+    """The 3×3 convolution and the two sibling layers, with copies of the parameters.
 
     Args:
-        rpn: the head.
-        anchors: what it scores.
-        settings: how many proposals.
+        head: whose parameters are copied.
         execution: type and kernels.
     """
 
-    def __init__(
-        self, rpn: RPNHead, anchors: AnchorGenerator, settings: ProposalSettings, execution: Execution
-    ) -> None:
+    def __init__(self, head: plain.RPNHead, execution: Execution) -> None:
         super().__init__()
-        self.anchors = copy.deepcopy(anchors).float()
-        self.settings = settings
         self.execution = execution
-        self.conv = fuse_conv(rpn.conv, None, True, execution)
+        self.conv = fuse_conv(head.conv, None, True, execution)
         # In float32 or better even in a bfloat16 network: it is cheap, and equal logits would be ordered by chance.
         self.precise = Execution(execution.precision, execution.onednn)
-        layers = (rpn.objectness, rpn.anchor_deltas)
+        layers = (head.objectness, head.anchor_deltas)
         weight = torch.cat([layer.weight.detach() for layer in layers])
         bias = torch.cat([layer.bias.detach() for layer in layers if layer.bias is not None])
-        self.head = FusedConv(weight, bias, 1, 0, False, self.precise)
+        self.siblings = FusedConv(weight, bias, 1, 0, False, self.precise)
+        self.anchors_per_cell = head.objectness.out_channels
 
-    def forward(self, features: Tensor, sizes: Sequence[Size]) -> list[Proposals]:
-        """[N, C, H', W'] channels-last to N `Proposals`, as `FasterRCNN.propose`."""
-        hidden = self.conv(self.execution.channels_last(features))
-        outputs = self.head(self.precise.channels_last(hidden)).permute(0, 2, 3, 1).float()
-        a = self.anchors.per_cell
+    def forward(self, features: Features) -> list[AnchorScores]:
+        """Score and refine every anchor of each feature map [N, C, H', W']; float32."""
+        return [self._of_one_map(values) for values, _ in features]
+
+    def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [S] and deltas [S, 4] of the anchors with the numbers in N tensors."""
+        return take_anchors(self(features), chosen)
+
+    def _of_one_map(self, values: Tensor) -> AnchorScores:
+        hidden = self.conv(self.execution.channels_last(values))
+        outputs = self.siblings(self.precise.channels_last(hidden)).permute(0, 2, 3, 1).float()
+        a = self.anchors_per_cell
         logits = outputs[..., :a].flatten(1)  # [N, H', W', A] -> [N, H'·W'·A]
-        deltas = outputs[..., a:].unflatten(3, (a, 4)).flatten(1, 3)  # -> [N, H'·W'·A, 4]
-        return [
-            self._propose(image_logits, image_deltas, features.shape[3], size)
-            for image_logits, image_deltas, size in zip(logits, deltas, sizes, strict=True)
-        ]
-
-    def _propose(self, logits: Tensor, deltas: Tensor, width: int, size: Size) -> Proposals:
-        logits, chosen = logits.topk(min(self.settings.pre_nms_top_n, logits.shape[0]))
-        return refine_proposals(logits, deltas[chosen], self.anchors.at(chosen, width), size, self.settings)
+        return AnchorScores(logits, outputs[..., a:].unflatten(3, (a, 4)).flatten(1, 3))  # -> [N, H'·W'·A, 4]

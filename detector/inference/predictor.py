@@ -7,7 +7,6 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import nn
 
 from detector.arithmetic import Precision, check_precision, computing_type, float32_products
 from detector.categories import CategoryMap
@@ -98,7 +97,7 @@ class Predictor:
         if not fast and (precision == "bfloat16" or compiled):
             raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
         self.model = model.eval()
-        self.network: nn.Module = fuse(model, computing_type(precision), compiled) if fast else model
+        self.network = fuse(model, computing_type(precision), compiled) if fast else model
         self.precision = precision
         self.config = config
         self.categories = categories

@@ -1,10 +1,49 @@
-"""Anchors: boxes of several sizes and shapes centred on every cell of the feature map (Faster R-CNN §3.1.1)."""
+"""Anchors: boxes of several sizes and shapes centred on every cell of a feature map (Faster R-CNN §3.1.1)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from detector.structures import Features
+
+
+@dataclass(frozen=True)
+class AnchorGrid:
+    """The anchors of one feature map. They are numbered, and made only when they are asked for.
+
+    Row slowest, then column, then anchor of the cell: number = (row · columns + column) · A + anchor.
+
+    Args:
+        base: [A, 4] xyxy, one cell's anchors around the origin.
+        offset: where the first cell's centre lies, in strides from the image's corner.
+        stride: pixels of the input image per cell.
+        rows, columns: H' and W' of the feature map.
+    """
+
+    base: Tensor
+    offset: float
+    stride: int
+    rows: int
+    columns: int
+
+    def __len__(self) -> int:
+        """H'·W'·A, the number of anchors."""
+        return self.rows * self.columns * self.base.shape[0]
+
+    def all(self) -> Tensor:
+        """Every anchor, [H'·W'·A, 4] float32 xyxy, absolute pixels of the input image, not clipped to it."""
+        return self.at(torch.arange(len(self), device=self.base.device))
+
+    def at(self, index: Tensor) -> Tensor:
+        """The anchors with the numbers `index`, [B] int64, as [B, 4] like `all`."""
+        per_cell = self.base.shape[0]
+        cell = index // per_cell
+        x = (cell % self.columns + self.offset) * self.stride
+        y = (cell // self.columns + self.offset) * self.stride
+        return torch.stack((x, y, x, y), dim=1) + self.base[index % per_cell]
 
 
 class AnchorGenerator(nn.Module):
@@ -13,7 +52,6 @@ class AnchorGenerator(nn.Module):
     Args:
         sizes: square roots of the anchors' areas, pixels of the input image.
         ratios: height / width.
-        stride: pixels of the input image per cell.
         offset: where the first anchor's centre lies, in strides from the image's corner.
         rounding: round the base anchors to whole pixels, as py-faster-rcnn and torchvision do.
     """
@@ -21,10 +59,9 @@ class AnchorGenerator(nn.Module):
     base: Tensor
 
     def __init__(
-        self, sizes: Sequence[float], ratios: Sequence[float], stride: int, offset: float = 0.0, rounding: bool = False
+        self, sizes: Sequence[float], ratios: Sequence[float], offset: float = 0.0, rounding: bool = False
     ) -> None:
         super().__init__()
-        self.stride = stride
         self.offset = offset
         self.register_buffer("base", base_anchors(sizes, ratios, rounding), persistent=False)
 
@@ -33,36 +70,16 @@ class AnchorGenerator(nn.Module):
         """A."""
         return self.base.shape[0]
 
-    def forward(self, height: int, width: int) -> Tensor:
-        """All anchors of a feature map.
-
-        Args:
-            height, width: of the feature map, in cells.
-
-        Returns:
-            [H'·W'·A, 4] float32 xyxy, absolute pixels of the input image, not clipped; row slowest, then column, then
-            anchor.
-        """
-        return self.at(torch.arange(height * width * self.per_cell, device=self.base.device), width)
-
-    def at(self, index: Tensor, width: int) -> Tensor:
-        """Some of these anchors.
-
-        Args:
-            index: [B] int64 into all anchors of a feature map.
-            width: of the feature map, in cells.
-
-        Returns:
-            [B, 4], as `forward`.
-        """
-        cell = index // self.per_cell
-        x = (cell % width + self.offset) * self.stride
-        y = (cell // width + self.offset) * self.stride
-        return torch.stack((x, y, x, y), dim=1) + self.base[index % self.per_cell]
+    def forward(self, features: Features) -> list[AnchorGrid]:
+        """The anchors of each feature map."""
+        return [AnchorGrid(self.base, self.offset, stride, *values.shape[2:]) for values, stride in features]
 
 
 def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: bool) -> Tensor:
-    """[A, 4] float32 xyxy around the origin, size-major. Computed in float64: no size is a pixel's fraction off."""
+    """One cell's anchors, [A, 4] float32 xyxy around the origin, size by size.
+
+    Computed in float64, so that no size is off by a fraction of a pixel.
+    """
     size = np.asarray(sizes, dtype=np.float64)[:, None]
     ratio = np.asarray(ratios, dtype=np.float64)[None, :]
     half_width = np.sqrt(size * size / ratio).ravel() / 2

@@ -2,14 +2,17 @@
 
 import dataclasses
 
+from torch import nn
+
 from detector.config import Config, ModelConfig, RPNConfig
 from detector.errors import UserError
 from detector.model.anchors import AnchorGenerator
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.normalize import PixelNormalization
 from detector.model.postprocess import DetectionSettings
 from detector.model.proposals import ProposalSettings
 from detector.model.resnet import ResNetC4, ResNetShape
-from detector.model.roi_head import RoIHead
+from detector.model.roi_head import AveragePool, RoIHead, sibling_layers
 from detector.model.roi_pooling import RoIPooling
 from detector.model.rpn import RPNHead
 
@@ -29,23 +32,25 @@ def build_model(config: Config) -> FasterRCNN:
     anchors = AnchorGenerator(
         sizes=model.rpn.anchor_sizes,
         ratios=model.rpn.anchor_ratios,
-        stride=backbone.stride,
         offset=model.rpn.anchor_offset,
         rounding=model.rpn.anchor_rounding,
     )
     conv5_shape = dataclasses.replace(shape, norm=model.backbone.conv5_norm or shape.norm)
     return FasterRCNN(
+        normalize=PixelNormalization(pixels.pixel_mean, pixels.pixel_std),
         backbone=backbone,
         anchors=anchors,
         rpn=RPNHead(channels, model.rpn.channels or channels, anchors.per_cell),
-        roi_pooling=RoIPooling(
-            kind=model.roi.pooling,
-            size=model.roi.pooled_size,
-            stride=backbone.stride,
-            sampling_ratio=model.roi.sampling_ratio,
-            aligned=model.roi.aligned,
+        roi_head=RoIHead(
+            pooling=RoIPooling(
+                kind=model.roi.pooling,
+                size=model.roi.pooled_size,
+                sampling_ratio=model.roi.sampling_ratio,
+                aligned=model.roi.aligned,
+            ),
+            body=nn.Sequential(*conv5_shape.make_stage(5), AveragePool()),
+            predictor=sibling_layers(shape.stage_channels(5), model.num_classes),
         ),
-        roi_head=RoIHead(conv5_shape.make_stage(5), shape.stage_channels(5), model.num_classes),
         proposal_settings=proposal_settings(model.rpn, training=False),
         detection_settings=DetectionSettings(
             score_threshold=model.detection.score_threshold,
@@ -54,8 +59,6 @@ def build_model(config: Config) -> FasterRCNN:
             min_size=model.detection.min_size,
             delta_weights=model.roi.delta_weights,
         ),
-        pixel_mean=pixels.pixel_mean,
-        pixel_std=pixels.pixel_std,
     )
 
 
@@ -72,7 +75,7 @@ def resnet_shape(model: ModelConfig) -> ResNetShape:
 
 
 def proposal_settings(rpn: RPNConfig, training: bool) -> ProposalSettings:
-    """Numbers of proposals for training or for testing."""
+    """How many proposals an image gives, in training or in testing."""
     return ProposalSettings(
         pre_nms_top_n=rpn.pre_nms_top_n_train if training else rpn.pre_nms_top_n_test,
         post_nms_top_n=rpn.post_nms_top_n_train if training else rpn.post_nms_top_n_test,

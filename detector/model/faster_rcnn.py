@@ -1,95 +1,145 @@
-"""Faster R-CNN with a ResNet-C4 backbone: the stages in the order in which an image passes through them."""
+"""Faster R-CNN: the whole network on one page, in the order in which a picture passes through it."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from detector.model.anchors import AnchorGenerator
-from detector.model.postprocess import DetectionSettings, select_detections
+from detector.model.normalize import PixelNormalization
+from detector.model.postprocess import DetectionSettings, decode_scores, select_detections
 from detector.model.proposals import ProposalSettings, select_proposals
-from detector.model.resnet import ResNetC4
-from detector.model.roi_head import RoIHead
-from detector.model.roi_pooling import RoIPooling
-from detector.model.rpn import RPNHead
-from detector.structures import ImageBatch, Proposals, Selection, Size
+from detector.model.rpn import AnchorScores
+from detector.structures import Features, ImageBatch, Proposals, Selection, Size
+
+
+class Backbone(Protocol):
+    """`resnet.ResNetC4`, and its twins in `detector.fast`."""
+
+    def __call__(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to feature maps."""
+
+
+class RPN(Protocol):
+    """`rpn.RPNHead`, and its twins in `detector.fast`."""
+
+    def __call__(self, features: Features) -> list[AnchorScores]:
+        """Objectness and deltas of every anchor of each feature map."""
+
+    def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [S] and deltas [S, 4] of the anchors that N tensors of numbers choose."""
+
+
+class Head(Protocol):
+    """`roi_head.RoIHead`, and its twins in `detector.fast`."""
+
+    def __call__(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Class logits [R, K+1] and deltas [R, K, 4] of the regions in N tensors [P_i, 4]."""
 
 
 class FasterRCNN(nn.Module):
-    """Images in, detections out (Faster R-CNN, figure 2; ResNet paper, appendix A).
+    """Pictures in, detections out (Faster R-CNN, figure 2; ResNet paper, appendix A).
+
+    Four stages, each with the files that hold it:
+
+        features   normalize.py, resnet.py       pixels to feature maps; a C4 network has one, of stride 16
+        propose    rpn.py, anchors.py,           objectness and deltas of every anchor; the best are decoded, and NMS
+                   proposals.py                  thins them out
+        score      roi_head.py, roi_pooling.py   every region to class scores and to a box of each class
+        select     postprocess.py                threshold, NMS of each class, the best of all
+
+    Boxes are xyxy in pixels of the input image throughout. `detector.model.build` assembles the network from settings.
+    Other parts of the same signatures compute the same from the same parameters: `detector.fast.fuse` assembles those
+    for detection, `detector.fast.training` those for training. Targets and losses are in `detector.training.joint`.
 
     Args:
-        backbone: conv1 … conv4_x.
-        anchors: the boxes that the RPN scores.
+        normalize: pixels to network input.
+        backbone: network input to feature maps.
+        anchors: the boxes that the region proposal network scores.
         rpn: objectness and deltas for every anchor.
-        roi_pooling: RoIs to maps of one size.
-        roi_head: conv5_x, average pooling, class scores and boxes.
-        proposal_settings, detection_settings: how many are kept at test time.
-        pixel_mean, pixel_std: RGB, on the scale 0 to 255.
+        roi_head: class logits and deltas for every region.
+        proposal_settings: how many proposals are kept.
+        detection_settings: how many detections are kept.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(
         self,
-        backbone: ResNetC4,
+        normalize: PixelNormalization,
+        backbone: Backbone,
         anchors: AnchorGenerator,
-        rpn: RPNHead,
-        roi_pooling: RoIPooling,
-        roi_head: RoIHead,
+        rpn: RPN,
+        roi_head: Head,
         proposal_settings: ProposalSettings,
         detection_settings: DetectionSettings,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
     ) -> None:
         super().__init__()
+        self.normalize = normalize
         self.backbone = backbone
         self.anchors = anchors
         self.rpn = rpn
-        self.roi_pooling = roi_pooling
         self.roi_head = roi_head
         self.proposal_settings = proposal_settings
         self.detection_settings = detection_settings
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(3, 1, 1), persistent=False)
 
     @property
     def device(self) -> torch.device:
-        return self.pixel_mean.device
+        """Where the network computes."""
+        return self.normalize.mean.device
 
     def forward(self, images: ImageBatch) -> list[Selection]:
-        """Detect objects. Returns N `Selection`s in the frame of the input images."""
-        features = self.backbone(self.normalize(images))
+        """Detect objects: N `Selection`s, in the frame of the input images."""
+        features = self.features(images)
         proposals = self.propose(features, images.sizes)
-        pooled = self.roi_pooling(features, [p.boxes for p in proposals])
-        class_logits, deltas = self.roi_head(pooled)
-        counts = [p.boxes.shape[0] for p in proposals]
+        scores, boxes = self.score(features, [p.boxes for p in proposals])
+        return self.select(scores, boxes, images.sizes)
+
+    def features(self, images: ImageBatch) -> Features:
+        """What the backbone sees in N pictures: one map or several, each [N, C, H', W'] with its stride."""
+        return self.backbone(self.normalize(images))
+
+    @torch.no_grad()
+    def propose(self, features: Features, sizes: Sequence[Size]) -> list[Proposals]:
+        """Regions that may hold an object: N `Proposals`, the most promising first.
+
+        No gradient flows through them: joint training is approximate (§3.2).
+
+        Args:
+            features: of N pictures.
+            sizes: of the N input images without padding; proposals are clipped to them.
+        """
+        scored, anchors = self.rpn(features), self.anchors(features)
         return [
-            select_detections(logits, d, p.boxes, size, self.detection_settings)
-            for logits, d, p, size in zip(
-                class_logits.split(counts), deltas.split(counts), proposals, images.sizes, strict=True
+            select_proposals(
+                [(logits[i], deltas[i]) for logits, deltas in scored], anchors, size, self.proposal_settings
             )
+            for i, size in enumerate(sizes)
         ]
 
-    def normalize(self, images: ImageBatch) -> Tensor:
-        """Pixels [N, 3, H, W] of 0 to 255 to network input; the padding is zero *after* normalisation."""
-        return normalize(images, self.pixel_mean, self.pixel_std)
+    def score(self, features: Features, boxes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Classify any boxes, wherever they come from, and refine them.
 
-    def propose(self, features: Tensor, sizes: Sequence[Size]) -> list[Proposals]:
-        """Regions that may hold an object: [N, C, H', W'] to N `Proposals`."""
-        logits, deltas = self.rpn(features)
-        anchors = self.anchors(features.shape[2], features.shape[3])
+        Args:
+            features: of N pictures.
+            boxes: N tensors [P_i, 4] float32 xyxy, pixels of the input image.
+
+        Returns:
+            N tensors of class scores [P_i, K+1] in [0, 1], column 0 the background, and N of boxes [P_i, K, 4] xyxy,
+            one for each class, pixels of the input image, not clipped. Rows that are not finite are NaN throughout.
+        """
+        logits, deltas = self.roi_head(features, boxes)
+        scores, refined = decode_scores(logits, deltas, torch.cat(list(boxes)), self.detection_settings.delta_weights)
+        counts = [b.shape[0] for b in boxes]
+        return list(torch.split(scores, counts)), list(torch.split(refined, counts))
+
+    def select(self, scores: Sequence[Tensor], boxes: Sequence[Tensor], sizes: Sequence[Size]) -> list[Selection]:
+        """The detections among scored boxes: N `Selection`s, in the frame of the input images, the best first.
+
+        Args:
+            scores, boxes: as `score` returns them.
+            sizes: of the N input images without padding; detections are clipped to them.
+        """
         return [
-            select_proposals(image_logits, image_deltas, anchors, size, self.proposal_settings)
-            for image_logits, image_deltas, size in zip(logits, deltas, sizes, strict=True)
+            select_detections(s, b, size, self.detection_settings)
+            for s, b, size in zip(scores, boxes, sizes, strict=True)
         ]
-
-
-def normalize(images: ImageBatch, mean: Tensor, std: Tensor) -> Tensor:
-    """Pixels to network input of the type of `mean`; mean, std: [3, 1, 1] RGB on the scale 0 to 255."""
-    pixels = (images.pixels.to(mean.dtype) - mean) / std
-    for image, (height, width) in zip(pixels, images.sizes, strict=True):
-        image[:, height:, :] = 0
-        image[:, :, width:] = 0
-    return pixels

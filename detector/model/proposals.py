@@ -1,5 +1,6 @@
-"""From scored anchors to proposals: decode, clip, drop tiny ones, NMS, keep the best (Faster R-CNN §3.3)."""
+"""From scored anchors to proposals: the best by objectness, decode, clip, drop tiny ones, NMS (Faster R-CNN §3.3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,14 +9,17 @@ from torchvision.ops import nms
 
 from detector import boxes as box_ops
 from detector.boxes import DeltaWeights
+from detector.model.anchors import AnchorGrid
 from detector.structures import Proposals, Size
 
 
 @dataclass(frozen=True)
 class ProposalSettings:
-    """How many proposals, and how they thin each other out.
+    """How many proposals an image gives, and which of them go.
 
-    min_size: in pixels of the input image; width and height must exceed it.
+    pre_nms_top_n: anchors of each feature map that are looked at, the best by objectness. post_nms_top_n: proposals
+    that remain. nms_threshold: IoU above which the worse of two goes. min_size: in pixels of the input image; width and
+    height must exceed it. delta_weights: of the box code.
     """
 
     pre_nms_top_n: int
@@ -25,30 +29,36 @@ class ProposalSettings:
     delta_weights: DeltaWeights
 
 
-@torch.no_grad()
 def select_proposals(
-    logits: Tensor, deltas: Tensor, anchors: Tensor, size: Size, settings: ProposalSettings
+    scores: Sequence[tuple[Tensor, Tensor]], anchors: Sequence[AnchorGrid], size: Size, settings: ProposalSettings
 ) -> Proposals:
-    """The proposals of one image. No gradient flows through them: joint training is approximate (§3.2).
+    """The proposals of one image.
 
     Args:
-        logits: [H'·W'·A] float32 objectness.
-        deltas: [H'·W'·A, 4] float32.
-        anchors: [H'·W'·A, 4] float32 xyxy, absolute pixels of the input image.
+        scores: for each feature map, objectness logits [H'·W'·A] and deltas [H'·W'·A, 4], both float32.
+        anchors: for each feature map, the anchors they are of.
         size: of the input image without padding; proposals are clipped to it.
 
     Returns:
         At most `post_nms_top_n` proposals in descending order of logit.
     """
-    logits, chosen = logits.topk(min(settings.pre_nms_top_n, logits.shape[0]))
-    return refine_proposals(logits, deltas[chosen], anchors[chosen], size, settings)
+    maps = [
+        _of_one_map(logits, deltas, grid, size, settings)
+        for (logits, deltas), grid in zip(scores, anchors, strict=True)
+    ]
+    if len(maps) == 1:
+        return maps[0]
+    boxes, logits = torch.cat([p.boxes for p in maps]), torch.cat([p.logits for p in maps])
+    kept = logits.argsort(descending=True, stable=True)[: settings.post_nms_top_n]
+    return Proposals(boxes[kept], logits[kept])
 
 
-def refine_proposals(
-    logits: Tensor, deltas: Tensor, anchors: Tensor, size: Size, settings: ProposalSettings
+def _of_one_map(
+    logits: Tensor, deltas: Tensor, anchors: AnchorGrid, size: Size, settings: ProposalSettings
 ) -> Proposals:
-    """The same for the anchors of the highest logits alone, in descending order: [B], [B, 4], [B, 4]."""
-    boxes = box_ops.decode_deltas(anchors, deltas, settings.delta_weights)
+    """The proposals of one image and one feature map. Only the anchors that may become one are made and decoded."""
+    logits, chosen = logits.topk(min(settings.pre_nms_top_n, logits.shape[0]))
+    boxes = box_ops.decode_deltas(anchors.at(chosen), deltas[chosen], settings.delta_weights)
     boxes = box_ops.clip(boxes, size)
     usable = torch.isfinite(boxes).all(dim=1) & torch.isfinite(logits)
     usable &= box_ops.is_larger_than(boxes, settings.min_size)
@@ -58,7 +68,7 @@ def refine_proposals(
 
 
 def first_survivors(boxes: Tensor, scores: Tensor, threshold: float, count: int) -> Tensor:
-    """The first `count` that NMS keeps.
+    """The first `count` boxes that NMS keeps.
 
     Whether a box survives depends only on better ones, so NMS over the best boxes alone, ever more of them, finds the
     same without looking at the rest. On a GPU one pass over all is faster than waiting for each answer.

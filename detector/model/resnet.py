@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.structures import FeatureMap, Features
+
 NormKind = Literal["frozen_batch", "batch", "group"]
 
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -136,6 +138,7 @@ class ResNetShape:
 
     @property
     def expansion(self) -> int:
+        """Output channels of a block over those of its 3×3 convolution."""
         return BasicBlock.expansion if self.depth in BASIC_BLOCK_DEPTHS else Bottleneck.expansion
 
     def stage_channels(self, stage: int) -> int:
@@ -159,7 +162,7 @@ class ResNetShape:
 
 
 class ResNetC4(nn.Module):
-    """conv1 … conv4_x: pictures [N, 3, H, W] to a map [N, C, ⌈H/16⌉, ⌈W/16⌉], C = 1024 for ResNet-50 and deeper.
+    """conv1 … conv4_x: pictures to one map of stride 16, C = 1024 channels for ResNet-50 and deeper.
 
     Args:
         shape: which ResNet.
@@ -188,11 +191,13 @@ class ResNetC4(nn.Module):
         return [module for stage in stages[: self.freeze_stages] for module in stage]
 
     def train(self, mode: bool = True) -> "ResNetC4":
+        """Set the mode; frozen stages stay in evaluation mode."""
         super().train(mode)
         for module in self.frozen_modules():
             module.eval()
         return self
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to one map [N, C, ⌈H/16⌉, ⌈W/16⌉]."""
         x = self.max_pool(F.relu(self.norm1(self.conv1(pixels))))
-        return self.conv4_x(self.conv3_x(self.conv2_x(x)))
+        return (FeatureMap(self.conv4_x(self.conv3_x(self.conv2_x(x))), self.stride),)

@@ -1,42 +1,67 @@
-"""The per-region head: conv5_x, average pooling, and two sibling layers (ResNet paper, appendix A; Fast R-CNN §2)."""
+"""The head that looks at each region: RoI pooling, a body, two sibling layers (Fast R-CNN §2; ResNet, appendix A)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from detector.model.precision import at_least_float32
+from detector.model.half_precision import at_least_float32
+from detector.model.roi_pooling import RoIPooling
+from detector.structures import Features
+
+
+class AveragePool(nn.Module):
+    """The mean of a map over its cells: [R, C, S, S] to [R, C]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3))
+
+
+class SiblingLayers(NamedTuple):
+    """What the head ends in. cls_score: K+1 class logits, row 0 the background. bbox_pred: 4 deltas of each class."""
+
+    cls_score: nn.Linear
+    bbox_pred: nn.Linear
+
+
+def sibling_layers(channels: int, num_classes: int) -> SiblingLayers:
+    """Fresh layers on vectors of `channels` for K = `num_classes`: zero-mean Gaussians (Fast R-CNN §2.3), biases 0."""
+    layers = SiblingLayers(nn.Linear(channels, num_classes + 1), nn.Linear(channels, num_classes * 4))
+    for layer, deviation in zip(layers, (0.01, 0.001), strict=True):
+        nn.init.normal_(layer.weight, std=deviation)
+        nn.init.zeros_(layer.bias)
+    return layers
 
 
 class RoIHead(nn.Module):
-    """Classify every pooled RoI and refine its box for each class.
+    """Pool every RoI, classify it, and refine its box for each class.
 
     Args:
-        conv5_x: maps [R, C, 14, 14] to [R, C', 7, 7].
-        channels: C', 2048 for ResNet-50 and deeper.
-        num_classes: K foreground classes.
+        pooling: RoIs to maps [R, C, 14, 14].
+        body: these maps to vectors [R, C']; conv5_x and its average, C' = 2048 for ResNet-50 and deeper. In files it is
+            called `conv5_x`.
+        predictor: vectors to class logits and deltas.
     """
 
-    def __init__(self, conv5_x: nn.Module, channels: int, num_classes: int) -> None:
+    def __init__(self, pooling: RoIPooling, body: nn.Sequential, predictor: SiblingLayers) -> None:
         super().__init__()
-        self.conv5_x = conv5_x
-        self.cls_score = nn.Linear(channels, num_classes + 1)
-        self.bbox_pred = nn.Linear(channels, num_classes * 4)
-        # Fast R-CNN §2.3: zero-mean Gaussians with deviations 0.01 and 0.001, biases 0.
-        nn.init.normal_(self.cls_score.weight, std=0.01)
-        nn.init.normal_(self.bbox_pred.weight, std=0.001)
-        nn.init.zeros_(self.cls_score.bias)
-        nn.init.zeros_(self.bbox_pred.bias)
+        self.pooling = pooling
+        self.conv5_x = body
+        self.cls_score, self.bbox_pred = predictor
 
-    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Score and refine RoIs.
 
         Args:
-            pooled: [R, C, 14, 14].
+            features: of N images.
+            boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
 
         Returns:
             Class logits [R, K+1], column 0 the background, and deltas [R, K, 4], row l−1 for label l; both float32 or
-            better.
+            better, the RoIs of the first image first.
         """
-        return self.predict(self.conv5_x(pooled).mean(dim=(2, 3)))
+        return self.predict(self.conv5_x(self.pooling(features, boxes)))
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
-from detector.model.precision import at_least_float32
+from detector.model.half_precision import at_least_float32
+from detector.structures import Features
 
 PoolingKind = Literal["align", "pool"]
 
@@ -18,40 +19,36 @@ class RoIPooling(nn.Module):
     Args:
         kind: `align` averages bilinear samples, `pool` takes the maximum of whole cells.
         size: edge of the output, 14 before conv5_x.
-        stride: pixels of the input image per cell of the feature map.
         sampling_ratio: samples per bin and axis of RoIAlign; 0 takes one per feature cell that the bin spans.
         aligned: shift by half a cell, so that RoIs and cell centres agree; without it small RoIs are widened to a cell.
     """
 
-    def __init__(
-        self, kind: PoolingKind, size: int, stride: int, sampling_ratio: int = 0, aligned: bool = True
-    ) -> None:
+    def __init__(self, kind: PoolingKind, size: int, sampling_ratio: int = 0, aligned: bool = True) -> None:
         super().__init__()
         self.kind = kind
         self.size = size
-        self.stride = stride
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
 
-    def forward(self, features: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """Pool the RoIs of every image.
 
         Args:
-            features: [N, C, H', W'].
+            features: one map of N images, C channels.
             boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
 
         Returns:
             [R, C, size, size] of the features' type, the RoIs of the first image first.
         """
-        # bfloat16 has 8 bits for a coordinate: of a RoI at pixel 1000 it would lose up to 4. Pool in float32 or better.
-        maps = at_least_float32(features)
+        ((values, stride),) = features
+        maps = at_least_float32(values)
         rois = indexed_rois(boxes).to(maps.dtype)
-        scale = 1.0 / self.stride
+        scale = 1.0 / stride
         if self.kind == "pool":
             pooled = roi_pool(maps, rois, self.size, scale)
         else:
             pooled = roi_align(maps, rois, self.size, scale, sampling_ratio=self.sampling_ratio, aligned=self.aligned)
-        return pooled.to(features.dtype)
+        return pooled.to(values.dtype)
 
 
 def indexed_rois(boxes: Sequence[Tensor]) -> Tensor:

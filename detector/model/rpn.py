@@ -1,18 +1,33 @@
-"""The region proposal network's head: objectness and box deltas for every anchor (Faster R-CNN §3.1)."""
+"""The region proposal network: objectness and box deltas for every anchor (Faster R-CNN §3.1)."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.model.precision import at_least_float32
+from detector.model.half_precision import at_least_float32
+from detector.structures import Features
+
+
+class AnchorScores(NamedTuple):
+    """What the network says of the anchors of one feature map, in the order of `AnchorGrid`.
+
+    logits: objectness, [N, H'·W'·A]. deltas: [N, H'·W'·A, 4]. Both float32 or better.
+    """
+
+    logits: Tensor
+    deltas: Tensor
 
 
 class RPNHead(nn.Module):
-    """A 3×3 convolution and two sibling 1×1 convolutions slid over the feature map.
+    """A 3×3 convolution and two sibling 1×1 convolutions slid over every feature map.
 
-    Objectness is one logit per anchor, for which the paper has a two-class softmax (§3.1, footnote 3 names both).
+    Objectness is one logit per anchor, where the paper has a two-class softmax (§3.1, footnote 3 names both).
 
     Args:
-        in_channels: C of the feature map.
+        in_channels: C of the feature maps.
         channels: of the 3×3 convolution.
         anchors_per_cell: A.
     """
@@ -27,26 +42,36 @@ class RPNHead(nn.Module):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Score and refine every anchor.
+    def forward(self, features: Features) -> list[AnchorScores]:
+        """Score and refine every anchor of each feature map."""
+        return [self.predict(F.relu(self.conv(values))) for values, _ in features]
 
-        Args:
-            features: [N, C, H', W'].
-
-        Returns:
-            Objectness logits [N, H'·W'·A] and deltas [N, H'·W'·A, 4], float32 or better, in the order of
-            `AnchorGenerator`.
-        """
-        return self.predict(F.relu(self.conv(features)))
-
-    def predict(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The sibling layers on the 3×3 convolution's output [N, channels, H', W'], as `forward`."""
+    def predict(self, hidden: Tensor) -> AnchorScores:
+        """The sibling layers on the 3×3 convolution's output [N, channels, H', W']."""
         return flatten_head(self.objectness(hidden), self.anchor_deltas(hidden))
 
+    def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [S] and deltas [S, 4] of a few anchors, for the losses.
 
-def flatten_head(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
-    """Head maps to one row per anchor: [N, A, H', W'] and [N, A·4, H', W'] -> [N, H'·W'·A] and [N, H'·W'·A, 4]."""
+        Args:
+            features: of N pictures.
+            chosen: N tensors of anchor numbers, together S; the feature maps' anchors follow each other.
+        """
+        return take_anchors(self(features), chosen)
+
+
+def take_anchors(scores: Sequence[AnchorScores], chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Those of the chosen anchors, as `RPNHead.at`, out of all."""
+    logits, deltas = (torch.cat(maps, dim=1) for maps in zip(*scores, strict=True))
+    return (
+        torch.cat([logits[i, index] for i, index in enumerate(chosen)]),
+        torch.cat([deltas[i, index] for i, index in enumerate(chosen)]),
+    )
+
+
+def flatten_head(objectness: Tensor, deltas: Tensor) -> AnchorScores:
+    """Maps to one row per anchor: [N, A, H', W'] and [N, A·4, H', W'] -> [N, H'·W'·A] and [N, H'·W'·A, 4]."""
     n, a, height, width = objectness.shape
     logits = objectness.permute(0, 2, 3, 1).flatten(1)
     deltas = deltas.view(n, a, 4, height, width).permute(0, 3, 4, 1, 2).flatten(1, 3)
-    return at_least_float32(logits), at_least_float32(deltas)
+    return AnchorScores(at_least_float32(logits), at_least_float32(deltas))

@@ -98,7 +98,7 @@ def test_the_same_losses_and_gradient_from_the_same_samples(pair: Pair, pixels: 
 
 def test_the_same_gradient_to_rounding_in_float64(pair: Pair, pixels: Tensor) -> None:
     doubled = Pair(copy.deepcopy(pair.peer).double(), copy.deepcopy(pair.model).double(), pair.config)
-    for ours, theirs in ((doubled.model.pixel_mean, IMAGENET_MEAN), (doubled.model.pixel_std, IMAGENET_STD)):
+    for ours, theirs in ((doubled.model.normalize.mean, IMAGENET_MEAN), (doubled.model.normalize.std, IMAGENET_STD)):
         ours.copy_(torch.tensor(theirs, dtype=torch.float64).view(3, 1, 1))  # not rounded to float32 before
     targets = [Target(t.boxes.double(), t.labels) for t in random_targets((96, 128), 1, 10)]
     found = compare_training(doubled, pixels, targets, CPU)

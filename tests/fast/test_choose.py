@@ -75,7 +75,7 @@ def test_which_parts_of_the_network_multiply_less(dtype: torch.dtype) -> None:
     execution = choose_execution(dtype, CPU)
     uses = {name: type(part) for name, part in fused.named_modules() if isinstance(part, WinogradConv | WholeMapConv)}
     expected = {
-        **{f"backbone.stages.2.{i}.first.1": WinogradConv for i in range(6)},  # conv4_x has 128 channels here
+        **{f"backbone.layers.4.{i}.first.1": WinogradConv for i in range(6)},  # conv4_x has 128 channels here
         "rpn.conv": WinogradConv,
         "roi_head.stage.layers.conv2": WholeMapConv,
         **{f"roi_head.stage.layers.blocks.{i}.first.1": WholeMapConv for i in (0, 1)},
@@ -100,7 +100,7 @@ def test_a_processor_without_bfloat16_computes_in_float32_and_says_so_once(
         " faster here and rounds less."
     ]
     for network in networks:
-        assert network.execution == fuse(model).execution
+        assert network.backbone.execution == fuse(model).backbone.execution
         (detections,) = network(images)
         assert torch.equal(detections.boxes, expected.boxes)
         assert torch.equal(detections.scores, expected.scores)

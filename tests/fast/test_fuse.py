@@ -82,10 +82,9 @@ def test_same_vectors_in_float64(settings: dict[str, Any]) -> None:
     images = random_batch([(96, 128), (80, 100)])
     # Beyond the proposals of the network: on the last pixel, without area, across the border, outside.
     edge = torch.tensor([[127.9, 95.9, 128, 96], [50, 50, 50, 50], [-60, -60, 200, 200], [200, 150, 230, 190]])
-    boxes = [torch.cat((p.boxes, edge)) for p in model.propose(model.backbone(model.normalize(images)), images.sizes)]
+    boxes = [torch.cat((p.boxes, edge)) for p in model.propose(model.features(images), images.sizes)]
     model = model.double()
-    features = model.backbone(model.normalize(images))
-    expected = model.roi_head.conv5_x(model.roi_pooling(features, boxes)).mean(dim=(2, 3))
+    expected = model.roi_head.conv5_x(model.roi_head.pooling(model.features(images), boxes))
     found = fused.roi_head.vectors(fused.features(images), boxes)
     assert expected.abs().max() > 1
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
@@ -134,7 +133,7 @@ def test_same_detections_as_the_published_network_is_used(shared: Path) -> None:
 def test_bfloat16_is_near(settings: dict[str, Any]) -> None:
     model = tiny_model(tiny_config(**settings))
     images = random_batch([(96, 128)])
-    boxes = [p.boxes for p in model.propose(model.backbone(model.normalize(images)), images.sizes)]
+    boxes = [p.boxes for p in model.propose(model.features(images), images.sizes)]
     exact, near = fuse(model), fuse(model, torch.bfloat16)
     expected = exact.roi_head.vectors(exact.features(images), boxes)
     found = near.roi_head.vectors(near.features(images), boxes)
@@ -155,7 +154,7 @@ def test_without_fused_convolutions_it_says_so_and_finds_the_same(
     with caplog.at_level(logging.WARNING):
         fused = fuse(model)
     assert "no torch.float32 today" in caplog.text
-    assert not fused.execution.onednn
+    assert not fused.backbone.execution.onednn
     assert_same(fused(images), readable(model, images))
 
 
@@ -222,6 +221,38 @@ def test_a_network_in_training_mode_is_executed_as_in_evaluation_and_left_as_it_
     model.train()
     assert_same(fuse(model)(images), expected)
     assert model.training
+
+
+@every_kind
+def test_every_stage_gives_what_the_plain_one_gives(settings: dict[str, Any]) -> None:
+    model = tiny_model(tiny_config(**settings))
+    fused = fuse(model)
+    images = random_batch([(96, 128), (80, 100)])
+    with torch.inference_mode():
+        features, fast_features = model.features(images), fused.features(images)
+        assert [f.stride for f in fast_features] == [f.stride for f in features]
+        for fast_map, plain_map in zip(fast_features, features, strict=True):
+            torch.testing.assert_close(fast_map.values, plain_map.values, rtol=0, atol=1e-3)
+        for fast_scores, plain_scores in zip(fused.rpn(features), model.rpn(features), strict=True):
+            torch.testing.assert_close(fast_scores, plain_scores, rtol=0, atol=1e-3)
+        chosen = [torch.tensor([3, 0, 100]), torch.tensor([7])]
+        torch.testing.assert_close(fused.rpn.at(features, chosen), model.rpn.at(features, chosen), rtol=0, atol=1e-3)
+        boxes = [p.boxes for p in model.propose(features, images.sizes)]
+        for fast_rows, plain_rows in zip(fused.score(features, boxes), model.score(features, boxes), strict=True):
+            torch.testing.assert_close(fast_rows, plain_rows, rtol=0, atol=1e-3)
+
+
+def test_it_is_the_same_class_and_holds_nothing_to_train() -> None:
+    model = tiny_model(tiny_config(backbone={"norm": "group"}))
+    fused = fuse(model)
+    assert type(fused) is type(model)
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
+    assert all(parameter.requires_grad for parameter in model.roi_head.parameters())
+
+
+def test_a_fused_network_is_not_fused_again() -> None:
+    with pytest.raises(UserError, match="is fused already; give the one that build_model"):
+        fuse(fuse(tiny_model(tiny_config())))
 
 
 def test_other_types_are_refused() -> None:

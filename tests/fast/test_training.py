@@ -9,9 +9,11 @@ from everywhere import train_by_winograd
 from tiny_models import random_batch, tiny_config, tiny_model
 from torch import Tensor
 
-from detector.fast.training import DenseRPNOutputs, FastForward, ReadableForward, SparseRPNOutputs
+from detector.errors import UserError
+from detector.fast.fuse import fuse
+from detector.fast.training import training_network
 from detector.model.faster_rcnn import FasterRCNN
-from detector.structures import Target
+from detector.structures import FeatureMap, Target
 from detector.training.joint import JointTraining, build_joint
 
 SIZES = [(96, 128), (80, 100)]
@@ -40,7 +42,7 @@ def targets(boxes: Sequence[list[list[float]]], dtype: torch.dtype) -> list[Targ
 def step(joint: JointTraining, boxes: Sequence[list[list[float]]] = BOXES) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Losses, and the gradient of every trained parameter."""
     parameters = [p for p in joint.parameters() if p.requires_grad]
-    dtype = joint.model.pixel_mean.dtype
+    dtype = joint.model.normalize.mean.dtype
     losses = joint(random_batch(SIZES), targets(boxes, dtype), seeds=[3, 4])
     return losses, list(torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters))
 
@@ -101,7 +103,7 @@ def test_near_in_float32_and_in_bfloat16(
 def test_frozen_stages_keep_no_gradient() -> None:
     for freeze_stages in range(5):
         model = tiny_model(tiny_config(backbone={"depth": 50, "freeze_stages": freeze_stages})).train()
-        features = FastForward(model).features(random_batch(SIZES))
+        features = training_network(model, model.proposal_settings, fast=True).features(random_batch(SIZES))[0].values
         assert features.requires_grad == (freeze_stages < 4)
         trained = [p for p in model.backbone.parameters() if p.requires_grad]
         if trained:
@@ -110,29 +112,46 @@ def test_frozen_stages_keep_no_gradient() -> None:
 
 def test_sampled_anchors_are_those_of_the_whole_map() -> None:
     model, _ = in_float64({"backbone": {"depth": 18}})
-    features = torch.randn(2, model.backbone.out_channels, 6, 8, dtype=torch.float64, requires_grad=True)
+    network = training_network(model, model.proposal_settings, fast=True)
+    values = torch.randn(2, model.backbone.out_channels, 6, 8, dtype=torch.float64, requires_grad=True)
+    features = (FeatureMap(values, 16),)
     count = 6 * 8 * model.anchors.per_cell
-    dense, sparse = DenseRPNOutputs(*model.rpn(features)), SparseRPNOutputs(model, features)
-    torch.testing.assert_close(sparse.logits, dense.logits)
-    torch.testing.assert_close(sparse.deltas, dense.deltas)
-    assert not sparse.logits.requires_grad
+    torch.testing.assert_close(network.rpn(features), model.rpn(features))
     everything, nothing = torch.arange(count), torch.arange(0)
     corners_twice = torch.tensor([0, 0, count - 1, 7 * model.anchors.per_cell, 5])
     for chosen in ([everything, everything.flip(0)], [corners_twice, nothing], [nothing, nothing]):
-        for found, expected in zip(sparse.at(chosen), dense.at(chosen), strict=True):
+        for found, expected in zip(network.rpn.at(features, chosen), model.rpn.at(features, chosen), strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
             upstream = torch.randn_like(expected)
-            gradient = torch.autograd.grad(found, features, upstream, retain_graph=True)[0]
-            expected_gradient = torch.autograd.grad(expected, features, upstream, retain_graph=True)[0]
+            gradient = torch.autograd.grad(found, values, upstream, retain_graph=True)[0]
+            expected_gradient = torch.autograd.grad(expected, values, upstream, retain_graph=True)[0]
             torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-12)
 
 
 def test_no_rois_pass_and_every_parameter_takes_part() -> None:
     model, _ = in_float64({"backbone": {"depth": 50}})
-    for forward in (FastForward(model), ReadableForward(model)):
-        features = forward.features(random_batch(SIZES))
-        logits, deltas = forward.roi_head(features, [torch.zeros(0, 4), torch.zeros(0, 4)])
+    for fast in (True, False):
+        network = training_network(model, model.proposal_settings, fast)
+        features = network.features(random_batch(SIZES))
+        logits, deltas = network.roi_head(features, [torch.zeros(0, 4), torch.zeros(0, 4)])
         assert logits.shape == (0, 4)
         assert deltas.shape == (0, 3, 4)
         trained = [p for p in model.roi_head.parameters() if p.requires_grad]
         assert len(torch.autograd.grad(logits.sum() + deltas.sum(), trained)) == len(trained)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_it_shares_every_parameter_and_follows_the_model(fast: bool) -> None:
+    model = tiny_model(tiny_config())
+    network = training_network(model, model.proposal_settings, fast)
+    assert type(network) is type(model)
+    assert {id(p) for p in network.parameters()} == {id(p) for p in model.parameters()}
+    model.double().train()
+    assert network.features(random_batch(SIZES))[0].values.dtype == torch.float64
+    names = [name for name, _ in build_joint(model, tiny_config().model, fast).named_parameters()]
+    assert names == [f"model.{name}" for name, _ in model.named_parameters()]
+
+
+def test_a_fused_network_is_not_trained() -> None:
+    with pytest.raises(UserError, match="is fused already"):
+        build_joint(fuse(tiny_model(tiny_config())), tiny_config().model)

@@ -192,12 +192,16 @@ def test_only_equal_sizes_share_a_pass(predictor: Predictor, monkeypatch: pytest
     assert passes == [[(96, 128)] * 2, [(96, 128)], [(96, 96)], [(96, 128)]]
 
 
-def test_results_are_plain_tensors(predictor: Predictor) -> None:
-    found = predictor.predict(picture(90, 130), score_threshold=LOW)
-    assert found.boxes.dtype == found.scores.dtype == torch.float32
-    assert found.labels.dtype == torch.int64
-    found.boxes.mul_(2)  # tensors made in inference mode would refuse
-    assert not found.boxes.requires_grad
+@pytest.mark.parametrize("fast", [True, False])
+def test_results_are_plain_tensors_without_a_gradient(weights: Path, fast: bool) -> None:
+    found = detector.load(weights, device="cpu", fast=fast).predict(picture(90, 130), score_threshold=LOW)
+    assert len(found) > 0
+    assert (found.boxes.dtype, found.scores.dtype, found.labels.dtype) == (torch.float32, torch.float32, torch.int64)
+    for tensor in (found.boxes, found.scores, found.labels):
+        assert tensor.device.type == "cpu"
+        assert not tensor.requires_grad  # the plain network's would, but for inference mode
+        assert not tensor.is_inference()
+        tensor.mul_(2)  # tensors made in inference mode would refuse
 
 
 def test_found() -> None:

@@ -5,6 +5,11 @@ import torch
 
 from detector.boxes import area
 from detector.model.anchors import AnchorGenerator, base_anchors
+from detector.structures import FeatureMap
+
+
+def a_map(rows: int, columns: int, stride: int = 16) -> FeatureMap:
+    return FeatureMap(torch.zeros(1, 1, rows, columns), stride)
 
 
 def test_base_anchors_by_hand() -> None:
@@ -28,7 +33,9 @@ def test_rounding_to_whole_pixels() -> None:
 
 
 def test_the_grid_goes_row_by_row_and_starts_at_the_corner() -> None:
-    anchors = AnchorGenerator((16,), (1.0, 4.0), stride=16)(height=2, width=3)
+    (grid,) = AnchorGenerator((16,), (1.0, 4.0))((a_map(2, 3),))
+    anchors = grid.all()
+    assert len(grid) == 2 * 3 * 2
     assert anchors.shape == (2 * 3 * 2, 4)
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     expected = [[x, y] for y in (0.0, 16.0) for x in (0.0, 16.0, 32.0) for _ in range(2)]
@@ -37,16 +44,30 @@ def test_the_grid_goes_row_by_row_and_starts_at_the_corner() -> None:
 
 
 def test_offset_moves_the_centres_by_a_part_of_a_stride() -> None:
-    at_corner = AnchorGenerator((32,), (1.0,), stride=16)(2, 2)
-    at_middle = AnchorGenerator((32,), (1.0,), stride=16, offset=0.5)(2, 2)
-    assert (at_middle - at_corner).tolist() == [[8.0] * 4] * 4
+    (at_corner,) = AnchorGenerator((32,), (1.0,))((a_map(2, 2),))
+    (at_middle,) = AnchorGenerator((32,), (1.0,), offset=0.5)((a_map(2, 2),))
+    assert (at_middle.all() - at_corner.all()).tolist() == [[8.0] * 4] * 4
 
 
 def test_anchors_per_cell_and_an_empty_map() -> None:
-    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0), stride=16)
+    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0))
     assert anchors.per_cell == 15
-    assert anchors(0, 5).shape == (0, 4)
+    (grid,) = anchors((a_map(0, 5),))
+    assert len(grid) == 0
+    assert grid.all().shape == (0, 4)
+
+
+def test_some_anchors_are_those_of_the_whole_grid() -> None:
+    (grid,) = AnchorGenerator((16, 40), (0.5, 1.0))((a_map(3, 5),))
+    index = torch.tensor([59, 0, 17, 17])
+    assert torch.equal(grid.at(index), grid.all()[index])
+
+
+def test_every_map_has_a_grid_of_its_own_stride() -> None:
+    fine, coarse = AnchorGenerator((16,), (1.0,))((a_map(2, 4, stride=8), a_map(1, 2, stride=16)))
+    assert fine.all()[-1].tolist() == [24 - 8, 8 - 8, 24 + 8, 8 + 8]
+    assert coarse.all()[-1].tolist() == [16 - 8, -8, 16 + 8, 8]
 
 
 def test_anchors_are_no_part_of_the_weights() -> None:
-    assert AnchorGenerator((32,), (1.0,), 16).state_dict() == {}
+    assert AnchorGenerator((32,), (1.0,)).state_dict() == {}

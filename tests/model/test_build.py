@@ -54,24 +54,22 @@ def test_the_flagships_shapes_at_every_hop(meta_flagship: FasterRCNN) -> None:
         for stage, shape in (("conv2_x", (256, 200, 304)), ("conv3_x", (512, 100, 152)), ("conv4_x", (1024, 50, 76))):
             x = getattr(backbone, stage)(x)
             assert x.shape == (1, *shape)
-        features = backbone(pixels)
-        assert features.shape == (1, 1024, 50, 76)
-        assert backbone.stride == 16
+        features = model.features(images)
+        assert [(f.values.shape, f.stride) for f in features] == [((1, 1024, 50, 76), 16)]
 
-        logits, deltas = model.rpn(features)
-        anchors = model.anchors(50, 76)
-        assert anchors.shape == (50 * 76 * 15, 4)
+        ((logits, deltas),) = model.rpn(features)
+        (anchors,) = model.anchors(features)
+        assert anchors.all().shape == (50 * 76 * 15, 4)
         assert (logits.shape, deltas.shape) == ((1, 57_000), (1, 57_000, 4))
 
-        pooled = model.roi_pooling(features, [torch.zeros(1000, 4)])
+        pooled = model.roi_head.pooling(features, [torch.zeros(1000, 4)])
         assert pooled.shape == (1000, 1024, 14, 14)
-        conv5 = model.roi_head.conv5_x(pooled)
-        assert conv5.shape == (1000, 2048, 7, 7)
-        vectors = conv5.mean(dim=(2, 3))
+        assert model.roi_head.conv5_x[:-1](pooled).shape == (1000, 2048, 7, 7)
+        vectors = model.roi_head.conv5_x(pooled)
         assert vectors.shape == (1000, 2048)
         assert model.roi_head.cls_score(vectors).shape == (1000, 81)
         assert model.roi_head.bbox_pred(vectors).shape == (1000, 320)
-        class_logits, class_deltas = model.roi_head(pooled)
+        class_logits, class_deltas = model.roi_head(features, [torch.zeros(1000, 4)])
         assert (class_logits.shape, class_deltas.shape) == ((1000, 81), (1000, 80, 4))
 
 
@@ -160,11 +158,11 @@ def test_settings_arrive_where_they_belong() -> None:
         inputs={"pixel_mean": (1.0, 2.0, 3.0), "pixel_std": (4.0, 5.0, 6.0)},
     )
     model = build_model(config)
-    assert (model.anchors.offset, model.anchors.stride) == (0.5, 16)
+    assert model.anchors.offset == 0.5
     assert torch.equal(model.anchors.base, model.anchors.base.round())
     assert model.rpn.conv.out_channels == 5
-    pooling = model.roi_pooling
-    assert (pooling.kind, pooling.size, pooling.stride) == ("pool", 6, 16)
+    pooling = model.roi_head.pooling
+    assert (pooling.kind, pooling.size) == ("pool", 6)
     assert (pooling.sampling_ratio, pooling.aligned) == (2, False)
     proposals = model.proposal_settings
     assert (proposals.pre_nms_top_n, proposals.post_nms_top_n) == (13, 14)
@@ -176,8 +174,8 @@ def test_settings_arrive_where_they_belong() -> None:
     assert (detections.score_threshold, detections.nms_threshold) == (0.2, 0.3)
     assert (detections.max_per_image, detections.min_size) == (9, 0.25)
     assert detections.delta_weights == (4, 3, 2, 1)
-    assert model.pixel_mean.flatten().tolist() == [1, 2, 3]
-    assert model.pixel_std.flatten().tolist() == [4, 5, 6]
+    assert model.normalize.mean.flatten().tolist() == [1, 2, 3]
+    assert model.normalize.std.flatten().tolist() == [4, 5, 6]
 
 
 @pytest.mark.parametrize(

@@ -66,19 +66,44 @@ def test_pictures_of_one_size_do_not_influence_each_other(model: FasterRCNN) -> 
             assert_equal(together[i], model(one_of(images, i))[0])
 
 
-def test_forward_is_its_stages_in_order(model: FasterRCNN) -> None:
-    images = random_batch([(96, 128)])
+def test_every_stage_can_be_reached(model: FasterRCNN) -> None:
+    images = random_batch([(96, 128), (80, 100)])
     with torch.inference_mode():
-        features = model.backbone(model.normalize(images))
-        assert features.shape == (1, model.backbone.out_channels, 6, 8)
-        proposals = model.propose(features, images.sizes)[0]
-        pooled = model.roi_pooling(features, [proposals.boxes])
-        assert pooled.shape == (len(proposals.logits), model.backbone.out_channels, 14, 14)
-        logits, deltas = model.roi_head(pooled)
-        found = model(images)[0]
-    scores = logits.softmax(dim=1)
-    assert found.scores[0] == scores[:, 1:].max()
-    assert deltas.shape == (len(proposals.logits), 3, 4)
+        features = model.features(images)
+        assert [(f.values.shape, f.stride) for f in features] == [((2, model.backbone.out_channels, 6, 8), 16)]
+        proposals = model.propose(features, images.sizes)
+        assert all(len(p.logits) > 0 for p in proposals)
+        scores, boxes = model.score(features, [p.boxes for p in proposals])
+        for p, s, b in zip(proposals, scores, boxes, strict=True):
+            assert (s.shape, b.shape) == ((len(p.logits), 4), (len(p.logits), 3, 4))
+            torch.testing.assert_close(s.sum(dim=1), torch.ones(len(s)))
+        selected = model.select(scores, boxes, images.sizes)
+        for found, expected, s in zip(selected, model(images), scores, strict=True):
+            assert_equal(found, expected)
+            assert found.scores[0] == s[:, 1:].max()
+
+
+def test_any_boxes_can_be_scored_and_scored_again(model: FasterRCNN) -> None:
+    images = random_batch([(96, 128), (80, 100)])
+    own = torch.tensor([[10.0, 10, 60, 50], [70, 40, 120, 90], [0, 0, 128, 96]])
+    with torch.inference_mode():
+        features = model.features(images)
+        (scores, none), (boxes, _) = model.score(features, [own, torch.zeros(0, 4)])
+        assert (scores.shape, boxes.shape, none.shape) == ((3, 4), (3, 3, 4), (0, 4))
+        alone, _ = model.score(features, [own[1:2], torch.zeros(0, 4)])
+        torch.testing.assert_close(alone[0], scores[1:2])
+        refined, _ = model.score(features, [boxes[:, 0], torch.zeros(0, 4)])
+    assert not torch.allclose(refined[0], scores)
+
+
+def test_no_gradient_flows_through_proposals() -> None:
+    model = tiny_model(tiny_config()).train()
+    images = random_batch([(96, 128)])
+    features = model.features(images)
+    assert features[0].values.requires_grad
+    (proposals,) = model.propose(features, images.sizes)
+    assert not proposals.boxes.requires_grad
+    assert not proposals.logits.requires_grad
 
 
 # Normalisation and padding
@@ -149,7 +174,7 @@ def test_no_proposals_at_all() -> None:
     nn.init.constant_(model.rpn.anchor_deltas.bias, -100.0)  # every box leaves the image
     images = random_batch([(96, 128), (80, 100)])
     with torch.inference_mode():
-        assert [len(p.logits) for p in model.propose(model.backbone(model.normalize(images)), images.sizes)] == [0, 0]
+        assert [len(p.logits) for p in model.propose(model.features(images), images.sizes)] == [0, 0]
         assert [len(found) for found in model(images)] == [0, 0]
 
 

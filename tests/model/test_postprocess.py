@@ -1,9 +1,10 @@
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 
-from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame
+from detector.model.postprocess import DetectionSettings, decode_scores, select_detections, to_original_frame
 from detector.structures import Selection
 
 SETTINGS = DetectionSettings(
@@ -21,7 +22,7 @@ def select(
     """Detections of proposals with these probabilities, background first; boxes stay, unless `deltas` moves them."""
     proposals, logits = torch.tensor(boxes).reshape(-1, 4), torch.tensor(probabilities).reshape(len(boxes), -1).log()
     deltas = torch.zeros(len(boxes), logits.shape[1] - 1, 4) if deltas is None else deltas
-    return select_detections(logits, deltas, proposals, SIZE, settings)
+    return select_detections(*decode_scores(logits, deltas, proposals, settings.delta_weights), SIZE, settings)
 
 
 LEFT, MIDDLE, RIGHT = [0.0, 0, 10, 10], [50.0, 0, 60, 10], [100.0, 0, 110, 10]
@@ -91,6 +92,28 @@ def test_the_smallest_size_is_reached_or_exceeded() -> None:
     assert len(select(boxes, [[0.1, 0.9]] * 3)) == 3
 
 
+def test_scores_and_boxes_before_selection() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    deltas = torch.tensor([[[10.0, 0.0, 0.0, 0.0]]])  # a width to the right, at weights of 10
+    scores, boxes = decode_scores(logits, deltas, torch.tensor([[190.0, 0, 210, 10]]), SETTINGS.delta_weights)
+    torch.testing.assert_close(scores, torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(boxes, torch.tensor([[[210.0, 0, 230, 10]]]), msg="and nothing is clipped")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("delta", range(4))
+def test_what_is_not_finite_cannot_hide_behind_limits(value: float, delta: int) -> None:
+    """exp of an infinite delta is limited, or 0: the box that it gives looks like any other."""
+    deltas = torch.zeros(2, 2, 4)
+    deltas[1, 0, delta] = value
+    logits = torch.zeros(2, 3)
+    scores, boxes = decode_scores(logits, deltas, torch.tensor([LEFT, RIGHT]), SETTINGS.delta_weights)
+    assert torch.isnan(scores[1]).all()
+    assert torch.isnan(boxes[1]).all()
+    assert torch.isfinite(scores[0]).all()
+    assert torch.isfinite(boxes[0]).all()
+
+
 def test_rois_with_anything_not_finite_are_dropped() -> None:
     deltas = torch.zeros(3, 2, 4)
     deltas[1, 1, 2] = math.inf
@@ -99,7 +122,7 @@ def test_rois_with_anything_not_finite_are_dropped() -> None:
 
 
 def test_no_proposals_and_no_detections() -> None:
-    none = select_detections(torch.zeros(0, 4), torch.zeros(0, 3, 4), torch.zeros(0, 4), SIZE, SETTINGS)
+    none = select_detections(torch.zeros(0, 4), torch.zeros(0, 3, 4), SIZE, SETTINGS)
     unsure = select([LEFT], [[0.97, 0.03]])
     for found in (none, unsure):
         assert (found.boxes.shape, found.scores.shape, found.labels.shape) == ((0, 4), (0,), (0,))

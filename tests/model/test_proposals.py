@@ -4,6 +4,7 @@ from dataclasses import replace
 import torch
 from torchvision.ops import nms
 
+from detector.model.anchors import AnchorGrid
 from detector.model.proposals import ProposalSettings, first_survivors, select_proposals
 from detector.structures import Proposals
 
@@ -20,9 +21,14 @@ def select(
     deltas: torch.Tensor | None = None,
 ) -> Proposals:
     """Proposals of anchors that stay where they are, unless `deltas` moves them."""
-    anchors = torch.tensor(boxes).reshape(-1, 4)
-    deltas = torch.zeros_like(anchors) if deltas is None else deltas
-    return select_proposals(torch.tensor(logits), deltas, anchors, SIZE, settings)
+    grid = one_cell(boxes)
+    deltas = torch.zeros_like(grid.base) if deltas is None else deltas
+    return select_proposals([(torch.tensor(logits), deltas)], [grid], SIZE, settings)
+
+
+def one_cell(boxes: list[list[float]]) -> AnchorGrid:
+    """These boxes as the anchors of a map of one cell."""
+    return AnchorGrid(torch.tensor(boxes).reshape(-1, 4), offset=0.0, stride=16, rows=1, columns=1)
 
 
 def test_the_best_come_first_and_overlapping_ones_go() -> None:
@@ -86,9 +92,19 @@ def test_no_anchors_give_no_proposals() -> None:
     assert proposals.logits.shape == (0,)
 
 
-def test_no_gradient_flows_through_proposals() -> None:
-    deltas = torch.zeros(1, 4, requires_grad=True)
-    assert not select([[0.0, 0, 10, 10]], [1.0], deltas=deltas).boxes.requires_grad
+def test_maps_are_thinned_out_alone_and_the_best_of_all_are_kept() -> None:
+    boxes = [
+        [[0.0, 0, 10, 10], [1, 0, 11, 10]],
+        [[0.0, 0, 10, 11], [50, 50, 60, 60]],
+    ]  # neighbours overlap by 0.7 or more
+    logits = [torch.tensor([3.0, 2.0]), torch.tensor([1.0, 4.0])]
+    scores = [(one, torch.zeros(2, 4)) for one in logits]
+    grids = [one_cell(b) for b in boxes]
+    proposals = select_proposals(scores, grids, SIZE, SETTINGS)
+    assert proposals.logits.tolist() == [4.0, 3.0, 1.0]
+    assert proposals.boxes.tolist() == [boxes[1][1], boxes[0][0], boxes[1][0]]
+    proposals = select_proposals(scores, grids, SIZE, replace(SETTINGS, post_nms_top_n=2))
+    assert proposals.logits.tolist() == [4.0, 3.0]
 
 
 def test_the_first_survivors_are_those_of_nms_over_all() -> None:

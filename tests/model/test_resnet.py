@@ -34,7 +34,7 @@ class Classifier(nn.Module):
         self.fc = nn.Linear(shape.stage_channels(5), num_classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.fc(self.conv5_x(self.backbone(pixels)).mean(dim=(2, 3)))
+        return self.fc(self.conv5_x(self.backbone(pixels)[0].values).mean(dim=(2, 3)))
 
 
 def our_name(name: str) -> str:
@@ -136,7 +136,7 @@ def test_every_stage_halves_the_resolution_and_doubles_the_width(depth: int, exp
 def test_the_map_has_a_cell_for_every_started_16_pixels(size: tuple[int, int]) -> None:
     backbone = ResNetC4(ResNetShape(18, 4, 4))
     expected = (math.ceil(size[0] / backbone.stride), math.ceil(size[1] / backbone.stride))
-    assert backbone(torch.zeros(1, 3, *size)).shape[2:] == expected
+    assert backbone(torch.zeros(1, 3, *size))[0].values.shape[2:] == expected
 
 
 # Normalisation

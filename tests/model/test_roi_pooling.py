@@ -2,6 +2,11 @@ import pytest
 import torch
 
 from detector.model.roi_pooling import PoolingKind, RoIPooling, indexed_rois
+from detector.structures import FeatureMap, Features
+
+
+def one_map(values: torch.Tensor, stride: int = 16) -> Features:
+    return (FeatureMap(values, stride),)
 
 
 def ramp(height: int, width: int) -> torch.Tensor:
@@ -12,9 +17,9 @@ def ramp(height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("aligned", "shift"), [(True, 0.5), (False, 0.0)])
 def test_roi_align_samples_at_the_centres_of_its_bins(aligned: bool, shift: float) -> None:
-    pooling = RoIPooling("align", size=4, stride=16, aligned=aligned)
+    pooling = RoIPooling("align", size=4, aligned=aligned)
     x1, y1, x2, y2 = 40.0, 64.0, 104.0, 192.0
-    pooled = pooling(ramp(20, 20), [torch.tensor([[x1, y1, x2, y2]])])
+    pooled = pooling(one_map(ramp(20, 20)), [torch.tensor([[x1, y1, x2, y2]])])
     # The mean of a linear map over a bin is its value in the middle; cell i lies at (i + ½) · 16 pixels when aligned.
     bins = (torch.arange(4) + 0.5) / 4
     torch.testing.assert_close(pooled[0, 0, 0], (x1 + bins * (x2 - x1)) / 16 - shift)
@@ -26,14 +31,14 @@ def test_roi_align_averages_a_sample_for_each_cell_that_a_bin_spans() -> None:
     features[0, 0, 3, 3] = 8.0
     boxes = [torch.tensor([[0.0, 0.0, 8.0, 8.0]])]
     # One bin over 8 × 8 cells: 64 samples at the cells' centres, of which one meets the only value.
-    assert RoIPooling("align", size=1, stride=1)(features, boxes).item() == pytest.approx(8 / 64)
+    assert RoIPooling("align", size=1)(one_map(features, 1), boxes).item() == pytest.approx(8 / 64)
     # Two samples an axis lie at 1.5 and 5.5 cells, where there is nothing.
-    assert RoIPooling("align", size=1, stride=1, sampling_ratio=2)(features, boxes).item() == 0
+    assert RoIPooling("align", size=1, sampling_ratio=2)(one_map(features, 1), boxes).item() == 0
 
 
 def test_roi_pool_takes_the_maximum_of_whole_cells() -> None:
     features = torch.arange(16.0).reshape(1, 1, 4, 4)
-    pooled = RoIPooling("pool", size=2, stride=16)(features, [torch.tensor([[0.0, 0.0, 48.0, 48.0]])])
+    pooled = RoIPooling("pool", size=2)(one_map(features), [torch.tensor([[0.0, 0.0, 48.0, 48.0]])])
     assert pooled.tolist() == [[[[5.0, 7.0], [13.0, 15.0]]]]
 
 
@@ -41,31 +46,31 @@ def test_roi_pool_takes_the_maximum_of_whole_cells() -> None:
 def test_rois_come_from_their_own_image(kind: PoolingKind) -> None:
     features = torch.stack((torch.full((1, 6, 6), 1.0), torch.full((1, 6, 6), 2.0), torch.full((1, 6, 6), 3.0)))
     box = torch.tensor([[16.0, 16.0, 64.0, 64.0]])
-    pooled = RoIPooling(kind, size=2, stride=16)(features, [box, torch.zeros(0, 4), box.repeat(2, 1)])
+    pooled = RoIPooling(kind, size=2)(one_map(features), [box, torch.zeros(0, 4), box.repeat(2, 1)])
     assert pooled.shape == (3, 1, 2, 2)
     assert pooled.mean(dim=(1, 2, 3)).tolist() == [1.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize("kind", ["align", "pool"])
 def test_no_rois(kind: PoolingKind) -> None:
-    pooled = RoIPooling(kind, size=14, stride=16)(torch.zeros(2, 5, 6, 6), [torch.zeros(0, 4), torch.zeros(0, 4)])
+    pooled = RoIPooling(kind, size=14)(one_map(torch.zeros(2, 5, 6, 6)), [torch.zeros(0, 4), torch.zeros(0, 4)])
     assert pooled.shape == (0, 5, 14, 14)
 
 
 def test_half_precision_features_do_not_move_the_rois() -> None:
     features, boxes = ramp(80, 80), [torch.tensor([[1001.0, 1001.0, 1101.0, 1101.0]])]
-    pooling = RoIPooling("align", size=2, stride=16)
-    exact = pooling(features, boxes)
-    half = pooling(features.bfloat16(), boxes)
+    pooling = RoIPooling("align", size=2)
+    exact = pooling(one_map(features), boxes)
+    half = pooling(one_map(features.bfloat16()), boxes)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half, exact.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(pooling(features.bfloat16(), boxes), exact.bfloat16())
+        torch.testing.assert_close(pooling(one_map(features.bfloat16()), boxes), exact.bfloat16())
 
 
 def test_gradients_reach_the_features() -> None:
     features = torch.ones(1, 1, 6, 6, requires_grad=True)
-    RoIPooling("align", size=2, stride=16)(features, [torch.tensor([[16.0, 16.0, 64.0, 64.0]])]).sum().backward()
+    RoIPooling("align", size=2)(one_map(features), [torch.tensor([[16.0, 16.0, 64.0, 64.0]])]).sum().backward()
     assert features.grad is not None
     assert features.grad.sum().item() == pytest.approx(4.0), "each of four bins hands on its whole gradient"
 

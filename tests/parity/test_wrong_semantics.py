@@ -123,7 +123,7 @@ def resized_by_opencv(image: np.ndarray, size: Size) -> np.ndarray:
 def coordinate_major_deltas(reference: Reference, patch: pytest.MonkeyPatch) -> Reference:
     flatten_head = rpn.flatten_head
 
-    def flatten(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+    def flatten(objectness: Tensor, deltas: Tensor) -> rpn.AnchorScores:
         n, channels, height, width = deltas.shape
         deltas = deltas.view(n, 4, channels // 4, height, width).transpose(1, 2).reshape(deltas.shape)
         return flatten_head(objectness, deltas)

@@ -1,23 +1,20 @@
 """Our network against recorded batches: stage by stage on saved inputs, and from the pictures' bytes to detections."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-import pytest
 import torch
 from comparison import Comparison, Rows
 from detectron2_cases import Case, Reference, box_deltas, class_logits, detections, rows, rpn_deltas, rpn_logits
-from torch import Tensor, nn
+from torch import Tensor
 
 from detector.config import Config
 from detector.datasets.loading.batch import make_batch
 from detector.datasets.pictures.read import read_image
 from detector.datasets.pictures.transforms import prepare_for_test
-from detector.model import faster_rcnn
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.postprocess import DetectionSettings, select_detections, to_original_frame
+from detector.model.postprocess import DetectionSettings, decode_scores, select_detections, to_original_frame
 from detector.model.proposals import select_proposals
-from detector.structures import ImageBatch, Proposals, Selection, Size
+from detector.structures import FeatureMap, Features, ImageBatch, Proposals, Selection
 
 # What float rounding needs, by the references' own measurements (README, "Tolerances").
 PIXEL, FEATURE, OUTPUT, BOX, SCORE = 1e-5, 1e-3, 5e-3, 0.02, 5e-4
@@ -40,30 +37,31 @@ def compare_stages(reference: Reference, case: Case) -> Comparison:
     model, saved = reference.model, case.arrays
     size = case.size(0, "image_size_net")
 
-    features = model.backbone(reference.rgb(saved["preprocessed"]).contiguous())
-    found.close("res4", features, saved["res4"], STAGE_FEATURE)
+    (res4,) = model.backbone(reference.rgb(saved["preprocessed"]).contiguous())
+    found.close("res4", res4.values, saved["res4"], STAGE_FEATURE)
 
-    logits, deltas = model.rpn(saved["res4"])
+    features = (FeatureMap(saved["res4"], res4.stride),)
+    ((logits, deltas),) = model.rpn(features)
     found.close("rpn_logits", logits, rpn_logits(saved["rpn_logits"]), STAGE_FEATURE)
     found.close("rpn_deltas", deltas, rpn_deltas(saved["rpn_deltas"]), STAGE_FEATURE)
-    found.close("anchors", model.anchors(*saved["res4"].shape[2:]), saved["anchors"], 0.0)
+    found.close("anchors", model.anchors(features)[0].all(), saved["anchors"], 0.0)
 
     compare_proposals(found, reference, case)
 
     boxes = saved["proposal_boxes"]
-    pooled = model.roi_pooling(saved["res4"], [boxes])
+    pooled = model.roi_head.pooling(features, [boxes])
     first = saved["roi_pooled_first8"]  # of eight RoIs, or of as many as were kept
     found.close("roi_pooled_first8", pooled[: len(first)], first, STAGE_FEATURE)
-    conv5 = model.roi_head.conv5_x(saved["roi_pooled_first8"][:2])
+    conv5 = model.roi_head.conv5_x[:-1](saved["roi_pooled_first8"][:2])
     found.close("roi_res5_first2", conv5, saved["roi_res5_first2"], STAGE_FEATURE)
     count = saved["pooled_vectors"].shape[0]
-    vectors = model.roi_head.conv5_x(pooled[:count]).mean(dim=(2, 3))
+    vectors = model.roi_head.conv5_x(pooled[:count])
     found.close("pooled_vectors", vectors, saved["pooled_vectors"], STAGE_FEATURE)
 
     logits, deltas = model.roi_head.predict(saved["pooled_vectors"])
     found.close("class_logits", logits, class_logits(saved["class_logits"])[:count], STAGE_OUTPUT)
     found.close("box_deltas", deltas, box_deltas(saved["box_deltas"])[:count], STAGE_OUTPUT)
-    logits, deltas = model.roi_head(pooled)
+    logits, deltas = model.roi_head(features, [boxes])
     found.close("class_logits, from res4", logits, class_logits(saved["class_logits"]), OUTPUT)
     found.close("box_deltas, from res4", deltas, box_deltas(saved["box_deltas"]), OUTPUT)
 
@@ -76,10 +74,11 @@ def compare_proposals(found: Comparison, reference: Reference, case: Case) -> No
     """Proposals from the saved outputs of the RPN, for every picture of the batch."""
     model = reference.model
     logits, deltas = rpn_logits(case.arrays["rpn_logits"]), rpn_deltas(case.arrays["rpn_deltas"])
-    anchors = model.anchors(*case.arrays["rpn_logits"].shape[2:])
+    rows_and_columns = case.arrays["rpn_logits"].shape[2:]
+    anchors = model.anchors((FeatureMap(torch.zeros(1, 1, *rows_and_columns), model.backbone.stride),))
     for i in range(len(case.pictures)):
         size = case.size(i, "image_size_net")
-        proposals = select_proposals(logits[i], deltas[i], anchors, size, model.proposal_settings)
+        proposals = select_proposals([(logits[i], deltas[i])], anchors, size, model.proposal_settings)
         theirs = Rows(case.image(i, "proposal_boxes"), case.image(i, "proposal_logits"))
         found.same_rows("proposals", Rows(proposals.boxes, proposals.logits), theirs, STAGE_BOX, STAGE_SCORE)
 
@@ -91,7 +90,8 @@ def compare_selection(found: Comparison, reference: Reference, case: Case) -> No
         logits, deltas = class_logits(case.image(i, "class_logits")), box_deltas(case.image(i, "box_deltas"))
         for prefix, threshold in case.thresholds:
             settings = with_threshold(reference, threshold)
-            selected = select_detections(logits, deltas, case.image(i, "proposal_boxes"), size, settings)
+            scored = decode_scores(logits, deltas, case.image(i, "proposal_boxes"), settings.delta_weights)
+            selected = select_detections(*scored, size, settings)
             theirs = detections(case, i, prefix, "net")
             found.same_rows(f"{prefix}_boxes_net", rows(selected), theirs, STAGE_BOX, STAGE_SCORE)
             assert theirs.labels is not None
@@ -110,43 +110,23 @@ class Seen:
     """What passed between the stages during one forward pass, and what came out."""
 
     pixels: Tensor
-    features: Tensor
+    features: Features
     logits: Tensor
     deltas: Tensor
     proposals: list[Proposals]
-    heads: list[tuple[Tensor, Tensor, Tensor, Size]]
+    scores: list[Tensor]
+    boxes: list[Tensor]
     detections: list[Selection]
 
 
 def forward_and_watch(model: FasterRCNN, images: ImageBatch) -> Seen:
-    """Run the network and keep what its stages give each other."""
-    proposals: list[Proposals] = []
-    heads: list[tuple[Tensor, Tensor, Tensor, Size]] = []
-    maps: list[Any] = []
-    select_proposals, select_detections = faster_rcnn.select_proposals, faster_rcnn.select_detections
-
-    def note_proposals(*arguments: Any) -> Proposals:
-        proposals.append(select_proposals(*arguments))
-        return proposals[-1]
-
-    def note_head(*arguments: Any) -> Selection:
-        heads.append(arguments[:4])
-        return select_detections(*arguments)
-
-    def note_maps(_module: nn.Module, inputs: Any, outputs: Any) -> None:
-        maps.append((inputs[0], outputs))
-
-    hooks = [module.register_forward_hook(note_maps) for module in (model.backbone, model.rpn)]
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(faster_rcnn, "select_proposals", note_proposals)
-            patch.setattr(faster_rcnn, "select_detections", note_head)
-            found = model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    (pixels, features), (_, (logits, deltas)) = maps
-    return Seen(pixels, features, logits, deltas, proposals, heads, found)
+    """Run the network stage by stage and keep what the stages give each other."""
+    pixels = model.normalize(images)
+    features = model.features(images)
+    ((logits, deltas),) = model.rpn(features)
+    proposals = model.propose(features, images.sizes)
+    scores, boxes = model.score(features, [p.boxes for p in proposals])
+    return Seen(pixels, features, logits, deltas, proposals, scores, boxes, model.select(scores, boxes, images.sizes))
 
 
 @torch.inference_mode()
@@ -162,7 +142,7 @@ def compare_end_to_end(reference: Reference, case: Case) -> Comparison:
     if case.has_stages:
         found.close("image_u8_resized", images.pixels[0], reference.rgb(case.arrays["image_u8_resized"]), 0.0)
         found.close("preprocessed", seen.pixels, reference.rgb(case.arrays["preprocessed"]), PIXEL)
-        found.close("res4", seen.features, case.arrays["res4"], FEATURE)
+        found.close("res4", seen.features[0].values, case.arrays["res4"], FEATURE)
     else:
         found.equal("padded_shape", list(seen.pixels.shape), case.arrays["padded_shape"].tolist())
     found.close("rpn_logits", seen.logits, rpn_logits(case.arrays["rpn_logits"]), FEATURE)
@@ -170,13 +150,13 @@ def compare_end_to_end(reference: Reference, case: Case) -> Comparison:
     for i, proposals in enumerate(seen.proposals):
         theirs = Rows(case.image(i, "proposal_boxes"), case.image(i, "proposal_logits"))
         found.same_rows("proposals", Rows(proposals.boxes, proposals.logits), theirs, BOX, FEATURE)
-    for i, head in enumerate(seen.heads):
+    for i, size in enumerate(images.sizes):
         for prefix, threshold in case.thresholds:
             if threshold == model.detection_settings.score_threshold:
                 ours = seen.detections[i]
             else:
-                ours = faster_rcnn.select_detections(*head, with_threshold(reference, threshold))
+                ours = select_detections(seen.scores[i], seen.boxes[i], size, with_threshold(reference, threshold))
             found.same_rows(f"{prefix}_boxes_net", rows(ours), detections(case, i, prefix, "net"), BOX, SCORE)
-            moved = to_original_frame(ours, images.sizes[i], images.original_sizes[i])
+            moved = to_original_frame(ours, size, images.original_sizes[i])
             found.same_rows(f"{prefix}_out_boxes", rows(moved), detections(case, i, prefix, "out"), BOX, SCORE)
     return found

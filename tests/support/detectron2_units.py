@@ -12,8 +12,9 @@ from detector.boxes import decode_deltas, encode_deltas, pairwise_iou
 from detector.config import TrainConfig
 from detector.datasets.pictures.sizes import resized_size
 from detector.model.anchors import AnchorGenerator
-from detector.model.postprocess import DetectionSettings, select_detections
+from detector.model.postprocess import DetectionSettings, decode_scores, select_detections
 from detector.model.roi_pooling import RoIPooling
+from detector.structures import FeatureMap
 from detector.training.matcher import match
 from detector.training.schedule import learning_rate
 
@@ -52,9 +53,10 @@ def compare_boxes(found: Comparison, units: Units) -> None:
 
 def compare_anchors(found: Comparison, units: Units) -> None:
     """In one cell, and over a grid."""
-    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0), stride=16).to(units["cell_anchors"].device)
+    anchors = AnchorGenerator((32, 64, 128, 256, 512), (0.5, 1.0, 2.0)).to(units["cell_anchors"].device)
+    (grid,) = anchors((FeatureMap(torch.zeros(1, 1, 3, 5), 16),))
     found.close("anchors of a cell", anchors.base, units["cell_anchors"], 0.0)
-    found.close("anchors of a grid", anchors(3, 5), units["anchors_3x5"], 0.0)
+    found.close("anchors of a grid", grid.all(), units["anchors_3x5"], 0.0)
 
 
 def compare_matcher(found: Comparison, units: Units) -> None:
@@ -78,7 +80,8 @@ def compare_nms(found: Comparison, units: Units, size: str) -> None:
     boxes = boxes + (1 - boxes.min()).clamp(min=0).ceil()  # whatever begins outside of the image would be clipped
     frame = int(boxes.max()) + 1
     still = boxes.new_zeros(count, num_classes, 4)
-    detections = select_detections(probabilities.log(), still, boxes, (frame, frame), settings)
+    scored = decode_scores(probabilities.log(), still, boxes, settings.delta_weights)
+    detections = select_detections(*scored, (frame, frame), settings)
     kept = units[f"nms_{size}_keep_050"]
     found.equal(f"{size} NMS, classes in order", detections.labels.tolist(), (classes[kept] + 1).tolist())
     ours = Rows(detections.boxes, detections.scores, detections.labels)
@@ -88,10 +91,10 @@ def compare_nms(found: Comparison, units: Units, size: str) -> None:
 def compare_roi_align(found: Comparison, units: Units) -> None:
     """With RoIs partly and wholly outside, without area, and thin."""
     features, rois = units["roi_feat"], units["roi_rois"]
-    pooling = RoIPooling("align", size=14, stride=16, sampling_ratio=0, aligned=True)
+    pooling = RoIPooling("align", size=14, sampling_ratio=0, aligned=True)
     for image in range(features.shape[0]):
         own = rois[:, 0] == image
-        pooled = pooling(features[image : image + 1], [rois[own, 1:]])
+        pooled = pooling((FeatureMap(features[image : image + 1], 16),), [rois[own, 1:]])
         found.close("RoIAlign", pooled, units["roi_align_14_s16_ratio0_aligned"][own], 1e-5)
 
 

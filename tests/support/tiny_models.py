@@ -93,13 +93,12 @@ def randomize_norms(model: nn.Module) -> None:
 @torch.no_grad()
 def calibrate(model: FasterRCNN, images: ImageBatch) -> None:
     """Scale the four output layers so that logits and deltas have useful sizes on these pictures."""
-    features = model.backbone(model.normalize(images))
-    rescale_outputs(model.rpn.objectness, model.rpn(features)[0], 2.0)
-    rescale_outputs(model.rpn.anchor_deltas, model.rpn(features)[1], 0.2)
-    proposals = model.propose(features, images.sizes)
-    pooled = model.roi_pooling(features, [p.boxes for p in proposals])
-    rescale_outputs(model.roi_head.cls_score, model.roi_head(pooled)[0], 1.5)
-    rescale_outputs(model.roi_head.bbox_pred, model.roi_head(pooled)[1], 1.0)
+    features = model.features(images)
+    rescale_outputs(model.rpn.objectness, model.rpn(features)[0].logits, 2.0)
+    rescale_outputs(model.rpn.anchor_deltas, model.rpn(features)[0].deltas, 0.2)
+    boxes = [p.boxes for p in model.propose(features, images.sizes)]
+    rescale_outputs(model.roi_head.cls_score, model.roi_head(features, boxes)[0], 1.5)
+    rescale_outputs(model.roi_head.bbox_pred, model.roi_head(features, boxes)[1], 1.0)
 
 
 def rescale_outputs(layer: nn.Conv2d | nn.Linear, outputs: Tensor, deviation: float) -> None:

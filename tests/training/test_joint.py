@@ -9,7 +9,7 @@ import torch
 from tiny_models import one_of, random_batch, tiny_config, tiny_model
 from torch import Tensor, nn
 
-from detector.structures import ImageBatch, Target
+from detector.structures import FeatureMap, ImageBatch, Target
 from detector.training import joint as joint_module
 from detector.training.joint import JointTraining, build_joint
 
@@ -106,7 +106,7 @@ def test_losses_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("detector.training.targets.sample", take_all)
     losses = joint(random_batch([(96, 128)]), [target], [1])
-    anchors = joint.model.anchors(6, 8)
+    anchors = joint.model.anchors((FeatureMap(torch.zeros(1, 1, 6, 8), 16),))[0].all()
     iou = joint_iou(anchors, target.boxes[0])
     positive = iou >= 0.7  # IoU with the nearest: 28 · 32 / (2 · 32² − 28 · 32) = 0.78
     assert positive.sum() == 1

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarking.timing import time_call
 from detector.config import Config
+from detector.fast.fuse import plain_parts
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.resnet import Bottleneck, Projection
@@ -65,26 +65,25 @@ def _on_meta(config: Config) -> FasterRCNN:
 
 def _run(model: FasterRCNN, size: Size, rois: int, backward: bool = False) -> tuple[int, int]:
     """All convolutions and matrix products, on tensors without contents; returns the feature map's size."""
-    features = model.backbone(torch.empty(1, 3, *size, device="meta"))
-    logits, deltas = model.rpn(features)
-    pooled_size = model.roi_pooling.size
-    pooled = torch.empty(rois, features.shape[1], pooled_size, pooled_size, device="meta")
+    backbone, rpn, head = plain_parts(model)
+    features = backbone(torch.empty(1, 3, *size, device="meta"))
+    values = features[0].values
+    pooled = torch.empty(rois, values.shape[1], head.pooling.size, head.pooling.size, device="meta")
     if backward:  # RoIAlign is left out, and has a gradient; its own arithmetic is not counted anywhere
-        pooled = pooled + features.sum()
-    outputs: tuple[Tensor, ...] = (logits, deltas, *model.roi_head(pooled))
+        pooled = pooled + values.sum()
+    outputs: tuple[Tensor, ...] = (*rpn(features)[0], *head.predict(head.conv5_x(pooled)))
     if backward:
         torch.stack([output.sum() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
-    return features.shape[2], features.shape[3]
+    return values.shape[2], values.shape[3]
 
 
 def _saved(model: FasterRCNN, cells: int, rois: int) -> float:
     """Multiply-adds that running the first 1×1 convolutions of conv5_x on the map saves."""
-    conv5: Any = model.roi_head.conv5_x
-    first = conv5[0]
+    _, _, head = plain_parts(model)
+    first, side = head.conv5_x[0], head.pooling.size
     if not isinstance(first, Bottleneck):
         return 0.0
     assert isinstance(first.shortcut, Projection)
-    side = model.roi_pooling.size
     saved = 0.0
     for conv in (first.conv1, first.shortcut.conv):
         bins = (-(-side // conv.stride[0])) ** 2

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarking.forms import EAGER, FORMS, Form, convert_peer
 from benchmarking.peer import ANCHOR_RATIOS, ANCHOR_SIZES, Pair, as_peer_input
 from benchmarking.sample_pictures import as_batch
 from benchmarking.training_forms import as_dicts, our_loss_names
-from detector.fast.training import Forward, RPNOutputs
-from detector.structures import ImageBatch, Target
+from detector.model.faster_rcnn import RPN, Head
+from detector.model.rpn import AnchorScores
+from detector.structures import Features, Target
 from detector.training.joint import build_joint
 from detector.weights.lineages.torchvision_detector import from_torchvision_detector
 
@@ -59,7 +60,8 @@ def compare_training(pair: Pair, pixels: Tensor, targets: list[Target], device: 
     model = copy.deepcopy(pair.model).to(device).train()
     joint = build_joint(model, pair.config.model, fast=True)
     samples = Samples()
-    joint.network = Recorder(joint.network, samples)
+    joint.network.rpn = RecordingRPN(joint.network.rpn, samples)
+    joint.network.roi_head = RecordingHead(joint.network.roi_head, samples)
     images = as_batch(pixels, pair.config.input.pad_to_multiple).to(device)
     ours = joint(images, [t.to(device) for t in targets], list(range(len(targets))))
     torch.stack(list(ours.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -126,36 +128,33 @@ def their_anchor(index: Tensor) -> Tensor:
     return cell * sizes * ratios + (anchor % ratios) * sizes + anchor // ratios
 
 
-class Recorder:
-    """Another `Forward`, noting which anchors and regions it is asked for."""
+class RecordingRPN(nn.Module):
+    """A region proposal network, noting which anchors it is asked for."""
 
-    def __init__(self, network: Forward, samples: Samples) -> None:
-        self.network = network
+    def __init__(self, rpn: RPN, samples: Samples) -> None:
+        super().__init__()
+        self.rpn = rpn
         self.samples = samples
 
-    def features(self, images: ImageBatch) -> Tensor:
-        """As `Forward` says."""
-        return self.network.features(images)
+    def forward(self, features: Features) -> list[AnchorScores]:
+        """As `RPNHead.forward`."""
+        return self.rpn(features)
 
-    def rpn(self, features: Tensor) -> "RecordedRPN":
-        """As `Forward` says."""
-        return RecordedRPN(self.network.rpn(features), self.samples)
+    def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `RPNHead.at`."""
+        self.samples.anchors = list(chosen)
+        return self.rpn.at(features, chosen)
 
-    def roi_head(self, features: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `Forward` says."""
+
+class RecordingHead(nn.Module):
+    """A region head, noting which regions it is asked for."""
+
+    def __init__(self, head: Head, samples: Samples) -> None:
+        super().__init__()
+        self.head = head
+        self.samples = samples
+
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """As `RoIHead.forward`."""
         self.samples.regions = list(boxes)
-        return self.network.roi_head(features, boxes)
-
-
-class RecordedRPN:
-    """Another `RPNOutputs`, noting which anchors it is asked for."""
-
-    def __init__(self, outputs: RPNOutputs, samples: Samples) -> None:
-        self.logits, self.deltas = outputs.logits, outputs.deltas
-        self._outputs = outputs
-        self._samples = samples
-
-    def at(self, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `RPNOutputs` says."""
-        self._samples.anchors = list(chosen)
-        return self._outputs.at(chosen)
+        return self.head(features, boxes)

@@ -1,0 +1,13 @@
+"""The places where a half-precision network (bfloat16) still computes in float32."""
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` as float32 if its type is smaller, else as it is.
+
+    Logits, deltas and coordinates need it: bfloat16 has 8 bits, so a coordinate near 1000 would be off by up to 4
+    pixels and many logits would be equal.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
