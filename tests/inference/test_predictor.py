@@ -321,7 +321,8 @@ def test_bfloat16_finds_nearly_the_same(predictor: Predictor, weights: Path) -> 
     image = picture(90, 130)
     found, expected = (one.predict(image, score_threshold=LOW) for one in (near, predictor))
     assert found.boxes.dtype == found.scores.dtype == torch.float32
-    assert not torch.equal(found.scores, expected.scores)
+    in_bfloat16 = near.network.backbone.execution.dtype == torch.bfloat16  # float32 where a processor has no kernels
+    assert torch.equal(found.scores, expected.scores) != in_bfloat16
     assert torch.allclose(found.scores[:3], expected.scores[:3], rtol=0, atol=0.05)
 
 
