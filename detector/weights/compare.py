@@ -14,6 +14,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 # A live batch norm counts its batches; the count is not needed (momentum is fixed) and other frameworks drop it.
 COUNTER = ".num_batches_tracked"
 LISTED = 8  # names of each kind in a message
+LONGEST_NAME = 80  # characters of a name in a message
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class StateDifferences:
     def describe(self) -> str:
         """`left over (2): a, b; missing (1): c; of another shape (1): d is [3] and should be [2]`."""
         kinds = (
-            ("left over", self.left_over),
-            ("missing", self.missing),
-            ("of another shape", self.other_shapes),
+            ("left over", self.left_over, LONGEST_NAME),
+            ("missing", self.missing, LONGEST_NAME),
+            ("of another shape", self.other_shapes, None),
         )
-        return "; ".join(list_names(what, names) for what, names in kinds if names)
+        return "; ".join(list_names(what, names, longest) for what, names, longest in kinds if names)
 
 
 def compare_state(expected: Shapes, given: Shapes, called: Mapping[str, str] | None = None) -> StateDifferences:
@@ -52,17 +53,17 @@ def compare_state(expected: Shapes, given: Shapes, called: Mapping[str, str] | N
     left_over = (names.get(name, name) for name in given if name not in expected and not name.endswith(COUNTER))
     missing = (names.get(name, name) for name in expected if name not in given and not name.endswith(COUNTER))
     other = (
-        f"{printable(names.get(name, name), 80)} is {list(given[name])} and should be {list(shape)}"
+        f"{printable(names.get(name, name), LONGEST_NAME)} is {list(given[name])} and should be {list(shape)}"
         for name, shape in expected.items()
         if name in given and tuple(given[name]) != tuple(shape)
     )
     return StateDifferences(tuple(left_over), tuple(missing), tuple(other))
 
 
-def list_names(what: str, names: tuple[str, ...] | list[str]) -> str:
-    """`missing (3): a, b, c`; of many only the first."""
+def list_names(what: str, names: tuple[str, ...] | list[str], longest: int | None = LONGEST_NAME) -> str:
+    """`missing (3): a, b, c`; of many only the first, and of long ones the beginning."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{what} ({len(names)}): {', '.join(printable(name, 200) for name in names[:LISTED])}{more}"
+    return f"{what} ({len(names)}): {', '.join(printable(name, longest) for name in names[:LISTED])}{more}"
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -108,6 +109,6 @@ def require_finite(state: Mapping[str, Tensor], where: str) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             wrong = int((~torch.isfinite(tensor)).sum())
             raise UserError(
-                f"{where}: {printable(name, 80)} holds NaN or infinity in {wrong} of its {tensor.numel()} numbers, so "
-                "nothing would be detected; take an earlier checkpoint, or copy the file again."
+                f"{where}: {printable(name, LONGEST_NAME)} holds NaN or infinity in {wrong} of its {tensor.numel()} "
+                "numbers, so nothing would be detected; take an earlier checkpoint, or copy the file again."
             )

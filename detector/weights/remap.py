@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from detector.errors import UserError
-from detector.weights.compare import COUNTER, Shapes, compare_state, list_names, shapes_of
+from detector.printing import printable
+from detector.weights.compare import COUNTER, LONGEST_NAME, Shapes, compare_state, list_names, shapes_of
 
 STATISTICS = (".running_mean", ".running_var")
 
@@ -43,13 +44,13 @@ def remap(
         if ours is None:
             continue
         if ours in renamed:
-            twice.append(f"{name} and {origin[ours]}")
+            twice.append(f"{printable(name, LONGEST_NAME)} and {printable(origin[ours], LONGEST_NAME)}")
         renamed[ours] = tensor
         origin[ours] = name
     differences = compare_state(expected, shapes_of(renamed), origin)
     differences = replace(differences, left_over=(*unknown, *differences.left_over))
     problems = [differences.describe()] if differences else []
-    problems += [list_names("given twice", twice)] if twice else []
+    problems += [list_names("given twice", twice, longest=None)] if twice else []
     if problems:
         raise UserError(f"{where}: the tensors do not fit the model of the config: {'; '.join(problems)}.")
     counters = {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(COUNTER)}

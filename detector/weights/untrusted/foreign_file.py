@@ -53,8 +53,11 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise UserError(f"{path}: {size} bytes are too many for the weights of a detector.")
-        head = file.read(512)
-        file.seek(0)
+        try:
+            head = file.read(512)
+            file.seek(0)
+        except OSError as error:  # of a broken disk, or of what only looks like a file, as in /proc
+            raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
         if not head:
             raise UserError(f"{path}: the file is empty; copy or download it again.")
         if is_html(head):

@@ -39,8 +39,8 @@ def open_safetensors(path: Path) -> Iterator[OpenSafetensors]:
     Raises:
         UserError: no regular file, or not a complete one of safetensors; also of what is read inside of the `with`.
     """
-    _check_header_length(path)
     try:
+        _check_header_length(path)
         with safe_open(path, framework="pt", device="cpu") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
             for name, one in slices.items():

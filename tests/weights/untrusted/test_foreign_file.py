@@ -11,6 +11,7 @@ import torch
 from hostile import compressed, lambda_pickle, object_array, payload, torch_file
 
 from detector.errors import UserError
+from detector.weights.resolve import resolve_weights
 from detector.weights.untrusted.foreign_file import read_foreign
 
 WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2, dtype=np.float64)}
@@ -124,3 +125,13 @@ def test_missing_and_enormous_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_all_names_or_none_lose_the_prefix(tmp_path: Path) -> None:
     mixed: dict[str, Any] = {"module.a": torch.ones(1), "b": torch.ones(1)}
     assert read_foreign(write(tmp_path / "x.pth", torch_file(mixed))).tensors.keys() == mixed.keys()
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="has no /proc")
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_only_looks_like_a_file_is_one_sentence(tmp_path: Path, suffix: str) -> None:
+    """Its first byte cannot be read, as on a broken disk."""
+    path = tmp_path / f"w{suffix}"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"w\.\w+: cannot read the weights \(Input/output error\)"):
+        resolve_weights(path)
