@@ -18,7 +18,7 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
 
     Args:
         value: plain data: text, a number, a truth value, a list, a mapping or None.
-        hint: the setting's type: bool, int, float, str, a Literal, a tuple, or an optional one of these.
+        hint: the setting's type: bool, int, float, str, Any, a Literal, a tuple, or an optional one of these.
         key: the setting's dotted name, for messages.
         source: the file, or the command line.
 
@@ -52,6 +52,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
         if Ellipsis not in args and len(value) != len(args):
             raise refuse(f"a list of {len(args)} values")
         return tuple(convert(v, item, f"{key}[{i}]", source) for i, v in enumerate(value))
+    if hint is Any:  # what only another library can judge
+        return value
     if hint is bool:
         if isinstance(value, bool):
             return value

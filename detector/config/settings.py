@@ -9,7 +9,7 @@ have made: the limits lie beyond all use that is known, and below what would fil
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from detector.config.limits import check_limits, limited, require
 
@@ -155,6 +155,7 @@ class AugmentConfig:
     contrast: float = limited(0.2, 0, 10)
     saturation: float = limited(0.2, 0, 10)
     hue: float = limited(0.02, 0, 0.5)
+    transforms: tuple[Any, ...] = ()  # of albumentations, in order: ToGray, or {GaussianBlur: {sigma_limit: [0.5, 2]}}
 
     def __post_init__(self) -> None:
         check_limits(self, "data.augment.")

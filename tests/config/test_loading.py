@@ -338,3 +338,16 @@ def test_a_config_that_is_there_can_be_overridden() -> None:
     assert override_config(config, []) is config
     with pytest.raises(ConfigError, match=r"command line: unknown setting train.sed. Did you mean train.seed?"):
         override_config(config, ["train.sed=4"])
+
+
+def test_transforms_of_albumentations_are_carried_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "data:\n  augment:\n    transforms:\n      - ToGray\n      - GaussianBlur: {sigma_limit: [0.5, 2], p: 0.3}\n"
+    )
+    expected = ("ToGray", {"GaussianBlur": {"sigma_limit": [0.5, 2], "p": 0.3}})
+    config = load_config(path)
+    assert config.data.augment.transforms == expected
+    save_config(config, tmp_path / "again.yaml")
+    assert load_config(tmp_path / "again.yaml") == config
+    assert load_config(None, ["data.augment.transforms=[ToGray]"]).data.augment.transforms == ("ToGray",)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from detector import boxes as box_geometry
 from detector.config import AugmentConfig, InputConfig
 from detector.datasets.pictures.augment import jitter_color, random_crop
+from detector.datasets.pictures.named_transforms import NamedTransforms
 from detector.datasets.pictures.pil_resize import resize_like_pil
 from detector.datasets.pictures.sizes import ResizeKind, resized_size
 from detector.structures import Sample, Size, Target
@@ -57,13 +58,17 @@ def prepare_target(sample: Sample, input_size: Size, original_size: Size) -> Tar
 class TrainTransform:
     """From an original image and its sample to an input image and its target, as a pure function of a generator.
 
-    In this order: crop, vertical flip and colour jitter where configured, a shortest edge chosen from
+    In this order: crop, vertical flip, colour jitter and named transforms where configured, a shortest edge chosen from
     `input.min_size_train`, horizontal flip. Boxes stay float64 until the end.
+
+    Raises:
+        UserError: `data.augment.transforms` names what cannot be used.
     """
 
     def __init__(self, input_config: InputConfig, augment: AugmentConfig) -> None:
         self.input = input_config
         self.augment = augment
+        self.named = NamedTransforms(augment.transforms) if augment.transforms else None
 
     def __call__(self, image: np.ndarray, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, Target]:
         """Transform one picture.
@@ -82,7 +87,7 @@ class TrainTransform:
         # Every decision is drawn, also at probability 0, so that changing one setting leaves the others' draws alone.
         crop, flip_y, jitter, flip_x = rng.random(4)
         min_size = self.input.min_size_train[int(rng.integers(len(self.input.min_size_train)))]
-        crop_rng, jitter_rng = rng.spawn(2)
+        crop_rng, jitter_rng, named_rng = rng.spawn(3)
 
         if crop < self.augment.crop:
             image, boxes, labels = random_crop(image, boxes, labels, self.augment.crop_min_scale, crop_rng)
@@ -91,6 +96,8 @@ class TrainTransform:
             boxes = box_geometry.flip_vertical(boxes, image.shape[0])
         if jitter < self.augment.color_jitter:
             image = jitter_color(image, self.augment, jitter_rng)
+        if self.named is not None:
+            image, boxes, labels = self.named(image, boxes, labels, named_rng)
         size = (image.shape[0], image.shape[1])
         input_size = resized_size(size, min_size, self.input.max_size_train, self.input.resize)
         image = resize(image, input_size, self.input.resize)

@@ -19,6 +19,7 @@ from detector.datasets.pictures.transforms import (
     prepare_target,
     resize,
 )
+from detector.errors import UserError
 from detector.structures import Sample, Size
 
 PLAIN = AugmentConfig(horizontal_flip=0.0)
@@ -188,3 +189,19 @@ def test_every_scale_is_chosen() -> None:
     transform = TrainTransform(InputConfig(min_size_train=(16, 20, 24)), AugmentConfig())
     heights = [transform(noise(), sample([]), generator(seed))[0].shape[0] for seed in range(60)]
     assert {heights.count(edge) > 8 for edge in (16, 20, 24)} == {True}
+
+
+def test_named_transforms_move_boxes_before_the_resize_and_leave_other_draws_alone() -> None:
+    named = replace(PLAIN, transforms=({"VerticalFlip": {"p": 1.0}},))
+    image = noise(10, 15)
+    plain_pixels, plain = TrainTransform(FIXED, PLAIN)(image, sample([[3, 2, 11, 6]]), generator())
+    pixels, target = TrainTransform(FIXED, named)(image, sample([[3, 2, 11, 6]]), generator())
+    assert np.array_equal(pixels, plain_pixels[::-1])
+    height = pixels.shape[0]
+    x1, y1, x2, y2 = plain.boxes[0].tolist()
+    assert torch.allclose(target.boxes, torch.tensor([[x1, height - y2, x2, height - y1]]), atol=1e-3)
+
+
+def test_named_transforms_that_cannot_be_used_are_refused_at_the_start() -> None:
+    with pytest.raises(UserError, match="did you mean GaussianBlur"):
+        TrainTransform(FIXED, replace(PLAIN, transforms=("GausianBlur",)))
