@@ -3,8 +3,8 @@
     import detector
 
     model = detector.load("model_final.safetensors")  # or a published name such as "R101-C4-3x"
-    found = model.predict("photo.jpg", score_threshold=0.5)
-    print(found.names, found.scores, found.boxes)
+    detections = model.predict("photo.jpg", score_threshold=0.5)
+    print(detections.names, detections.scores, detections.boxes)
 
 The public names are imported when they are first used, so `import detector` itself costs nothing.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from detector.config import Config as Config
     from detector.config import load_config as load_config
     from detector.errors import UserError as UserError
-    from detector.inference.detections import Found as Found
+    from detector.inference.detections import Detections as Detections
     from detector.inference.predictor import Predictor as Predictor
     from detector.inference.predictor import load as load
     from detector.model.build import build_model as build_model
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "detector.config",
-    "Found": "detector.inference.detections",
+    "Detections": "detector.inference.detections",
     "Predictor": "detector.inference.predictor",
     "UserError": "detector.errors",
     "build_model": "detector.model.build",

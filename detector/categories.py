@@ -129,3 +129,26 @@ def _check_category(category: Category) -> None:
         category.name.encode()
     except UnicodeEncodeError:
         raise UserError(f"the name of category {category.id} is no text: {printable(category.name, 40)}.") from None
+
+
+def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap:
+    """The categories of a model under the ids that the data gives to the same names, in the order of its labels.
+
+    Raises:
+        UserError: the two do not have the same categories.
+    """
+    if of_model == of_data:
+        return of_model
+    data_ids = {category.name: category.id for category in of_data.categories}
+    unambiguous = len(data_ids) == len(of_data) and len(set(of_model.names)) == len(of_model)
+    if not unambiguous or set(of_model.names) != set(data_ids):
+        raise UserError(
+            f"the weights know {len(of_model)} categories ({_missing_first(of_model, of_data)}) and the annotations "
+            f"have {len(of_data)} ({_missing_first(of_data, of_model)}); evaluate on data with the same ones."
+        )
+    return CategoryMap(tuple(Category(data_ids[name], name) for name in of_model.names))
+
+
+def _missing_first(categories: CategoryMap, other: CategoryMap) -> str:
+    """The categories, those that the other lacks first."""
+    return list_categories(sorted(categories.categories, key=lambda category: category.name in other.names))

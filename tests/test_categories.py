@@ -1,6 +1,6 @@
 import pytest
 
-from detector.categories import Category, CategoryMap, list_categories
+from detector.categories import Category, CategoryMap, list_categories, match_categories
 from detector.errors import UserError
 
 # As in COCO: ids with gaps, and not in order.
@@ -99,3 +99,18 @@ def test_names_given_twice_are_found() -> None:
 
 def test_names_in_a_list_cannot_command_a_terminal() -> None:
     assert list_categories([Category(1, "a\x1b[2J\nb")]) == r"1 a\x1b[2J\nb"
+
+
+def test_categories_match_by_name_and_take_the_ids_of_the_data() -> None:
+    of_model = CategoryMap.from_names(["cat", "dog"])
+    of_data = CategoryMap.from_coco([{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}])
+    matched = match_categories(of_model, of_data)
+    assert [(matched.id_of(label), matched.name_of(label)) for label in (1, 2)] == [(7, "cat"), (3, "dog")]
+    assert match_categories(of_model, of_model) is of_model
+
+
+@pytest.mark.parametrize("names", [["cat"], ["cat", "dog", "cow"], ["cat", "cow"], ["dog", "dog"]])
+def test_other_categories_are_an_error_that_lists_both_sets(names: list[str]) -> None:
+    listed = ", ".join(rf"\d {name}" for name in sorted(names, key=lambda name: name in ("cat", "dog")))
+    with pytest.raises(UserError, match=rf"know 2 categories \(.*1 cat.*\) and .* have {len(names)} \({listed}\)"):
+        match_categories(CategoryMap.from_names(["cat", "dog"]), CategoryMap.from_names(names))

@@ -86,10 +86,11 @@ def run(args: argparse.Namespace) -> int:
 def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]:
     """The ground truth, and the detections of the model (on the main process)."""
     from detector import process_group
+    from detector.categories import match_categories
     from detector.datasets.formats.open_dataset import open_dataset
     from detector.datasets.loading.loader import evaluation_loader
-    from detector.evaluation.evaluate import detect_dataset, gather_results, match_categories
     from detector.evaluation.ground_truth import ground_truth_of
+    from detector.inference.detect import detect_dataset, gather_results
     from detector.inference.predictor import load
 
     device = process_group.start(args.device)
@@ -114,8 +115,9 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
         rank=process_group.rank(),
         world_size=process_group.world_size(),
     )
-    found = detect_dataset(predictor.network, loader, device, categories, process_group.is_main(), predictor.precision)
-    return ground_truth_of(dataset), gather_results(found)
+    is_main = process_group.is_main()
+    local = detect_dataset(predictor.network, loader, device, categories, is_main, predictor.precision)
+    return ground_truth_of(dataset), gather_results(local)
 
 
 def choose_data(args: argparse.Namespace) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ from detector.printing import log_to_screen
 if TYPE_CHECKING:
     import numpy as np
 
-    from detector.inference.detections import Found
+    from detector.inference.detections import Detections
     from detector.inference.inputs import Input
     from detector.inference.predictor import Predictor
 
@@ -179,14 +179,16 @@ def describe(predictor: Predictor) -> str:
     return f"Faster R-CNN, ResNet-{backbone.depth}-C4, {len(names)} classes ({listed})"
 
 
-def table(name: str, found: Found) -> str:
+def table(name: str, detections: Detections) -> str:
     """What was found in one picture, for people: aligned columns, boxes in pixels of the original image."""
-    height, width = found.image_size
-    lines = [f"{name}  {width} × {height}, {len(found)} found"]
-    if len(found):
-        column = max(printed_width(text) for text in ("class", *found.names))
+    height, width = detections.image_size
+    lines = [f"{name}  {width} × {height}, {len(detections)} found"]
+    if len(detections):
+        column = max(printed_width(text) for text in ("class", *detections.names))
         lines.append(f"  {pad('class', column)}  score {'x1':>8} {'y1':>8} {'x2':>8} {'y2':>8}")
-        for class_name, score, box in zip(found.names, found.scores.tolist(), found.boxes.tolist(), strict=True):
+        for class_name, score, box in zip(
+            detections.names, detections.scores.tolist(), detections.boxes.tolist(), strict=True
+        ):
             lines.append(f"  {pad(class_name, column)}  {score:.3f} " + " ".join(f"{value:8.1f}" for value in box))
     return "\n".join(lines) + "\n"
 
@@ -210,9 +212,9 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
         raise UserError(f"{path}: cannot write the annotated picture ({error}); check --output.") from None
 
 
-def describe_results(found: Found, image_id: int, name: str) -> list[dict[str, Any]]:
+def describe_results(detections: Detections, image_id: int, name: str) -> list[dict[str, Any]]:
     """COCO results with the file's and the category's name added, so that they can be read without a dataset."""
     return [
         result | {"file_name": name, "category_name": category_name}
-        for result, category_name in zip(found.to_coco(image_id), found.names, strict=True)
+        for result, category_name in zip(detections.to_coco(image_id), detections.names, strict=True)
     ]

@@ -1,19 +1,22 @@
 """What `Predictor.predict` hands to its user: the detections of one picture, with names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.drawing.boxes import draw_detections
-from detector.inference.sources import Picture, as_rgb
+from detector.inference.sources import Channels, Picture, as_rgb
+from detector.model.postprocess import to_original_frame
+from detector.printing import printable
 from detector.structures import Selection, Size
 
 
 @dataclass(frozen=True)
-class Found:
+class Detections:
     """The detections of one picture, in the frame of the original image, on the CPU.
 
     boxes: [D, 4] float32 xyxy, absolute pixels. scores: [D] float32 in [0, 1], descending. labels: [D] int64, 1..K.
@@ -27,17 +30,35 @@ class Found:
     categories: CategoryMap
 
     @classmethod
-    def from_detections(cls, detections: Selection, image_size: Size, categories: CategoryMap) -> "Found":
-        """From detections that are already in the frame of the original image."""
-        return cls(detections.boxes, detections.scores, detections.labels, image_size, categories)
+    def of_selection(
+        cls, selection: Selection, input_size: Size, image_size: Size, categories: CategoryMap
+    ) -> "Detections":
+        """What the network selected, moved from the input image to the original image and to the CPU.
+
+        Boxes are clipped to the original image; those that have no area there are left out.
+
+        Args:
+            selection: in the frame of the input image, on any device.
+            input_size: (height, width) of the input image without padding.
+            image_size: (height, width) of the original image.
+            categories: what the labels mean.
+        """
+        moved = to_original_frame(selection.to(torch.device("cpu")), input_size, image_size)
+        return cls(moved.boxes, moved.scores, moved.labels, image_size, categories)
 
     def __len__(self) -> int:
         """D, the number of detections."""
         return int(self.scores.shape[0])
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names, self.scores.tolist(), strict=True))
-        return f"Found({len(self)} in {self.image_size[0]}×{self.image_size[1]}: {found or 'nothing'})"
+        pairs = zip(self.names, self.scores.tolist(), strict=True)
+        listed = ", ".join(f"{printable(name, limit=40)} {score:.2f}" for name, score in pairs)
+        return f"Detections({len(self)} in {self.image_size[0]}×{self.image_size[1]}: {listed or 'nothing'})"
+
+    def at_least(self, score: float) -> "Detections":
+        """Those that score `score` or more."""
+        kept = self.scores >= score
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
 
     @property
     def names(self) -> list[str]:
@@ -58,13 +79,19 @@ class Found:
             )
         ]
 
-    def draw(self, image: Picture) -> np.ndarray:
-        """Draw the detections onto the picture they were found in.
+    def draw(self, image: Picture, channels: Channels = "rgb") -> np.ndarray:
+        """Draw the detections onto the picture that they are of.
 
         Args:
             image: that picture, in any form that `predict` accepts.
+            channels: the order of colours of an array or tensor given, and of the array returned; "bgr" is OpenCV's.
 
         Returns:
-            [H, W, 3] uint8 RGB, a new array of the original image's size.
+            [H, W, 3] uint8, a new array of the original image's size.
+
+        Raises:
+            UserError: the picture cannot be read, or is of another form.
         """
-        return draw_detections(as_rgb(image), self.boxes, self.labels, self.scores, self.categories.names)
+        rgb = as_rgb(image, channels)
+        drawn = draw_detections(rgb, self.boxes, self.labels, self.scores, self.categories.names)
+        return drawn if channels == "rgb" else np.ascontiguousarray(drawn[..., ::-1])

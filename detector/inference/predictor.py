@@ -16,12 +16,11 @@ from detector.datasets.pictures.transforms import prepare_for_test
 from detector.device import choose_device
 from detector.errors import UserError
 from detector.fast.fuse import fuse
-from detector.inference.detections import Found
-from detector.inference.sources import Picture, as_rgb
+from detector.inference.detections import Detections
+from detector.inference.sources import Channels, Picture, as_rgb
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.postprocess import to_original_frame
-from detector.structures import Selection, Size
+from detector.structures import Size
 from detector.weights.compare import load_state
 from detector.weights.resolve import resolve_weights
 
@@ -105,6 +104,7 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
+        """Where the network computes."""
         return self.model.device
 
     @property
@@ -113,30 +113,43 @@ class Predictor:
         return 1 if self.device.type == "cpu" else 4
 
     @overload
-    def predict(self, source: Picture, score_threshold: float = ..., batch_size: int | None = ...) -> Found: ...
+    def predict(
+        self,
+        source: Picture,
+        score_threshold: float = ...,
+        batch_size: int | None = ...,
+        channels: Channels = ...,
+    ) -> Detections: ...
 
     @overload
     def predict(
-        self, source: list[Any] | tuple[Any, ...], score_threshold: float = ..., batch_size: int | None = ...
-    ) -> list[Found]: ...
+        self,
+        source: list[Any] | tuple[Any, ...],
+        score_threshold: float = ...,
+        batch_size: int | None = ...,
+        channels: Channels = ...,
+    ) -> list[Detections]: ...
 
     def predict(
         self,
         source: Picture | list[Any] | tuple[Any, ...],
         score_threshold: float = 0.5,
         batch_size: int | None = None,
-    ) -> Found | list[Found]:
+        channels: Channels = "rgb",
+    ) -> Detections | list[Detections]:
         """Detect objects in one picture, or in each of a list.
 
         Args:
-            source: a path, the bytes of an image file, an [H, W, 3] uint8 RGB array, a PIL image, a [3, H, W] uint8 RGB
-                tensor; or a list of these. Paths, bytes and PIL images are turned upright by their EXIF orientation.
+            source: a path, the bytes of an image file, an [H, W, 3] uint8 array, a PIL image, a [3, H, W] uint8 tensor;
+                or a list of these. Paths, bytes and PIL images are turned upright by their EXIF orientation.
             score_threshold: detections scoring less are left out. What scores at most
                 `config.model.detection.score_threshold` never leaves the network.
             batch_size: how many pictures of a list at most go through the network together (`default_batch_size`).
+            channels: the order of colours in arrays and tensors. What `cv2.imread` returns is "bgr": taken as "rgb", as
+                an array is without this word, its colours would be exchanged and detections worse, without an error.
 
         Returns:
-            A `Found` with boxes in pixels of the original image; a list of them for a list.
+            `Detections` with boxes in pixels of the original image; a list of them for a list.
 
         Raises:
             UserError: a picture cannot be read or is of another form; the message says which.
@@ -148,41 +161,39 @@ class Predictor:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: choose 1 or more.")
         if not isinstance(source, (list, tuple)):
-            return self._predict_list([source], score_threshold, 1)[0]
-        return self._predict_list(source, score_threshold, batch_size)
+            return self._predict_list([source], score_threshold, 1, channels)[0]
+        return self._predict_list(source, score_threshold, batch_size, channels)
 
-    def _predict_list(self, sources: Sequence[Picture], score_threshold: float, batch_size: int) -> list[Found]:
-        found: list[Found] = []
+    def _predict_list(
+        self, sources: Sequence[Picture], score_threshold: float, batch_size: int, channels: Channels
+    ) -> list[Detections]:
+        """The detections of each picture; neighbours whose network inputs have one size go through together."""
+        detections: list[Detections] = []
         waiting: list[np.ndarray] = []  # network inputs of one size, and the sizes of the pictures they came from
         sizes: list[Size] = []
         for source in sources:
-            image = as_rgb(source, self.config.input.max_pixels, self.config.input.bit_depth)
+            image = as_rgb(source, channels, self.config.input.max_pixels, self.config.input.bit_depth)
             pixels = prepare_for_test(image, self.config.input)
             if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
-                found += self._detect(waiting, sizes, score_threshold)
+                detections += self._detect(waiting, sizes, score_threshold)
                 waiting, sizes = [], []
             waiting.append(pixels)
             sizes.append((image.shape[0], image.shape[1]))
-        return found + self._detect(waiting, sizes, score_threshold) if waiting else found
+        return detections + self._detect(waiting, sizes, score_threshold) if waiting else detections
 
-    def _detect(self, pixels: list[np.ndarray], sizes: list[Size], score_threshold: float) -> list[Found]:
+    def _detect(self, pixels: list[np.ndarray], sizes: list[Size], score_threshold: float) -> list[Detections]:
+        """Put network inputs of one size through the network. sizes: of the original images."""
         batch = make_batch(pixels, sizes, list(range(len(pixels))), self.config.input.pad_to_multiple)
         try:
             # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
             with torch.inference_mode(), float32_products(self.precision):
-                detections = self.network(batch.to(self.device))
+                selections = self.network(batch.to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} has not enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the batch "
                 "size, or input.min_size_test and input.max_size_test in the config."
             ) from None
-        found = []
-        for one, size, original in zip(detections, batch.sizes, batch.original_sizes, strict=True):
-            moved = to_original_frame(one.to(torch.device("cpu")), size, original)
-            found.append(Found.from_detections(_above(moved, score_threshold), original, self.categories))
-        return found
-
-
-def _above(detections: Selection, score_threshold: float) -> Selection:
-    kept = detections.scores >= score_threshold
-    return Selection(detections.boxes[kept], detections.scores[kept], detections.labels[kept])
+        return [
+            Detections.of_selection(selection, size, original, self.categories).at_least(score_threshold)
+            for selection, size, original in zip(selections, batch.sizes, batch.original_sizes, strict=True)
+        ]

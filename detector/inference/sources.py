@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,31 +10,39 @@ from PIL import Image
 from torch import Tensor
 
 from detector.datasets.pictures.read import MAX_PIXELS, ImageError, from_pil, read_image
-from detector.errors import UserError
+from detector.errors import UserError, shown
 
 Picture = str | Path | bytes | np.ndarray | Image.Image | Tensor
+Channels = Literal["rgb", "bgr"]
 
 
-def as_rgb(source: Picture, max_pixels: int = MAX_PIXELS, bit_depth: int | None = None) -> np.ndarray:
+def as_rgb(
+    source: Picture, channels: Channels = "rgb", max_pixels: int = MAX_PIXELS, bit_depth: int | None = None
+) -> np.ndarray:
     """Any form of a picture as an [H, W, 3] uint8 RGB array.
 
     Args:
-        source: a path or the bytes of an image file; an [H, W, 3] uint8 array in RGB order; a PIL image; a [3, H, W]
-            uint8 tensor. Files and PIL images are turned upright by their EXIF orientation. Gray arrays and tensors
-            ([H, W] or one channel) are repeated to three channels; an alpha channel is dropped without blending.
+        source: a path or the bytes of an image file; an [H, W, 3] uint8 array; a PIL image; a [3, H, W] uint8 tensor.
+            Files and PIL images are turned upright by their EXIF orientation. Gray arrays and tensors ([H, W] or one
+            channel) are repeated to three channels; an alpha channel, the fourth, is dropped without blending.
+        channels: the order of the colours in an array or tensor, which cannot be told from its numbers: `cv2.imread`
+            and `cv2.VideoCapture` give "bgr", nearly all else "rgb". Files and PIL images know theirs.
         max_pixels, bit_depth: of files and PIL images; see `read_image`.
 
     Raises:
-        UserError: the file cannot be read as a picture, or the array is of another type or shape.
+        UserError: the file cannot be read as a picture, the array is of another type or shape, or `channels` is
+            another word.
     """
+    if channels not in ("rgb", "bgr"):
+        raise UserError(f"channels={shown(channels)}: choose rgb, or bgr for what OpenCV reads.")
     if isinstance(source, (str, Path, bytes)):
         return read_image(source, max_pixels, bit_depth)
     if isinstance(source, Image.Image):
         return _from_pil(source, bit_depth)
     if isinstance(source, Tensor):
-        return _from_tensor(source)
+        return _three_channels(_from_tensor(source), channels)
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _three_channels(_from_array(source), channels)
     raise UserError(
         f"a picture cannot be a {type(source).__name__}; give a path, bytes, an [H, W, 3] uint8 RGB array, a PIL "
         "image, a [3, H, W] uint8 tensor, or a list of these."
@@ -41,6 +50,7 @@ def as_rgb(source: Picture, max_pixels: int = MAX_PIXELS, bit_depth: int | None 
 
 
 def _from_pil(image: Image.Image, bit_depth: int | None) -> np.ndarray:
+    """[H, W, 3] RGB, upright; decodes the picture where that has not been done."""
     name = str(getattr(image, "filename", "")) or "the given PIL image"
     try:
         with warnings.catch_warnings():
@@ -53,21 +63,23 @@ def _from_pil(image: Image.Image, bit_depth: int | None) -> np.ndarray:
 
 
 def _from_tensor(tensor: Tensor) -> np.ndarray:
+    """[H, W, 1 to 4] on the CPU, from [H, W] or [1 to 4, H, W] on any device."""
     _check_type(tensor.dtype == torch.uint8, tensor.dtype, "tensor")
     if tensor.dim() == 2:
         tensor = tensor[None]
     if tensor.dim() != 3 or tensor.shape[0] not in (1, 2, 3, 4) or 0 in tensor.shape:
         raise UserError(f"a picture given as tensor must have the shape [3, H, W], not {list(tensor.shape)}.")
-    return _three_channels(tensor.detach().permute(1, 2, 0).cpu().numpy())
+    return tensor.detach().permute(1, 2, 0).cpu().numpy()
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
+    """[H, W, 1 to 4], from that or [H, W]."""
     _check_type(array.dtype == np.uint8, array.dtype, "array")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
         raise UserError(f"a picture given as array must have the shape [H, W, 3], not {list(array.shape)}.")
-    return _three_channels(array)
+    return array
 
 
 def _check_type(is_uint8: bool, dtype: object, kind: str) -> None:
@@ -78,7 +90,7 @@ def _check_type(is_uint8: bool, dtype: object, kind: str) -> None:
         )
 
 
-def _three_channels(array: np.ndarray) -> np.ndarray:
-    """[H, W, 3] from gray, gray and alpha, RGB, or RGB and alpha."""
+def _three_channels(array: np.ndarray, channels: Channels) -> np.ndarray:
+    """[H, W, 3] RGB, contiguous, from [H, W, 1 to 4]: gray or colour, each with alpha or without."""
     color = array[..., :3] if array.shape[2] >= 3 else np.repeat(array[..., :1], 3, axis=2)
-    return np.ascontiguousarray(color)
+    return np.ascontiguousarray(color if channels == "rgb" else color[..., ::-1])

@@ -11,22 +11,22 @@ import numpy as np
 
 from detector.datasets.pictures.read import read_image
 from detector.errors import UserError
-from detector.inference.detections import Found
+from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
 
 
 def detect_all(
     predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int
-) -> Iterator[UserError | tuple[np.ndarray, Found]]:
-    """For each path in order: the picture and what was found in it, or why it could not be read."""
+) -> Iterator[UserError | tuple[np.ndarray, Detections]]:
+    """For each path in order: the picture ([H, W, 3] uint8 RGB) and its detections, or why it could not be read."""
     settings = predictor.config.input
     read = partial(read_image, max_pixels=settings.max_pixels, bit_depth=settings.bit_depth)
     images = read_ahead(paths, 2 * batch_size, read)
     while batch := list(islice(images, batch_size)):
         readable = [image for image in batch if not isinstance(image, UserError)]
-        found = iter(predictor.predict(readable, score_threshold, batch_size))
+        detections = iter(predictor.predict(readable, score_threshold, batch_size))
         for image in batch:
-            yield image if isinstance(image, UserError) else (image, next(found))
+            yield image if isinstance(image, UserError) else (image, next(detections))
 
 
 def read_ahead(
@@ -44,6 +44,7 @@ def read_ahead(
 
 
 def _try_to_read(read: Callable[[Path], np.ndarray], path: Path) -> np.ndarray | UserError:
+    """The picture, or why it cannot be read."""
     try:
         return read(path)
     except UserError as error:

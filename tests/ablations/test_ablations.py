@@ -20,7 +20,7 @@ from detector.config import load_config
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.loading.loader import evaluation_loader
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
-from detector.evaluation.evaluate import detect_dataset
+from detector.inference.detect import detect_dataset
 from detector.inference.predictor import load
 
 pytestmark = pytest.mark.slow

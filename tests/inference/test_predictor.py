@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from detector.config import Config
 from detector.datasets.pictures.read import image_size
 from detector.datasets.pictures.transforms import prepare_for_test
 from detector.errors import UserError
-from detector.inference.detections import Found
+from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
 from detector.inference.sources import as_rgb
 from detector.model.postprocess import to_original_frame
@@ -71,7 +72,7 @@ def to_png(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def assert_same(a: Found, b: Found) -> None:
+def assert_same(a: Detections, b: Detections) -> None:
     assert torch.equal(a.boxes, b.boxes)
     assert torch.equal(a.scores, b.scores)
     assert torch.equal(a.labels, b.labels)
@@ -204,8 +205,25 @@ def test_results_are_plain_tensors_without_a_gradient(weights: Path, fast: bool)
         tensor.mul_(2)  # tensors made in inference mode would refuse
 
 
-def test_found() -> None:
-    found = Found(
+def test_the_order_of_colours_in_arrays(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(to_png(picture(90, 130)))
+    expected = predictor.predict(path, score_threshold=LOW)
+    by_opencv = cv2.imread(str(path))
+    assert by_opencv is not None
+    assert_same(predictor.predict(by_opencv, score_threshold=LOW, channels="bgr"), expected)
+    tensor = torch.from_numpy(by_opencv).permute(2, 0, 1)
+    assert_same(predictor.predict([tensor], score_threshold=LOW, channels="bgr")[0], expected)
+    assert_same(predictor.predict(path, score_threshold=LOW, channels="bgr"), expected)  # a file knows its own
+    assert not torch.equal(predictor.predict(by_opencv, score_threshold=LOW).scores, expected.scores)
+    drawn = expected.draw(path)
+    assert np.array_equal(expected.draw(by_opencv, channels="bgr"), drawn[..., ::-1])
+    with pytest.raises(UserError, match="channels='BGR': choose rgb, or bgr"):
+        predictor.predict(by_opencv, channels="BGR")  # type: ignore[call-overload]
+
+
+def test_detections_of_a_picture() -> None:
+    found = Detections(
         torch.tensor([[10.0, 20.0, 30.5, 60.0], [1.0, 2.0, 3.0, 4.0]]),
         torch.tensor([0.75, 0.5]),
         torch.tensor([3, 1]),
@@ -214,7 +232,9 @@ def test_found() -> None:
     )
     assert len(found) == 2
     assert found.names == ["猫", "cat"]
-    assert repr(found) == "Found(2 in 80×100: 猫 0.75, cat 0.50)"
+    assert repr(found) == "Detections(2 in 80×100: 猫 0.75, cat 0.50)"
+    assert found.at_least(0.75).names == ["猫"]
+    assert len(found.at_least(0.76)) == 0
     coco = found.to_coco(12)
     assert coco[0] == {"image_id": 12, "category_id": 90, "bbox": [10.0, 20.0, 20.5, 40.0], "score": 0.75}
     assert json.loads(json.dumps(coco)) == coco

@@ -17,8 +17,8 @@ from detector.datasets.loading.loader import TrainingBatch
 from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
-from detector.evaluation.evaluate import detect_dataset, evaluation_mode, gather_results
 from detector.evaluation.ground_truth import GroundTruth
+from detector.inference.detect import detect_dataset, evaluation_mode, gather_results
 from detector.structures import ImageBatch
 from detector.training.report.logs import RunLog
 from detector.training.state.progress import Progress

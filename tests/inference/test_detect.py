@@ -11,9 +11,8 @@ import torch.multiprocessing
 from torch import nn
 
 from detector.categories import CategoryMap
-from detector.errors import UserError
-from detector.evaluation import evaluate
-from detector.evaluation.evaluate import detect_dataset, gather_results, match_categories
+from detector.inference import detect
+from detector.inference.detect import detect_dataset, gather_results
 from detector.structures import ImageBatch, Selection
 
 CATEGORIES = CategoryMap.from_coco([{"id": 90, "name": "b"}, {"id": 3, "name": "a"}])
@@ -86,21 +85,6 @@ def test_without_a_process_group_gathering_changes_nothing() -> None:
     assert gather_results(local) is local
 
 
-def test_categories_match_by_name_and_take_the_ids_of_the_data() -> None:
-    of_model = CategoryMap.from_names(["cat", "dog"])
-    of_data = CategoryMap.from_coco([{"id": 3, "name": "dog"}, {"id": 7, "name": "cat"}])
-    matched = match_categories(of_model, of_data)
-    assert [(matched.id_of(label), matched.name_of(label)) for label in (1, 2)] == [(7, "cat"), (3, "dog")]
-    assert match_categories(of_model, of_model) is of_model
-
-
-@pytest.mark.parametrize("names", [["cat"], ["cat", "dog", "cow"], ["cat", "cow"], ["dog", "dog"]])
-def test_other_categories_are_an_error_that_lists_both_sets(names: list[str]) -> None:
-    listed = ", ".join(rf"\d {name}" for name in sorted(names, key=lambda name: name in ("cat", "dog")))
-    with pytest.raises(UserError, match=rf"know 2 categories \(.*1 cat.*\) and .* have {len(names)} \({listed}\)"):
-        match_categories(CategoryMap.from_names(["cat", "dog"]), CategoryMap.from_names(names))
-
-
 def results_of(rank: int) -> list[dict[str, Any]]:
     """Image 1 was given to every process, the other one to this one only."""
     shared_image = [{"image_id": 1, "score": 0.5 + rank}, {"image_id": 1, "score": 0.2}]
@@ -116,7 +100,7 @@ GATHERED = [
 
 
 def test_every_image_once() -> None:
-    assert evaluate._each_image_once([results_of(0), results_of(1)]) == GATHERED
+    assert detect._each_image_once([results_of(0), results_of(1)]) == GATHERED
 
 
 def test_a_group_of_one() -> None:

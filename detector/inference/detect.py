@@ -10,10 +10,8 @@ from torch import nn
 from tqdm import tqdm
 
 from detector.arithmetic import Precision, float32_products
-from detector.categories import Category, CategoryMap, list_categories
-from detector.errors import UserError
-from detector.inference.detections import Found
-from detector.model.postprocess import to_original_frame
+from detector.categories import CategoryMap
+from detector.inference.detections import Detections
 from detector.structures import ImageBatch
 
 
@@ -45,14 +43,12 @@ def detect_dataset(
         total = len(loader) if isinstance(loader, Sized) else None
         for batch in tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress):
             with torch.inference_mode(), float32_products(precision):
-                found = model(batch.to(device, non_blocking=True))
-            for image, detections in enumerate(found):
-                if batch.image_ids[image] in done:
-                    continue
-                done.add(batch.image_ids[image])
-                size, original_size = batch.sizes[image], batch.original_sizes[image]
-                moved = to_original_frame(detections.to(torch.device("cpu")), size, original_size)
-                results += Found.from_detections(moved, original_size, categories).to_coco(batch.image_ids[image])
+                selections = model(batch.to(device, non_blocking=True))
+            images = zip(batch.image_ids, selections, batch.sizes, batch.original_sizes, strict=True)
+            for image_id, selection, size, original_size in images:
+                if image_id not in done:
+                    done.add(image_id)
+                    results += Detections.of_selection(selection, size, original_size, categories).to_coco(image_id)
     return results
 
 
@@ -66,29 +62,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap:
-    """The categories of a model under the ids that the data gives to the same names, in the order of its labels.
-
-    Raises:
-        UserError: the two do not have the same categories.
-    """
-    if of_model == of_data:
-        return of_model
-    data_ids = {category.name: category.id for category in of_data.categories}
-    unambiguous = len(data_ids) == len(of_data) and len(set(of_model.names)) == len(of_model)
-    if not unambiguous or set(of_model.names) != set(data_ids):
-        raise UserError(
-            f"the weights know {len(of_model)} categories ({_list(of_model, of_data)}) and the annotations have "
-            f"{len(of_data)} ({_list(of_data, of_model)}); evaluate on data with the same ones."
-        )
-    return CategoryMap(tuple(Category(data_ids[name], name) for name in of_model.names))
-
-
-def _list(categories: CategoryMap, other: CategoryMap) -> str:
-    """The categories, those that the other lacks first."""
-    return list_categories(sorted(categories.categories, key=lambda category: category.name in other.names))
 
 
 def gather_results(local: list[dict[str, Any]]) -> list[dict[str, Any]]:
