@@ -6,17 +6,16 @@ from pathlib import Path
 
 from detector.command import add_device_argument
 from detector.config import Config, load_config
-
-QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+from detector.config.recipes import find_config, recipe_folder
 
 EXAMPLES = """examples:
   {program}
-      train the small detector of configs/quickstart.yaml on the embedded pictures: minutes on a CPU
-  {program} --config configs/r50c4_bccd.yaml --output output/cells train.batch_size=4
+      train the small detector of the recipe quickstart on the embedded pictures: minutes on a CPU
+  {program} --config r50c4_bccd --output output/cells train.batch_size=4
       another recipe, with one of its settings changed
   {program} --output output/cells --resume
       go on after an interruption (Ctrl-C, SIGTERM, a lost machine), with the same settings
-  torchrun --nproc-per-node=8 {launched} --config configs/r101c4_coco_3x.yaml --resume
+  torchrun --nproc-per-node=8 {launched} --config r101c4_coco_3x --resume
       eight GPUs; a step has train.batch_size pictures in all
 
 exit codes: 0 finished; 2 something you can fix, said in one sentence; 130, 143, 138 stopped by SIGINT, SIGTERM or
@@ -25,7 +24,9 @@ SIGUSR1 after saving (a second signal ends it at once); 1 our own failure."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
-    parser.add_argument("--config", type=Path, help="YAML file of settings (default: configs/quickstart.yaml)")
+    parser.add_argument(
+        "--config", type=Path, help="YAML file of settings, or a recipe's name such as r50c4_bccd (default: quickstart)"
+    )
     parser.add_argument("--output", type=Path, help="folder for everything (default: output/<name of the config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --output")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in --output and start again")
@@ -41,7 +42,7 @@ def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Config, 
     """
     from detector.training.run.output import CONFIG_FILE
 
-    path: Path = arguments.config or QUICKSTART
+    path = recipe_folder() / "quickstart.yaml" if arguments.config is None else find_config(arguments.config)
     output: Path = arguments.output or Path("output") / path.stem
     if resume and arguments.config is None and (output / CONFIG_FILE).is_file():
         path = output / CONFIG_FILE

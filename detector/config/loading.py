@@ -13,6 +13,7 @@ import yaml
 
 from detector.config.convert import brief, convert
 from detector.config.limits import ConfigError
+from detector.config.recipes import find_config, is_installed_recipe
 from detector.config.settings import Config
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
@@ -33,7 +34,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """Read a YAML config, apply `key.path=value` overrides, and validate.
 
     Args:
-        path: the YAML file; None starts from the defaults.
+        path: the YAML file, or the name of a recipe; None starts from the defaults.
         overrides: words such as `train.learning_rate=0.01`. Values are read as YAML and converted by the type of
             the field, so `1e-4` is a float and `no` stays a string where a string is wanted.
 
@@ -46,7 +47,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     """
     values: dict[str, Any] = {}
     if path is not None:
-        path = Path(path)
+        path = find_config(path)
         values = _read_with_base(path)
         _resolve_paths(values, project_root(path), str(path))
     config = _build(Config, values, prefix="", source=str(path))
@@ -99,7 +100,12 @@ def save_config(config: Config, path: str | Path) -> None:
 
 
 def project_root(config_path: Path) -> Path:
-    """The nearest folder above a config that holds pyproject.toml; else the config's own folder."""
+    """The nearest folder above a config that holds pyproject.toml; else the config's own folder.
+
+    The paths of a recipe inside the installed package start at the current folder.
+    """
+    if is_installed_recipe(config_path):
+        return Path.cwd()
     folder = config_path.resolve().parent
     for candidate in (folder, *folder.parents):
         if (candidate / "pyproject.toml").is_file():

@@ -21,7 +21,6 @@ SCRIPTS = {
     "doctor": "doctor",
 }
 WITH_HELP = [name for name in COMMANDS if name != "benchmark"]
-LIGHT = [name for name in WITH_HELP if name not in ("check-data", "convert-data")]
 
 
 def test_without_words_it_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +80,7 @@ def test_the_scripts_are_the_same_commands(name: str, script: str, project_root:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["trian"], *([name, "--help"] for name in LIGHT), ["predict"], ["evaluate", "--wrong"]]
+    "words", [["--help"], ["trian"], *([name, "--help"] for name in WITH_HELP), ["predict"], ["evaluate", "--wrong"]]
 )
 def test_help_and_mistakes_in_words_import_nothing_heavy(words: list[str]) -> None:
     code = f"""

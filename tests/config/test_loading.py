@@ -232,7 +232,7 @@ def test_a_mistake_on_the_command_line_is_blamed_on_it(write: WriteConfig, word:
 
 def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"absent\.yaml: cannot read the config \(No such file or directory\); check the path\."
+        ConfigError, match=r"absent\.yaml: cannot read the config \(no such file, and no recipe of that name\)"
     ):
         load_config(tmp_path / "absent.yaml")
     (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\xff\xfe")
