@@ -63,7 +63,9 @@ def test_labels_stay_inside_and_apart() -> None:
     one = draw(image, [[0.0, 0.0, 60.0, 60.0]], [2], [0.8])
     color = np.array(class_color(2))
     tag_pixels = (one == color).all(axis=2)
-    assert tag_pixels[1:8, 1:40].mean() > 0.5  # no room above: the tag lies inside the box's corner
+    assert tag_pixels[62:69, 1:40].mean() > 0.5  # no room above: the tag stands below the box
+    whole = (draw(image, [[0.0, 0.0, 300.0, 300.0]], [2], [0.8]) == color).all(axis=2)
+    assert whole[1:8, 1:40].mean() > 0.5  # no room outside: it lies inside the box's corner
 
     # Two equal boxes: both names must be readable, so twice the tag's area appears.
     apart = draw(image, [[100.0, 100.0, 180.0, 180.0]] * 2, [2, 2], [0.8, 0.8])

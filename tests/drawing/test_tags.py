@@ -1,0 +1,69 @@
+"""Tags: their letters, their length, and that crowded pictures keep their objects visible."""
+
+import time
+
+import numpy as np
+import pytest
+
+from detector.drawing.boxes import draw_detections
+from detector.drawing.tags import SMALLEST, make_tags, place_tags
+from detector.drawing.text import text_mask
+
+NAMES = ["person", "bicycle", "car", "triangle", "traffic light", "dog"]
+RED = (255, 0, 0)
+
+
+def crowd(seed: int, count: int = 24, size: tuple[int, int] = (480, 640)) -> np.ndarray:
+    """Boxes of 24 to 90 pixels, [D, 4] whole xyxy, at random places of a picture."""
+    rng = np.random.default_rng(seed)
+    sides = rng.integers(24, 90, (count, 2))
+    corners = rng.integers(0, np.array((size[1], size[0])) - sides)
+    return np.concatenate((corners, corners + sides), axis=1)
+
+
+def covered(boxes: np.ndarray, tags: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The share of each box that tags cover."""
+    mask = np.zeros(size, bool)
+    for left, top, right, bottom in tags:
+        mask[top:bottom, left:right] = True
+    return np.array([mask[y1:y2, x1:x2].mean() for x1, y1, x2, y2 in boxes])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tags_do_not_bury_the_objects_of_a_crowded_picture(seed: int) -> None:
+    boxes, size = crowd(seed), (480, 640)
+    texts = [f"{NAMES[i % 6]} 0.{50 + i}" for i in range(len(boxes))]
+    tags = make_tags(texts, [RED] * len(boxes), size, largest=17)
+    places = np.array(place_tags([tuple(box) for box in boxes.tolist()], [t.shape[:2] for t in tags], size))
+    shares = covered(boxes, places, size)
+    assert shares.max() < 0.4
+    assert shares.mean() < 0.05
+    assert (places[:, :2] >= 0).all()
+    assert (places[:, 2:] <= (640, 480)).all()
+    # Each tag is near its box: at most two tags' heights away.
+    apart = np.maximum(np.maximum(boxes[:, :2] - places[:, 2:], places[:, :2] - boxes[:, 2:]), 0)
+    assert apart.sum(axis=1).max() <= 2 * tags[0].shape[0]
+
+
+def test_letters_shrink_where_there_are_many_and_stay_legible() -> None:
+    few, many = (make_tags(["person 0.98"] * count, [RED] * count, (480, 640), 17)[0] for count in (2, 24))
+    assert few.shape[0] == text_mask("a", 17).shape[0]
+    assert text_mask("a", SMALLEST).shape[0] <= many.shape[0] < few.shape[0]
+    assert make_tags(["a"] * 5000, [RED] * 5000, (480, 640), 17)[0].shape[0] == text_mask("a", SMALLEST).shape[0]
+
+
+def test_a_long_text_is_cut_to_the_width_of_the_picture() -> None:
+    (tag,) = make_tags(["a long name of a class 0.98"], [RED], (400, 60), 12)
+    (longer,) = make_tags(["a long name of a class 0.98"], [RED], (400, 62), 12)
+    assert 45 < tag.shape[1] <= 60
+    assert longer.shape[1] >= tag.shape[1]
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "".join(chr(0x4E00 + i) for i in range(10_000)), "\n" * 10_000])
+def test_names_of_ten_thousand_characters_take_no_time(name: str) -> None:
+    began = time.process_time()
+    drawn = draw_detections(
+        np.full((300, 400, 3), 9, np.uint8), crowd(0, 20, (300, 400)), np.ones(20, int), None, [name]
+    )
+    assert time.process_time() - began < 5  # it was minutes
+    assert (drawn != 9).any()
