@@ -63,7 +63,7 @@ def test_labels_stay_inside_and_apart() -> None:
     one = draw(image, [[0.0, 0.0, 60.0, 60.0]], [2], [0.8])
     color = np.array(class_color(2))
     tag_pixels = (one == color).all(axis=2)
-    assert tag_pixels[62:69, 1:40].mean() > 0.5  # no room above: the tag stands below the box
+    assert tag_pixels[1:8, 61:100].mean() > 0.5  # no room above: the tag stands beside the box, and hides none of it
     whole = (draw(image, [[0.0, 0.0, 300.0, 300.0]], [2], [0.8]) == color).all(axis=2)
     assert whole[1:8, 1:40].mean() > 0.5  # no room outside: it lies inside the box's corner
 
