@@ -87,6 +87,16 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except ImportError as error:
+        if "libGL" not in str(error):
+            raise
+        # opencv-python, which some other package brought, has taken the place of the headless build that is ours.
+        print(
+            "error: OpenCV's build for screens is installed and finds no screen libraries here; run `pip uninstall -y "
+            "opencv-python && pip install --force-reinstall --no-deps opencv-python-headless`.",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

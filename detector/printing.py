@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import unicodedata
 from typing import TextIO
 
 
@@ -27,6 +28,17 @@ def printable(text: object, limit: int | None = None) -> str:
 
 def _escape(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def columns_of(text: str) -> int:
+    """How many columns a printable text takes on a terminal: Chinese, Japanese and Korean characters take two."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
+
+
+def pad(text: str, columns: int) -> str:
+    """The text with spaces behind it, up to so many columns of a terminal."""
+    return text + " " * (columns - columns_of(text))
 
 
 class PrintableFormatter(logging.Formatter):

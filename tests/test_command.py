@@ -45,6 +45,15 @@ def test_our_own_failures_keep_their_traceback(error: Exception) -> None:
         run(raising(error))
 
 
+def test_the_wrong_opencv_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(raising(ImportError("libGL.so.1: cannot open shared object file: No such file or directory")))
+    assert exit_.value.code == 2
+    assert "pip install --force-reinstall --no-deps opencv-python-headless" in capsys.readouterr().err
+    with pytest.raises(ImportError, match="libother"):
+        run(raising(ImportError("libother.so")))
+
+
 def test_a_reader_that_leaves_early_is_no_failure() -> None:
     # The child starts to write only when the other end of its pipe is closed, and its buffer is flushed at its end.
     code = "import sys; from detector.command import run; run(lambda: (sys.stdin.read(), print('x'))[1])"

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from detector.printing import PrintableFormatter, log_to_screen, printable
+from detector.printing import PrintableFormatter, columns_of, log_to_screen, pad, printable
 
 HOSTILE = {
     "escape": ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
@@ -85,3 +85,10 @@ def test_what_is_logged_reaches_the_screen_escaped() -> None:
     finally:
         root.handlers[:] = before
         root.setLevel(level)
+
+
+def test_columns_on_a_terminal() -> None:
+    assert columns_of("猫 cat") == 6
+    assert columns_of("e\u0301") == 1  # an accent of its own takes no column
+    assert pad("猫", 5) == "猫   "
+    assert pad("long", 2) == "long"

@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
     log_to_screen()
     check_output(args)
 
+    from detector.weights.published.catalogue import find_weights
+
+    find_weights(args.input)  # before anything that takes time
+
     from detector.weights.resolve import resolve_weights
 
     weights = resolve_weights(args.input, args.config)

@@ -5,17 +5,19 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
+import detector
 from detector import command
 from detector.errors import UserError
 
+HEADLESS = "opencv-python-headless"
+OPENCV = (HEADLESS, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 PACKAGES = (
-    "detector",
     "torch",
     "torchvision",
     "numpy",
-    "opencv-python",
-    "opencv-python-headless",
+    HEADLESS,
     "pillow",
     "albumentations",
     "pycocotools",
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print versions and the outcome of every check; returns the exit code, 2 where one failed."""
     print(f"{'Python':24}{platform.python_version()} on {platform.platform()}")
+    print(f"{'faster-rcnn':24}{detector.__version__} in {Path(detector.__file__).parent}")
     for package in PACKAGES:
         print(f"{package:24}{installed_version(package) or 'not installed'}")
     faults = []
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def installed_version(package: str) -> str | None:
+    """The version of an installed distribution, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -68,15 +72,15 @@ def installed_version(package: str) -> str | None:
 
 
 def check_opencv() -> str:
-    """opencv-python and opencv-python-headless (which albumentations brings) own the same folder `cv2`.
+    """That `cv2` works and is of one distribution.
 
-    Whichever was unpacked last is imported, and uninstalling either one breaks the other.
+    All of OpenCV's distributions own the same folder `cv2`: whichever was unpacked last is imported, and uninstalling
+    any breaks it. Ours is the headless one, which needs no screen libraries.
     """
-    owners = {name: v for name in ("opencv-python", "opencv-python-headless") if (v := installed_version(name))}
-    newest = max(
-        owners.values(), default="", key=lambda text: [int(part) for part in text.split(".") if part.isdigit()]
-    )
-    remedy = f"pip install --force-reinstall --no-deps opencv-python-headless{f'=={newest}' if newest else ''}"
+    owners = {name: v for name in OPENCV if (v := installed_version(name))}
+    others = [name for name in owners if name != HEADLESS]
+    uninstall = f"pip uninstall -y {' '.join(others)} && " if others else ""
+    remedy = f"{uninstall}pip install --force-reinstall --no-deps {HEADLESS}"
     try:
         import cv2
         import numpy as np
@@ -87,14 +91,16 @@ def check_opencv() -> str:
         raise UserError(f"OpenCV cannot be used ({error}); run `{remedy}`.") from None
     if not works:
         raise UserError(f"OpenCV {imported} resizes wrongly; run `{remedy}`.")
+    listed = " and ".join(f"{name} {v}" for name, v in owners.items())
     if len(set(owners.values())) > 1:
-        listed = " and ".join(f"{name} {v}" for name, v in owners.items())
         raise UserError(f"{listed} share the folder cv2, at different versions; run `{remedy}`.")
-    shared = ", two distributions of one version in one folder" if len(owners) > 1 else ""
-    return f"{imported} works{shared}"
+    if len(owners) > 1:
+        return f"{imported} works\nwarning: {listed} share the folder cv2: uninstalling one breaks both; run `{remedy}`"
+    return f"{imported} works"
 
 
 def check_torch() -> str:
+    """What torch was built for, and the devices that it finds."""
     import torch
 
     names = [f"cpu ({torch.get_num_threads()} threads)"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector import command
 from detector.errors import UserError
+from detector.printing import printable
 
 if TYPE_CHECKING:
     from detector.evaluation.ground_truth import GroundTruth
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise UserError for words that do not go together."""
+    """Raise UserError for words that do not go together, and for what is not there, before anything takes time."""
     if (args.weights is None) == (args.detections is None):
         raise UserError("give either --weights, to score a model, or --detections, to score a results file.")
     if args.detections is not None and args.annotations is None:
@@ -58,6 +60,17 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"{args.settings[0]}: settings change a model; there is none with --detections.")
     if args.weights is not None and (args.annotations is None) != (args.images is None):
         raise UserError("--annotations and --images belong together; give both, or none for the run's val split.")
+    for path, what in ((args.annotations, "annotations"), (args.detections, "detections")):
+        if path is not None and not path.exists():
+            raise UserError(f"{path}: cannot read the {what} (no such file or folder); check the path.")
+    if args.images is not None and not args.images.is_dir():
+        raise UserError(f"{args.images}: no such folder of pictures; check --images.")
+    if args.output is not None and args.output.exists() and not args.output.is_dir():
+        raise UserError(f"{args.output}: is a file; --output names a folder.")
+    if args.weights is not None:
+        from detector.weights.published.catalogue import find_weights
+
+        find_weights(args.weights)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.evaluation.ground_truth import read_ground_truth
     from detector.evaluation.results import read_results
 
+    truth: GroundTruth | None
     try:
         if args.detections is not None:
             truth, detections = read_ground_truth(args.annotations), read_results(args.detections)
@@ -76,15 +90,17 @@ def run(args: argparse.Namespace) -> int:
         else:
             truth, detections = detect(args)
             source = "detections"
-        if process_group.is_main():
+        if truth is not None:
             report(args, truth, detections, source)
     finally:
         process_group.stop()
     return 0
 
 
-def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]:
-    """The ground truth, and the detections of the model (on the main process)."""
+def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str, Any]]]:
+    """The ground truth and the detections of the model, both in the main process, which scores."""
+    from tqdm import tqdm
+
     from detector import process_group
     from detector.categories import match_categories
     from detector.datasets.formats.open_dataset import open_dataset
@@ -114,10 +130,11 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth, list[dict[str, Any]]]
         batch_size=batch_size,
         rank=process_group.rank(),
         world_size=process_group.world_size(),
+        warn=lambda text: tqdm.write(f"warning: {printable(text)}", file=sys.stderr),
     )
     is_main = process_group.is_main()
     local = detect_dataset(predictor.network, loader, device, categories, is_main, predictor.precision)
-    return ground_truth_of(dataset), gather_results(local)
+    return ground_truth_of(dataset) if is_main else None, gather_results(local)
 
 
 def choose_data(args: argparse.Namespace) -> tuple[str, str, str]:

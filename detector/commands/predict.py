@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import signal
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from detector import command
 from detector.errors import UserError
-from detector.printing import log_to_screen
+from detector.printing import columns_of, log_to_screen, pad, printable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from detector.inference.detections import Detections
     from detector.inference.inputs import Input
+    from detector.inference.output_folder import OutputFolder
     from detector.inference.predictor import Predictor
 
 PUBLISHED_DEFAULT = "R101-C4-3x"
@@ -37,7 +34,8 @@ EXAMPLES = """examples:
   {program} photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
   {program} photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
 
-A folder stands for the pictures in it and below it. The exit code is 0, or 2 where an input could not be used."""
+A folder stands for the pictures in it and below it. What an earlier call wrote into the output folder is deleted first.
+The exit code is 0, or 2 where an input could not be used."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,31 +63,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
+    from detector.weights.published.catalogue import find_weights
+
+    if args.weights is not None:
+        find_weights(args.weights)  # before anything that takes time
+
     from detector.datasets.pictures.folders import unread_files
     from detector.inference.inputs import find_inputs, name_outputs
+    from detector.inference.output_folder import OutputFolder
     from detector.inference.predictor import load
 
     log_to_screen()  # what fetching and converting weights has to say
     settings = [word for word in args.inputs if is_setting(word)]
     inputs, unused = find_inputs([word for word in args.inputs if not is_setting(word)], skip=args.output)
     outputs = name_outputs(inputs, args.output)
-    make_folder(args.output)
+    folder = OutputFolder(args.output)
+    folder.make()
     weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
-    print(f"weights    {weights}{why}", flush=True)
+    print(f"weights    {printable(weights)}{why}", flush=True)
     predictor = load(weights, args.config, args.device, settings, not args.plain, args.precision, args.compile)
     batch_size = args.batch_size or predictor.default_batch_size
     print(f"model      {describe(predictor)}")
     print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
-    for folder in filter(os.path.isdir, args.inputs):
-        for line in unread_files(folder):
-            print(f"not read   {folder}: {line}")
+    for word in filter(os.path.isdir, args.inputs):
+        for line in unread_files(word):
+            print(f"not read   {printable(word)}: {printable(line)}")
     own_threshold = predictor.config.model.detection.score_threshold
     if args.score_threshold < own_threshold:
         print(f"           (the model gives scores above {own_threshold:g}: model.detection.score_threshold)")
-    print(f"output     {args.output}\n", flush=True)
+    deleted = folder.clear([one.path for one in inputs])
+    remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
+    print(f"output     {printable(args.output)}{remark}\n", flush=True)
     with leave_on_sigterm():
-        left_out = detect_and_write(predictor, list(zip(inputs, outputs, strict=True)), args, batch_size)
+        pictures = list(zip(inputs, outputs, strict=True))
+        left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size)
     if reasons := [*unused, *left_out]:
         count = len(inputs) + len(unused)
         print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
@@ -98,12 +106,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def detect_and_write(
-    predictor: Predictor, pictures: Sequence[tuple[Input, Path]], args: argparse.Namespace, batch_size: int
+    predictor: Predictor,
+    pictures: Sequence[tuple[Input, Path]],
+    folder: OutputFolder,
+    score_threshold: float,
+    batch_size: int,
 ) -> list[str]:
     """Detect in the pictures, each with the file for its annotated copy. Returns why pictures were left out."""
     from tqdm import tqdm
 
-    from detector.disk import write_atomically
     from detector.inference.stream import detect_all
 
     left_out: list[str] = []
@@ -112,7 +123,7 @@ def detect_and_write(
     progress = tqdm(total=len(pictures), unit="picture", disable=None if len(pictures) > 1 else True)
     done = 0
     try:
-        outcomes = detect_all(predictor, [one.path for one, _ in pictures], args.score_threshold, batch_size)
+        outcomes = detect_all(predictor, [one.path for one, _ in pictures], score_threshold, batch_size)
         for image_id, ((one, output), outcome) in enumerate(zip(pictures, outcomes, strict=True), start=1):
             if isinstance(outcome, UserError):
                 left_out.append(str(outcome))
@@ -122,14 +133,15 @@ def detect_and_write(
                 progress.write(table(one.name, detections), file=sys.stdout)
                 # First the results: no picture without its detections.
                 results += describe_results(detections, image_id, one.name)
-                save_picture(output, detections.draw(image))
+                folder.save_picture(output, detections.draw(image))
                 done += 1
             progress.update()
     finally:  # when interrupted too: the detections until then are kept, as a whole file
         progress.close()
-        write_atomically(args.output / "detections.json", json.dumps(results, indent=1).encode())
+        folder.save_results(results)
         seconds = time.perf_counter() - start
-        print(f"{done} of {len(pictures)} pictures, {len(results)} objects, {seconds:.1f} s; see {args.output}")
+        where = printable(folder.folder)
+        print(f"{done} of {len(pictures)} pictures, {len(results)} objects, {seconds:.1f} s; see {where}")
     return left_out
 
 
@@ -155,13 +167,6 @@ def is_setting(word: str) -> bool:
     return re.match(r"(model|input|data|train)\.[a-z0-9_.]+=", word) is not None and not Path(word).exists()
 
 
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot make the output folder ({error.strerror}); check --output.") from None
-
-
 def choose_weights(runs: Path) -> tuple[str, str]:
     """The best model of the newest finished training run below `runs`, else the published one; and why, for people."""
     from detector.training.run.output import BEST_MODEL, FINAL_MODEL
@@ -174,42 +179,23 @@ def choose_weights(runs: Path) -> tuple[str, str]:
 
 
 def describe(predictor: Predictor) -> str:
+    """The network and its classes in one line."""
     backbone, names = predictor.config.model.backbone, predictor.categories.names
-    listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    listed = ", ".join(printable(name, limit=40) for name in names[:6]) + (", …" if len(names) > 6 else "")
     return f"Faster R-CNN, ResNet-{backbone.depth}-C4, {len(names)} classes ({listed})"
 
 
 def table(name: str, detections: Detections) -> str:
-    """What was found in one picture, for people: aligned columns, boxes in pixels of the original image."""
+    """The detections of one picture, for people: aligned columns, boxes in pixels of the original image."""
     height, width = detections.image_size
-    lines = [f"{name}  {width} × {height}, {len(detections)} found"]
+    lines = [f"{printable(name)}  {width} × {height}, {len(detections)} found"]
     if len(detections):
-        column = max(printed_width(text) for text in ("class", *detections.names))
+        names = [printable(class_name, limit=60) for class_name in detections.names]
+        column = max(columns_of(text) for text in ("class", *names))
         lines.append(f"  {pad('class', column)}  score {'x1':>8} {'y1':>8} {'x2':>8} {'y2':>8}")
-        for class_name, score, box in zip(
-            detections.names, detections.scores.tolist(), detections.boxes.tolist(), strict=True
-        ):
+        for class_name, score, box in zip(names, detections.scores.tolist(), detections.boxes.tolist(), strict=True):
             lines.append(f"  {pad(class_name, column)}  {score:.3f} " + " ".join(f"{value:8.1f}" for value in box))
     return "\n".join(lines) + "\n"
-
-
-def printed_width(text: str) -> int:
-    """Columns that a text takes on a terminal; Chinese, Japanese and Korean characters take two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def pad(text: str, width: int) -> str:
-    return text + " " * (width - printed_width(text))
-
-
-def save_picture(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    make_folder(path.parent)
-    try:
-        Image.fromarray(picture).save(path, quality=92)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the annotated picture ({error}); check --output.") from None
 
 
 def describe_results(detections: Detections, image_id: int, name: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from detector.command import add_device_argument
 from detector.config import Config, load_config
 from detector.config.recipes import find_config, recipe_folder
+from detector.errors import UserError
 
 EXAMPLES = """examples:
   {program}
@@ -58,9 +59,42 @@ def run(arguments: argparse.Namespace) -> int:
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     resume = arguments.resume or restarted
     config, output = choose_config(arguments, resume)
+    check_paths(config)
 
     from detector.training.engine import train
     from detector.training.process.signals import exit_code
+    from detector.training.run.start import check_start
 
+    if not resume:
+        check_start(config)
+        check_weights(config)
     outcome = train(config, output, resume, arguments.overwrite and not restarted, arguments.device)
     return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
+
+
+def check_paths(config: Config) -> None:
+    """Raise UserError for weights and data that are not there: now, and not when much is rendered and read."""
+    from detector.weights.published.catalogue import find_weights
+
+    for weights in (config.model.weights, config.model.backbone.weights):
+        if weights is not None:
+            find_weights(weights)
+    if config.data.generate is not None:
+        return
+    for key in ("train_annotations", "train_images", "val_annotations", "val_images"):
+        path = getattr(config.data, key)
+        if path is not None and not Path(path).exists():
+            raise UserError(f"data.{key}={path}: no such file or folder; check the path, or fetch the data.")
+
+
+def check_weights(config: Config) -> None:
+    """Raise UserError for weights that cannot be used, where pictures would be rendered for a minute before."""
+    from detector.weights.backbone_weights import resolve_backbone
+    from detector.weights.resolve import resolve_weights
+
+    if config.data.generate is None:
+        return
+    if config.model.weights is not None:
+        resolve_weights(config.model.weights)
+    elif config.model.backbone.weights is not None:
+        resolve_backbone(config)

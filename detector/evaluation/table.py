@@ -1,6 +1,7 @@
 """Metrics as text for people."""
 
 from detector.evaluation.coco_eval import CocoMetrics
+from detector.printing import columns_of, pad, printable
 
 # The wording of pycocotools, which everyone in the field reads at a glance.
 _LINES = (
@@ -25,13 +26,13 @@ def metrics_table(metrics: CocoMetrics) -> str:
         f" {title} @[ IoU={iou:<9} | area={area:>6} | maxDets={count:>3} ] = {_number(getattr(metrics, name))}"
         for name, title, iou, area, count in _LINES
     ]
-    name_width = max((len(one.name) for one in metrics.per_class), default=0)
-    name_width = max(name_width, len("category"))
-    lines += ["", f" {'id':>6}  {'category':<{name_width}}  {'boxes':>7}  {'detections':>10}  {'AP50':>6}  AP"]
-    for one in metrics.per_class:
+    names = [printable(one.name, limit=60) for one in metrics.per_class]
+    width = max(map(columns_of, ("category", *names)))
+    lines += ["", f" {'id':>6}  {pad('category', width)}  {'boxes':>7}  {'detections':>10}  {'AP50':>6}  AP"]
+    for one, name in zip(metrics.per_class, names, strict=True):
         fifty = "" if one.AP50 < 0 else f"{one.AP50:.3f}"
         lines.append(
-            f" {one.category_id:>6}  {one.name:<{name_width}}  {one.ground_truth:>7}  {one.detections:>10}  "
+            f" {one.category_id:>6}  {pad(name, width)}  {one.ground_truth:>7}  {one.detections:>10}  "
             f"{fifty:>6}  {_number(one.AP)}"
         )
     return "\n".join(lines)

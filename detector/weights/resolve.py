@@ -27,7 +27,7 @@ from detector.weights.lineages.torchvision_detector import (
     torchvision_detector_config,
 )
 from detector.weights.published.cache import fetch
-from detector.weights.published.catalogue import PUBLISHED, Published, suggest
+from detector.weights.published.catalogue import PUBLISHED, Published, find_weights
 from detector.weights.remap import remap
 from detector.weights.untrusted.foreign_file import ForeignWeights, read_foreign
 
@@ -66,9 +66,8 @@ def _read(name: str, config_path: Path | None) -> WeightsFile:
         if config_path is not None:
             raise UserError(f"{name}: published weights bring their own config; leave {config_path} out.")
         return _published(name, PUBLISHED[name])
-    path = Path(os.path.expanduser(name))
-    if not os.path.exists(path):  # unlike Path's own, this never raises, whatever the name
-        raise UserError(f"weights {shown(name)}: there is no such file, and no such published name; {suggest(name)}")
+    path = find_weights(name)
+    assert path is not None  # it is no published name
     if path.suffix == SUFFIX:
         weights = read_weights(path)
         return weights if config_path is None else replace(weights, config=load_config(config_path))

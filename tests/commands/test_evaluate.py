@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
 
 import detector
+from detector import process_group
 from detector.categories import CategoryMap
 from detector.commands.main import main
 from detector.config import save_config
 from detector.datasets.shapes import difficulty, scene
 from detector.errors import UserError
+from detector.evaluation import ground_truth
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap.from_coco([{"id": key, "name": name} for key, name in difficulty.CATEGORIES.items()])
@@ -180,11 +182,44 @@ def test_other_categories(weights: Path, data: Path, tmp_path: Path) -> None:
         (["--weights", "w", "--annotations", "a.json"], "--annotations and --images belong together"),
         (["--detections", "d.json", "--annotations", "a.json", "train.seed=1"], "settings change a model"),
         (["--detections", "d.json", "--annotations", "a.json"], r"a\.json: cannot read the annotations"),
+        (["--weights", "R50-C4-4x"], r"no such published name; did you mean R50-C4"),
+        (
+            ["--weights", "R50-C4-3x", "--annotations", ".", "--images", "nowhere"],
+            "nowhere: no such folder of pictures",
+        ),
     ],
 )
 def test_refusals(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         main(["evaluate", *words])
+
+
+def test_an_unreadable_picture_is_left_out_and_said(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data / "val", tmp_path / "val")
+    (tmp_path / "val/1.png").write_bytes(b"no picture")
+    own_data = ["--annotations", str(data / "val.json"), "--images", str(tmp_path / "val")]
+    words = ["--weights", str(weights), "--device", "cpu", *own_data, "--output", str(tmp_path / "out")]
+    assert main(["evaluate", *words, "--num-workers", "0", "model.detection.score_threshold=0"]) == 0
+    printed = capsys.readouterr()
+    assert "1.png: not a picture of a known format" in printed.err
+    assert "counts as a picture in which nothing was found" in printed.err
+    detections = json.loads((tmp_path / "out/detections.json").read_text())
+    assert {d["image_id"] for d in detections} == {40, 42}
+
+
+def test_the_ground_truth_is_read_where_it_is_scored(
+    weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(dataset: object) -> None:
+        raise AssertionError(f"the ground truth of {dataset} was read")
+
+    monkeypatch.setattr(ground_truth, "ground_truth_of", refuse)
+    monkeypatch.setattr(process_group, "is_main", lambda: False)
+    own_data = ["--annotations", str(data / "val.json"), "--images", str(data / "val")]
+    assert main(["evaluate", "--weights", str(weights), "--device", "cpu", *own_data, "--num-workers", "0"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

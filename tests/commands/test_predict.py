@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_models import random_batch, tiny_config, tiny_model
 
@@ -20,6 +21,7 @@ from detector.commands import predict
 from detector.commands.main import main
 from detector.config import Config
 from detector.errors import UserError
+from detector.inference.detections import Detections
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "traffic light"), Category(90, "猫")))
@@ -93,11 +95,49 @@ def test_settings_of_the_weights_can_be_changed(
 
 def test_same_names_from_two_folders(weights: Path, folder: Path) -> None:
     assert main(["predict", "*/a.png", "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]) == 0
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a-2.png", "a.png", "detections.json"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        ".pictures",
+        "a-2.png",
+        "a.png",
+        "detections.json",
+    ]
     assert {entry["file_name"] for entry in read_json(folder / "out/detections.json")} == {
         "other/a.png",
         "pictures/a.png",
     }
+
+
+def test_a_used_folder_holds_one_prediction(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]
+    assert main(["predict", "pictures", *words]) == 0
+    (folder / "out/mine.txt").write_text("kept")
+    (folder / "out/mine.png").write_bytes((folder / "out/a.png").read_bytes())
+    capsys.readouterr()
+    assert main(["predict", "other/a.png", *words, "--score-threshold", "1"]) == 0
+    assert "output     out (2 pictures of an earlier prediction deleted)" in capsys.readouterr().out
+    left = sorted(path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*"))
+    assert left == [".pictures", "a.png", "detections.json", "mine.png", "mine.txt"]
+    assert read_json(folder / "out/detections.json") == []
+    # What would delete its own input is refused, and nothing is deleted.
+    with pytest.raises(UserError, match=r"out/a\.png: is both an input and a picture of an earlier prediction"):
+        main(["predict", "out/a.png", "other", *words[:2], "--output", str(folder / "out/../out")])
+    assert (folder / "out/a.png").is_file()
+
+
+def test_wrong_weights_are_reported_before_anything_else(folder: Path) -> None:
+    code = f"""
+import sys
+from detector.commands.main import main
+from detector.errors import UserError
+from detector.inference.detections import Detections
+try:
+    main(["predict", {str(folder / "pictures")!r}, "--weights", "R101-C4-3"])
+except UserError as error:
+    print(error, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("weights R101-C4-3: there is no such file, and no such published name; did you mean")
+    assert done.stdout.endswith("R101-C4-3x? False\n")
 
 
 def test_batches_give_the_same(weights: Path, folder: Path) -> None:
@@ -133,6 +173,7 @@ def test_odd_images(weights: Path, shared: Path, tmp_path: Path, capsys: pytest.
     ]
     names = sorted(path.name for path in odd.iterdir())
     written = sorted(path.name for path in out.iterdir())
+    written.remove(".pictures")
     assert len(written) == len(names) - 3 + 1
     upright = {"Landscape_6.jpg": (1800, 1200), "Portrait_8.jpg": (1200, 1800), "color_exif.jpg": (300, 400)}
     for name in written:
@@ -156,8 +197,19 @@ def test_nothing_found(weights: Path, folder: Path, capsys: pytest.CaptureFixtur
 
 
 def test_table_columns_align() -> None:
-    assert predict.printed_width("猫 cat") == 6
-    assert predict.pad("猫", 5) == "猫   "
+    boxes, scores, labels = torch.zeros(2, 4), torch.tensor([0.9, 0.8]), torch.tensor([3, 2])
+    lines = predict.table("a.png", Detections(boxes, scores, labels, (5, 5), CATEGORIES)).splitlines()
+    assert lines[0] == "a.png  5 × 5, 2 found"
+    assert lines[2].startswith("  猫             0.900 ")
+    assert lines[3].startswith("  traffic light  0.800 ")
+
+
+def test_names_cannot_command_a_terminal() -> None:
+    categories = CategoryMap((Category(1, "cat\x1b[2J\nb.png  5 × 5, 0 found"),))
+    detections = Detections(torch.zeros(1, 4), torch.ones(1), torch.ones(1, dtype=torch.int64), (5, 5), categories)
+    text = predict.table("a\x1b]0;x\x07.png", detections)
+    assert text.count("\n") == 3
+    assert text.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(

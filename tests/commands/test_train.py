@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from tiny_run import PROJECT, TRAIN_NET, environment, run, tiny_config, train_co
 
 from detector.commands.main import main
 from detector.config import load_config, save_config
+from detector.errors import UserError
 from detector.training import engine
 from detector.training.engine import Outcome
 from detector.weights.files import read_weights
@@ -72,6 +74,45 @@ def test_a_start_after_torchruns_first_resumes(
     _, _, resume, overwrite, _ = call(asked, "--output", str(tmp_path), "--overwrite")
     assert not resume
     assert overwrite
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--weights", "R51-C4-3x"],
+            "weights R51-C4-3x: there is no such file, and no such published name; did you mean",
+        ),
+        (["--weights", "output/none.safetensors"], r"none\.safetensors: there is no such file"),
+        (["model.backbone.weights=ResNet-51"], "weights ResNet-51: .* did you mean ResNet-"),
+        (["data.generate=null", "data.train_images=nowhere"], r"data\.train_annotations=.*no such file or folder"),
+    ],
+)
+def test_what_is_not_there_is_said_before_anything_heavy(words: list[str], sentence: str, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from detector.commands.main import main
+from detector.errors import UserError
+try:
+    main({["train", *words]!r})
+except UserError as error:
+    print(error)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert re.search(sentence, done.stdout), done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_torn_are_refused_before_pictures_are_rendered(
+    asked: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"torn\.safetensors: not a complete"):
+        main(["train", "--weights", str(tmp_path / "torn.safetensors")])
+    with pytest.raises(UserError, match="frozen_batch needs trained weights"):
+        main(["train", "model.backbone.norm=frozen_batch"])
+    assert asked == []
 
 
 def test_a_stopped_run_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,13 @@ of the SHA-256, and MSRA's original ResNets as the zoo distributes them, without
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from detector.errors import UserError, shown
 from detector.weights.lineages.detectron2_settings import BASE_RCNN_C4, Settings
 
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2"
@@ -74,6 +77,21 @@ PUBLISHED: Mapping[str, Published] = {
     "MSRA-R-50": _msra(50),
     "MSRA-R-101": _msra(101),
 }
+
+
+def find_weights(name: str | Path) -> Path | None:
+    """The file that weights are named by; None for a published name, whose file is fetched when it is used.
+
+    Raises:
+        UserError: there is no such file and no such name; the nearest name is suggested.
+    """
+    if str(name) in PUBLISHED:
+        return None
+    path = Path(os.path.expanduser(str(name)))
+    if os.path.isdir(path) or not os.path.exists(path):  # unlike Path's own, these never raise, whatever the name
+        what = "is a folder" if os.path.isdir(path) else "there is no such file, and no such published name"
+        raise UserError(f"weights {shown(str(name))}: {what}; {suggest(str(name))}")
+    return path
 
 
 def suggest(name: str) -> str:
