@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from detector.command import add_device_argument
-from detector.config import Config, load_config
+from detector.config import CONFIG_FILE, Config, load_config
 from detector.config.recipes import find_config, recipe_folder
 from detector.errors import UserError
 
@@ -41,8 +41,6 @@ def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Config, 
 
     A run that is resumed without --config goes on with the settings that its folder holds.
     """
-    from detector.training.run.output import CONFIG_FILE
-
     path = recipe_folder() / "quickstart.yaml" if arguments.config is None else find_config(arguments.config)
     output: Path = arguments.output or Path("output") / path.stem
     if resume and arguments.config is None and (output / CONFIG_FILE).is_file():
@@ -66,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from detector.training.run.start import check_start
 
     if not resume:
-        check_start(config)
+        check_start(config.model)
         check_weights(config)
     outcome = train(config, output, resume, arguments.overwrite and not restarted, arguments.device)
     return exit_code(outcome.stopped_by) if outcome.stopped_by else 0

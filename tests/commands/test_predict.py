@@ -119,9 +119,12 @@ def test_a_used_folder_holds_one_prediction(weights: Path, folder: Path, capsys:
     assert left == [".pictures", "a.png", "detections.json", "mine.png", "mine.txt"]
     assert read_json(folder / "out/detections.json") == []
     # What would delete its own input is refused, and nothing is deleted.
-    with pytest.raises(UserError, match=r"out/a\.png: is both an input and a picture of an earlier prediction"):
-        main(["predict", "out/a.png", "other", *words[:2], "--output", str(folder / "out/../out")])
-    assert (folder / "out/a.png").is_file()
+    (folder / "out/sub").mkdir()
+    shutil.move(folder / "out/a.png", folder / "out/sub/a.png")
+    (folder / "out/.pictures").write_text('"sub/a.png"\n')
+    with pytest.raises(UserError, match=r"out/sub/a\.png: is both an input and a picture of an earlier prediction"):
+        main(["predict", "out/sub/a.png", *words])
+    assert (folder / "out/sub/a.png").is_file()
 
 
 def test_wrong_weights_are_reported_before_anything_else(folder: Path) -> None:

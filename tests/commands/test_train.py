@@ -45,6 +45,7 @@ def test_without_arguments_it_is_quickstart(asked: list[tuple[Any, ...]]) -> Non
 
 def test_arguments(asked: list[tuple[Any, ...]], tmp_path: Path) -> None:
     words = ["--config", str(PROJECT / "configs/r50c4_coco_1x.yaml"), "--overwrite", "--device", "cpu"]
+    words += [f"data.{split}_{what}={tmp_path}" for split in ("train", "val") for what in ("annotations", "images")]
     words += ["--output", str(tmp_path / "here"), "train.seed=5", "--weights", "R50-C4-3x", "train.batch_size=8"]
     config, output, resume, overwrite, device = call(asked, *words)
     assert (config.train.seed, config.train.batch_size, config.model.weights) == (5, 8, "R50-C4-3x")
@@ -85,7 +86,7 @@ def test_a_start_after_torchruns_first_resumes(
         ),
         (["--weights", "output/none.safetensors"], r"none\.safetensors: there is no such file"),
         (["model.backbone.weights=ResNet-51"], "weights ResNet-51: .* did you mean ResNet-"),
-        (["data.generate=null", "data.train_images=nowhere"], r"data\.train_annotations=.*no such file or folder"),
+        (["--config", "r50c4_coco_1x"], r"data\.train_annotations=.*no such file or folder"),
     ],
 )
 def test_what_is_not_there_is_said_before_anything_heavy(words: list[str], sentence: str, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from device_cases import training_batch as batch_of
 from tiny_models import one_of, random_batch
 
 from detector.categories import CategoryMap
-from detector.evaluation.evaluate import detect_dataset
 from detector.fast.fuse import fuse
+from detector.inference.detect import detect_dataset
 from detector.inference.predictor import Predictor
 from detector.structures import Target
 from detector.training.joint import build_joint

@@ -11,8 +11,8 @@ from tiny_models import one_of, random_batch
 from tiny_run import losses, tiny_config, write_dataset
 
 from detector.categories import CategoryMap
-from detector.evaluation.evaluate import detect_dataset
 from detector.fast.fuse import fuse
+from detector.inference.detect import detect_dataset
 from detector.training.engine import train
 from detector.training.joint import build_joint
 from detector.training.run.validation import validation_losses

@@ -10,7 +10,7 @@ from detector.arithmetic import Precision
 from detector.categories import CategoryMap
 from detector.datasets.loading.loader import TrainingBatch
 from detector.errors import UserError
-from detector.evaluation.evaluate import detect_dataset
+from detector.inference.detect import detect_dataset
 from detector.inference.predictor import Predictor
 from detector.structures import ImageBatch, Target
 from detector.training.run.validation import validation_losses
