@@ -132,7 +132,6 @@ def test_wrong_weights_are_reported_before_anything_else(folder: Path) -> None:
 import sys
 from detector.commands.main import main
 from detector.errors import UserError
-from detector.inference.detections import Detections
 try:
     main(["predict", {str(folder / "pictures")!r}, "--weights", "R101-C4-3"])
 except UserError as error:
