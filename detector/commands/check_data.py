@@ -1,4 +1,4 @@
-"""Find every fault of an annotated set of pictures, say what to do about it, and mend what needs no decision."""
+"""Find every fault of an annotated set of pictures, say what to do about it, and fix what needs no decision."""
 
 import argparse
 import csv
@@ -27,8 +27,8 @@ EXAMPLES = """examples:
   {program} train.json --images images
   {program} train.json --images images --against val.json
       and whether a picture is in both, whatever it is called
-  {program} train.json --images images --fix mended.json
-      mends what needs no decision, lists it, and leaves train.json alone
+  {program} train.json --images images --fix fixed.json
+      fixes what needs no decision, lists it, and leaves train.json alone
   {program} VOC2012/ImageSets/Main/train.txt --images VOC2012/JPEGImages
   {program} data.yaml --images images/train --format yolo --report faults.csv
   {program} instances_train2017.json --no-images
@@ -53,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", type=Path, metavar="OTHER", help="another split, to share no picture with this one"
     )
     parser.add_argument("--other-images", type=Path, help="its folder of pictures (default: that of --images)")
-    parser.add_argument("--fix", type=Path, metavar="OUT.json", help="write a mended copy, as COCO JSON")
+    parser.add_argument(
+        "--fix",
+        type=Path,
+        metavar="OUT.json",
+        help="write a copy without the faults that need no decision, as COCO JSON",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write every fault as a line")
     parser.add_argument(
         "--show", type=command.whole, default=20, help="faults to print of each kind, 0: all (%(default)s)"
@@ -141,12 +146,14 @@ def describe_faults(faults: Sequence[Fault], show: int) -> list[str]:
     if not faults:
         return ["\nno faults"]
     lines = []
-    for kind, found in by_kind(faults).items():
-        lines += [f"\n{kind.name} ({len(found)}): {kind.meaning}.", f"  {kind.remedy}."]
-        shown = found if show == 0 else found[:show]
+    for kind, of_kind in by_kind(faults).items():
+        lines += [f"\n{kind.name} ({len(of_kind)}): {kind.meaning}.", f"  {kind.remedy}."]
+        shown = of_kind if show == 0 else of_kind[:show]
         lines += [f"  - {fault}" for fault in shown]
-        if len(found) > len(shown):
-            lines.append(f"  … and {len(found) - len(shown)} more; --show 0 prints all, --report FILE.csv writes them")
+        if len(of_kind) > len(shown):
+            lines.append(
+                f"  … and {len(of_kind) - len(shown)} more; --show 0 prints all, --report FILE.csv writes them"
+            )
     return [*lines, f"\n{len(faults)} {'fault' if len(faults) == 1 else 'faults'}"]
 
 
@@ -163,7 +170,7 @@ def write_report(path: Path, faults: Iterable[Fault]) -> None:
 
 
 def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault]) -> None:
-    """Write the mended copy, and print what was done and what is left."""
+    """Write the copy with the fixes, and print what was done and what is left."""
     missing = sum(fault.kind is MISSING_PICTURE for fault in faults)
     if 2 * missing > len(examined.columns.image_ids):
         raise UserError(
@@ -171,12 +178,12 @@ def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault]) -
             "missing), so nothing is written; check --images, or --ignore missing-picture."
         )
     sizes = None if examined.pictures is None else sizes_of(examined.pictures)
-    content, mended, left = repair(examined.contents, examined.columns, faults, sizes)
+    content, fixed, left = repair(examined.contents, examined.columns, faults, sizes)
     write_atomically(args.fix, json.dumps(content).encode())
-    print(f"\nmended ({len(mended)}):" if mended else "\nmended: nothing")
-    for fault in mended:
+    print(f"\nfixed ({len(fixed)}):" if fixed else "\nfixed: nothing")
+    for fault in fixed:
         print(f"  - {fault.kind.name}: {fault}")
     if left:
-        counts = ", ".join(f"{len(found)} {kind.name}" for kind, found in by_kind(left).items())
+        counts = ", ".join(f"{len(of_kind)} {kind.name}" for kind, of_kind in by_kind(left).items())
         print(f"left to you, because they need a decision: {counts}")
     print(f"wrote {args.fix}: {len(content['images'])} images, {len(content['annotations'])} annotations")

@@ -59,16 +59,16 @@ def test_a_sound_set(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.endswith("no faults\n")
 
 
-def test_faults_are_told_mended_and_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_told_fixed_and_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = write_json(folder / "set.json", dirty_content()).read_bytes()
-    output, report = folder / "mended.json", folder / "faults.csv"
+    output, report = folder / "fixed.json", folder / "faults.csv"
     words = (folder / "set.json", "--images", folder / "images", "--fix", output, "--report", report)
     assert run(*words) == 2
     text = capsys.readouterr().out
     assert "\nzero-size-box (1): width or height is 0" in text
     assert "  - annotation 20 of image 5 (y/z.png): bbox [1, 1, 0, 5] in a picture of 30x40\n" in text
     assert "\n9 faults\n" in text
-    assert "\nmended (8):\n" in text
+    assert "\nfixed (8):\n" in text
     assert (
         "  - swapped-corners: annotation 21 of image 5 (y/z.png): bbox [9, 9, -4, 5] in a picture of 30x40 → " in text
     )
@@ -88,7 +88,7 @@ def test_faults_are_told_mended_and_reported(folder: Path, capsys: pytest.Captur
     assert len(open_dataset("coco", output, folder / "images", drop_degenerate_boxes=False).boxes) == 5
 
 
-def test_ignored_kinds_count_nothing_and_are_not_mended(folder: Path) -> None:
+def test_ignored_kinds_count_nothing_and_are_not_fixed(folder: Path) -> None:
     content = sound_content()
     content["annotations"].append({"id": 20, "image_id": 5, "category_id": 3, "bbox": [1, 1, 0, 5]})
     write_json(folder / "set.json", content)

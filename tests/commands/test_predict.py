@@ -189,6 +189,17 @@ def test_odd_images(weights: Path, shared: Path, tmp_path: Path, capsys: pytest.
     assert "16bit.deflate.png" in written
 
 
+def test_files_that_are_passed_over_are_counted(
+    weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.svg", "b.SVG", "notes.txt"):
+        (folder / "other" / name).write_text("no picture")
+    assert main(["predict", "other", "--weights", str(weights), "--output", "out", "--score-threshold", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "not read   other: 2 × .svg, the first is a.svg" in printed
+    assert ".txt" not in printed
+
+
 def test_nothing_found(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["other", "--weights", str(weights), "--output", "out", "--score-threshold", "1"]
     assert main(["predict", *words]) == 0
