@@ -61,6 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_network_arguments(parser)
 
 
+@contextmanager
+def leave_on_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends the process as Ctrl-C does: through every `finally`, with exit code 143."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python's signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@leave_on_sigterm()
 def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
     from detector.weights.published.catalogue import find_weights
@@ -95,9 +113,8 @@ def run(args: argparse.Namespace) -> int:
     deleted = folder.clear([one.path for one in inputs])
     remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
     print(f"output     {printable(args.output)}{remark}\n", flush=True)
-    with leave_on_sigterm():
-        pictures = list(zip(inputs, outputs, strict=True))
-        left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size)
+    pictures = list(zip(inputs, outputs, strict=True))
+    left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size)
     if reasons := [*unused, *left_out]:
         count = len(inputs) + len(unused)
         print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
@@ -143,23 +160,6 @@ def detect_and_write(
         where = printable(folder.folder)
         print(f"{done} of {len(pictures)} pictures, {len(results)} objects, {seconds:.1f} s; see {where}")
     return left_out
-
-
-@contextmanager
-def leave_on_sigterm() -> Iterator[None]:
-    """For a while SIGTERM ends the process as Ctrl-C does: through every `finally`."""
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # Python's signals are the main thread's
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def is_setting(word: str) -> bool:

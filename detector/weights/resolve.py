@@ -1,7 +1,6 @@
 """From what a user names (our file, a published name, another framework's file) to a state dict and its config."""
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

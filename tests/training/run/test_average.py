@@ -11,8 +11,8 @@ from tiny_run import tiny_config, write_dataset
 
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.loading.loader import evaluation_loader, validation_loader
-from detector.evaluation.evaluate import detect_dataset
 from detector.fast.fuse import fuse
+from detector.inference.detect import detect_dataset
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.training import engine
