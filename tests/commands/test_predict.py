@@ -138,7 +138,9 @@ except UserError as error:
     print(error, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("weights R101-C4-3: there is no such file, and no such published name; did you mean")
+    assert done.stdout.startswith(
+        "weights 'R101-C4-3': there is no such file, and no such published name; did you mean"
+    )
     assert done.stdout.endswith("R101-C4-3x? False\n")
 
 
