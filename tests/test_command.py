@@ -23,7 +23,7 @@ def test_the_exit_code_is_what_main_returns(returned: int | None, code: int) -> 
     assert exit_.value.code == code
 
 
-def test_what_a_user_must_mend_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_user_must_fix_is_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         run(raising(UserError("photo.jpg does not exist; check the path.")))
     assert exit_.value.code == 2

@@ -222,7 +222,7 @@ def _refuse_too_many(columns: Columns, degenerate: np.ndarray, max_dropped: floa
     raise UserError(
         f"{columns.source}: {count} of {total} boxes ({count / total:.1%}) have no area inside their picture and would "
         f"be left out, more than data.max_dropped={max_dropped:g} allows; the first: "
-        f"{_describe_first(columns, degenerate)}. Correct them (tools/check_data.py lists them), or raise the limit."
+        f"{_describe_first(columns, degenerate)}. Correct them (faster-rcnn check-data lists them), or raise the limit."
     )
 
 

@@ -11,14 +11,14 @@ from detector.errors import UserError, one_line
 class Kind:
     """A kind of fault.
 
-    name: for `--ignore`. meaning: what is wrong. remedy: what to do. mended: what a repair does about it, or None where
-    it would have to guess.
+    name: for `--ignore`. meaning: what is wrong. remedy: what to do. fix: what a repair does about it, or None where it
+    would have to guess.
     """
 
     name: str
     meaning: str
     remedy: str
-    mended: str | None = None
+    fix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

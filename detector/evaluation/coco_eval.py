@@ -84,16 +84,16 @@ def evaluate_coco(
         UserError: unreadable or inconsistent input; the message names the entry.
     """
     truth = ground_truth if isinstance(ground_truth, GroundTruth) else read_ground_truth(ground_truth)
-    found = check_results(detections, truth, source)
+    results = check_results(detections, truth, source)
     if image_ids is not None:
         truth = truth.only(image_ids)
-        found = found.only(truth.image_ids)
+        results = results.only(truth.image_ids)
     run = _run_pycocotools if evaluator == "pycocotools" else _run_hotcoco
-    stats, precision = run(truth, found)
-    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=_per_class(precision, truth, found))
+    stats, precision = run(truth, results)
+    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=_per_class(precision, truth, results))
 
 
-def _run_pycocotools(truth: GroundTruth, found: Results) -> tuple[list[float], np.ndarray]:
+def _run_pycocotools(truth: GroundTruth, results: Results) -> tuple[list[float], np.ndarray]:
     """The twelve numbers, and precision [IoU, recall, category, area, detections an image]."""
     with contextlib.redirect_stdout(io.StringIO()):
         expected, detected = COCO(), COCO()
@@ -106,11 +106,13 @@ def _run_pycocotools(truth: GroundTruth, found: Results) -> tuple[list[float], n
         }
         expected.createIndex()
         # Not loadRes, which fails on an empty list and would change the caller's entries.
-        areas = found.boxes[:, 2] * found.boxes[:, 3]
+        areas = results.boxes[:, 2] * results.boxes[:, 3]
         detected.dataset = {
             "images": expected.dataset["images"],
             "categories": expected.dataset["categories"],
-            "annotations": _annotations(found.image_of, found.category_of, found.boxes, area=areas, score=found.scores),
+            "annotations": _annotations(
+                results.image_of, results.category_of, results.boxes, area=areas, score=results.scores
+            ),
         }
         detected.createIndex()
         evaluation = COCOeval(expected, detected, "bbox")
@@ -120,7 +122,7 @@ def _run_pycocotools(truth: GroundTruth, found: Results) -> tuple[list[float], n
     return [float(value) for value in evaluation.stats], evaluation.eval["precision"]
 
 
-def _run_hotcoco(truth: GroundTruth, found: Results) -> tuple[list[float], np.ndarray]:
+def _run_hotcoco(truth: GroundTruth, results: Results) -> tuple[list[float], np.ndarray]:
     """As `_run_pycocotools`.
 
     Ids become places in the order of ids: results are handed over as one array of floats, which hold no id beyond 2^53.
@@ -137,8 +139,11 @@ def _run_hotcoco(truth: GroundTruth, found: Results) -> tuple[list[float], np.nd
         area=truth.areas,
         iscrowd=truth.iscrowd,
     )
-    images, categories = np.searchsorted(image_ids, found.image_of), np.searchsorted(category_ids, found.category_of)
-    rows = np.column_stack((images, found.boxes, found.scores, categories))
+    images, categories = (
+        np.searchsorted(image_ids, results.image_of),
+        np.searchsorted(category_ids, results.category_of),
+    )
+    rows = np.column_stack((images, results.boxes, results.scores, categories))
     evaluation = hotcoco.COCOeval(expected, expected.load_res(rows), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
@@ -167,7 +172,7 @@ def _annotations(image_of: np.ndarray, category_of: np.ndarray, boxes: np.ndarra
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _per_class(precision: np.ndarray, truth: GroundTruth, found: Results) -> tuple[ClassMetrics, ...]:
+def _per_class(precision: np.ndarray, truth: GroundTruth, results: Results) -> tuple[ClassMetrics, ...]:
     rows = []
     for k, category in enumerate(truth.categories.categories):
         of_class = precision[:, :, k, 0, -1]  # all areas, 100 detections
@@ -178,7 +183,7 @@ def _per_class(precision: np.ndarray, truth: GroundTruth, found: Results) -> tup
                 _mean(of_class),
                 _mean(of_class[0]),
                 int(np.count_nonzero((truth.category_of == category.id) & ~truth.iscrowd)),
-                int(np.count_nonzero(found.category_of == category.id)),
+                int(np.count_nonzero(results.category_of == category.id)),
             )
         )
     return tuple(rows)

@@ -12,24 +12,24 @@ from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.results import Results, check_results
 
 SUSPICIOUS_AP50 = 0.01
-_ENOUGH = 0.3  # share of the boxes found that speaks for boxes in the right place
+_ENOUGH = 0.3  # with this share of the objects covered, the boxes are probably in the right place
 
 
 def explain_low_ap(metrics: CocoMetrics, truth: GroundTruth, detections: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines that help to find out why AP50 is below `SUSPICIOUS_AP50`, or undefined; none for other scores."""
     if metrics.AP50 >= SUSPICIOUS_AP50:
         return []
-    found = check_results(detections, truth)
+    results = check_results(detections, truth)
     boxes = int(np.count_nonzero(~truth.iscrowd))
     lines = [
         f"ground truth: {boxes} boxes (and {len(truth.boxes) - boxes} crowds) in {len(truth.image_ids)} images; "
-        f"detections: {len(found)} in {len(np.unique(found.image_of))} images."
+        f"detections: {len(results)} in {len(np.unique(results.image_of))} images."
     ]
     if boxes == 0:
         return [*lines, "without ground truth nothing can be scored: is this the right annotation file?"]
-    if len(found) == 0:
+    if len(results) == 0:
         return [*lines, "there is nothing to score: is the score threshold too high, or the model untrained?"]
-    of_any_class, of_its_class = recall_at_half(truth, found)
+    of_any_class, of_its_class = recall_at_half(truth, results)
     lines.append(
         f"boxes covered by a detection with IoU ≥ 0.5: {of_any_class:.1%} by one of any class, "
         f"{of_its_class:.1%} by one of their own."
@@ -46,18 +46,18 @@ def explain_low_ap(metrics: CocoMetrics, truth: GroundTruth, detections: Sequenc
     return lines
 
 
-def recall_at_half(truth: GroundTruth, found: Results) -> tuple[float, float]:
+def recall_at_half(truth: GroundTruth, results: Results) -> tuple[float, float]:
     """Share of the boxes (crowds left out) that a detection of any class, and of their own, covers with IoU ≥ 0.5."""
     covered_by_any, covered_by_own = 0, 0
     solid = np.flatnonzero(~truth.iscrowd)
-    boxes, detected = _xyxy(truth.boxes), _xyxy(found.boxes)
-    truth_rows, found_rows = _rows_by_image(truth.image_of[solid]), _rows_by_image(found.image_of)
+    boxes, detected = _xyxy(truth.boxes), _xyxy(results.boxes)
+    truth_rows, result_rows = _rows_by_image(truth.image_of[solid]), _rows_by_image(results.image_of)
     for image_id, positions in truth_rows.items():
-        if image_id not in found_rows:
+        if image_id not in result_rows:
             continue
-        expected, rows = solid[positions], found_rows[image_id]
+        expected, rows = solid[positions], result_rows[image_id]
         good = box_ops.pairwise_iou(boxes[expected], detected[rows]).numpy() >= 0.5
-        same = truth.category_of[expected][:, None] == found.category_of[rows][None, :]
+        same = truth.category_of[expected][:, None] == results.category_of[rows][None, :]
         covered_by_any += int(good.any(axis=1).sum())
         covered_by_own += int((good & same).any(axis=1).sum())
     return covered_by_any / max(len(solid), 1), covered_by_own / max(len(solid), 1)

@@ -44,14 +44,14 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
     for word in words:
         path = Path(word).expanduser()
         if path.exists():
-            found = _expand(path, skip)
+            pictures = _expand(path, skip)
             problem = f"{word}: this folder holds no pictures ({', '.join(picture_suffixes())})."
         else:
-            found = [one for match in _matches(path) for one in _expand(match, skip)]
+            pictures = [one for match in _matches(path) for one in _expand(match, skip)]
             problem = f"{word}: there is no such file, folder or match; check the path."
-        if not found:
+        if not pictures:
             unused.append(problem)
-        for one in found:
+        for one in pictures:
             inputs.setdefault(one.path.resolve(), one)
     if not inputs:
         raise UserError(" ".join(unused) or "no picture is given; name pictures, folders or patterns.")

@@ -64,10 +64,10 @@ def describe_step(
         "batches": [
             {
                 "image_ids": list(batch.images.image_ids),
-                "losses": {name: _readable(float(value)) for name, value in found.items()},
+                "losses": {name: _readable(float(value)) for name, value in terms.items()},
                 "boxes": [target.boxes.tolist() for target in batch.targets],
             }
-            for batch, found in zip(batches, losses, strict=True)
+            for batch, terms in zip(batches, losses, strict=True)
         ],
         "gradients": _non_finite_gradients(model),
     }

@@ -87,7 +87,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
         if config_path is None:
             raise UserError(
                 f"{where}: a detectron2 model needs its config; give its config.yaml with --config, or convert it once "
-                "with tools/convert_weights.py."
+                "with `faster-rcnn convert-weights`."
             )
         state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})")
         return _detector(state, config, weights.categories, _provenance("detectron2", path))

@@ -74,7 +74,7 @@ def test_each_part_earns_its_average_precision(quickstart: Path) -> None:
         print(f"{name:24} AP {metrics.AP:.3f}  AP50 {metrics.AP50:.3f}  AP75 {metrics.AP75:.3f}")
     assert whole.AP >= 0.45
     assert whole.AP50 >= 0.75
-    # Proposals that stay anchors are coarse: the second stage mends most, not all, of it.
+    # Proposals that stay anchors are coarse: the second stage corrects most of that, not all.
     assert without_anchor_deltas.AP < whole.AP - 0.02
     # Boxes as loose as proposals mostly still count at IoU 0.5, and often no longer at 0.75.
     assert without_box_regression.AP < whole.AP - 0.10

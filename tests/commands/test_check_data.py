@@ -81,9 +81,9 @@ def test_faults_are_told_fixed_and_reported(folder: Path, capsys: pytest.Capture
     assert {row["kind"] for row in rows if row["image_id"] == "7"} == {"missing-picture"}
 
     assert (folder / "set.json").read_bytes() == before
-    mended = json.loads(output.read_text())
-    assert mended["info"] == {"year": 2017}
-    assert mended["annotations"][1]["segmentation"] == [[0.5, 0, 10.5, 0, 10.5, 20]]
+    fixed = json.loads(output.read_text())
+    assert fixed["info"] == {"year": 2017}
+    assert fixed["annotations"][1]["segmentation"] == [[0.5, 0, 10.5, 0, 10.5, 20]]
     assert run(output, "--images", folder / "images", "--ignore", "unused-category") == 0
     assert len(open_dataset("coco", output, folder / "images", drop_degenerate_boxes=False).boxes) == 5
 

@@ -129,7 +129,7 @@ def test_many_boxes_without_area_are_refused() -> None:
     assert str(caught.value) == (
         "set.json: 2 of 21 boxes (9.5%) have no area inside their picture and would be left out, more than "
         "data.max_dropped=0.05 allows; the first: annotation 119 of image a.jpg has width 0 and height 4. Correct them "
-        "(tools/check_data.py lists them), or raise the limit."
+        "(faster-rcnn check-data lists them), or raise the limit."
     )
     with pytest.raises(UserError, match=r"1 of 20 boxes \(5\.0%\)"):
         dataset(boxes, [0] * 20, max_dropped=0)

@@ -25,8 +25,8 @@ def closed(pictures: Iterable[Picture], _total: int) -> Iterable[Picture]:
     return pictures
 
 
-def check_and_mend(data_format: Any, annotations: Path, images: Path | None) -> None:
-    """As tools/check_data.py does."""
+def check_and_fix(data_format: Any, annotations: Path, images: Path | None) -> None:
+    """As `faster-rcnn check-data` does."""
     found = examine(data_format, annotations, images, closed, open_files=False, keep_masks=True)
     assert all(line.isprintable() for line in summarise(found.faults))
     repair(found.contents, found.columns, found.faults, None)
@@ -41,7 +41,7 @@ def large_content() -> dict[str, Any]:
 def survive_all(path: Path, seed: int) -> None:
     survive(lambda: open_dataset("coco", path, path.parent), path.name, seed)
     survive(lambda: read_ground_truth(path), path.name, seed)
-    survive(lambda: check_and_mend("coco", path, None), path.name, seed)
+    survive(lambda: check_and_fix("coco", path, None), path.name, seed)
 
 
 @pytest.mark.parametrize("numbers", seeds(20, 200))
@@ -89,14 +89,14 @@ def test_trees(tmp_path: Path, data_format: str, numbers: range) -> None:
         path.write_bytes(mutate_bytes(good, random))
         # What is wrong may show in the tree's list, in a file, or in a picture's name.
         survive(lambda: open_dataset(data_format, annotations, tmp_path / "images"), str(tmp_path), seed)
-        survive(lambda: check_and_mend(data_format, annotations, tmp_path / "images"), str(tmp_path), seed)
+        survive(lambda: check_and_fix(data_format, annotations, tmp_path / "images"), str(tmp_path), seed)
         path.write_bytes(good)
 
 
 @pytest.mark.parametrize("numbers", seeds(10, 100))
-def test_what_is_mended_can_be_read(tmp_path: Path, numbers: range) -> None:
+def test_what_is_fixed_can_be_read(tmp_path: Path, numbers: range) -> None:
     """Whatever the repair does not leave to the user is gone from what it wrote."""
-    path, mended = tmp_path / "set.json", tmp_path / "mended.json"
+    path, fixed = tmp_path / "set.json", tmp_path / "fixed.json"
     for seed in numbers:
         content = large_content()
         content["annotations"] = mutate_tree(content["annotations"], Random(seed))
@@ -106,8 +106,8 @@ def test_what_is_mended_can_be_read(tmp_path: Path, numbers: range) -> None:
         except UserError:
             continue
         new, _, left = repair(found.contents, found.columns, found.faults, None)
-        write_coco(mended, new)
-        again = examine("coco", mended, None, closed, open_files=False).faults
+        write_coco(fixed, new)
+        again = examine("coco", fixed, None, closed, open_files=False).faults
         assert {f.kind.name for f in again} <= {f.kind.name for f in left} | {"unused-category", "empty-table"}, seed
 
 
@@ -149,7 +149,7 @@ def test_hostile_xml(tmp_path: Path, name: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/z.xml").write_text(HOSTILE_XML[name])
     survive(lambda: open_dataset("voc", tmp_path / "a", tmp_path / "images"), str(tmp_path), 0)
-    survive(lambda: check_and_mend("voc", tmp_path / "a", tmp_path / "images"), str(tmp_path), 0)
+    survive(lambda: check_and_fix("voc", tmp_path / "a", tmp_path / "images"), str(tmp_path), 0)
 
 
 PIPES_AND_LINKS = ("pipe", "device", "loop", "nowhere")

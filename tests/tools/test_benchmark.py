@@ -37,7 +37,7 @@ TABLES = (
         (["--picture", "missing.jpg", "--quick", "--part", "inference", "--memory", "returned"], "missing.jpg"),
     ],
 )
-def test_what_the_user_must_mend(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_what_the_user_must_fix(arguments: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         load_tool("benchmark").main([*arguments, "--output", str(tmp_path)])
 

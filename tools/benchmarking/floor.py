@@ -109,14 +109,14 @@ def _candidates(dtype: torch.dtype, device: torch.device) -> list[tuple[Callable
     gpu = device.type == "cuda"
     side, regions = (LARGE, 1024) if gpu else (SMALL, 64)
     first, second = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    found: list[tuple[Callable[[], object], float]] = [(lambda: first @ second, 2.0 * side**3)]
+    candidates: list[tuple[Callable[[], object], float]] = [(lambda: first @ second, 2.0 * side**3)]
     maps = torch.randn(regions, 512, 14, 14, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     for kernel in (1, 3):
         conv = nn.Conv2d(512, 512, kernel, padding=kernel // 2, bias=False, device=device, dtype=dtype)
         weight = conv.weight.detach().to(memory_format=torch.channels_last)
         operations = 2.0 * weight.numel() * regions * 14 * 14
-        found.append((_convolution(maps, weight, kernel // 2), operations))
-    return found
+        candidates.append((_convolution(maps, weight, kernel // 2), operations))
+    return candidates
 
 
 def _convolution(maps: Tensor, weight: Tensor, padding: int) -> Callable[[], object]:

@@ -92,9 +92,9 @@ def _run_peer(
     peer.rpn.fg_bg_sampler = samples.of_anchors
     peer.roi_heads.add_gt_proposals = lambda _proposals, _boxes: list(samples.regions)
     dtype = next(peer.parameters()).dtype
-    found = peer([as_peer_input(picture, dtype).to(device) for picture in pixels], as_dicts(targets, device))
-    sum(found.values()).backward()
-    losses = {name: float(loss) for name, loss in our_loss_names(found).items()}
+    peer_losses = peer([as_peer_input(picture, dtype).to(device) for picture in pixels], as_dicts(targets, device))
+    sum(peer_losses.values()).backward()
+    losses = {name: float(loss) for name, loss in our_loss_names(peer_losses).items()}
     # Renaming and reordering weights is linear, so it turns a gradient into a gradient.
     whole = {name: torch.zeros_like(tensor) for name, tensor in peer.state_dict().items()}
     whole |= {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}

@@ -1,1 +1,1 @@
-"""Everything that can be wrong with an annotated set of pictures: found (all of it), named, and mended where safe."""
+"""Checks of an annotated set of pictures: every fault is found and named, and fixed where that is safe."""

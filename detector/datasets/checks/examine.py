@@ -81,7 +81,7 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
         if split.dropped:
             lines.append(
                 f"{split.annotation_path}: {split.dropped} × a box without area inside its picture, left out; "
-                "tools/check_data.py lists them."
+                "faster-rcnn check-data lists them."
             )
         lines += [f"{split.annotation_path}: {line}" for line in summarise(faults)]
     if val is not None:

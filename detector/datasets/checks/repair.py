@@ -26,56 +26,56 @@ _UNUSABLE_PICTURE = (kinds.MISSING_PICTURE, kinds.BROKEN_PICTURE)
 
 
 def repair(
-    contents: Contents, columns: Columns, faults: Sequence[Fault], found_sizes: np.ndarray | None
+    contents: Contents, columns: Columns, faults: Sequence[Fault], picture_sizes: np.ndarray | None
 ) -> tuple[dict[str, Any], list[Fault], list[Fault]]:
-    """Mend what can be mended without a guess.
+    """Fix what can be fixed without a guess.
 
     Args:
-        contents: what was checked; its entries are changed.
-        columns: made from it.
-        faults: what was found in it and is to be mended.
-        found_sizes: [N, 2] (height, width) of the pictures, 0 where one could not be decoded; None: not opened.
+        contents: what was checked; its entries are changed in place.
+        columns: the columns parsed from `contents`.
+        faults: those to fix.
+        picture_sizes: [N, 2] (height, width) of the pictures, 0 where one could not be decoded; None: not opened.
 
     Returns:
-        The contents of a COCO file; the faults that were mended, their details saying how; and those that were not.
+        The contents of the fixed COCO file; the faults that were fixed, each with how in its detail; and the others.
     """
-    work = _Repair(contents, columns, faults, found_sizes)
-    outcomes = [(fault, work.mend(fault)) for fault in faults]
-    mended = [
+    work = _Repair(contents, columns, faults, picture_sizes)
+    outcomes = [(fault, work.fix(fault)) for fault in faults]
+    fixed = [
         replace(fault, detail=f"{fault.detail} → {how}" if fault.detail else how)
         for fault, how in outcomes
         if how is not None
     ]
-    return work.content(), mended, [fault for fault, how in outcomes if how is None]
+    return work.content(), fixed, [fault for fault, how in outcomes if how is None]
 
 
 class _Repair:
-    """The entries as they are mended, and which of them are to go."""
+    """The entries while they are fixed, and which of them will be removed."""
 
     def __init__(
-        self, contents: Contents, columns: Columns, faults: Sequence[Fault], found_sizes: np.ndarray | None
+        self, contents: Contents, columns: Columns, faults: Sequence[Fault], picture_sizes: np.ndarray | None
     ) -> None:
         self.contents = contents
         self.columns = columns
         self.doomed: dict[str, set[int]] = {"images": set(), "annotations": set(), "categories": set()}
         self.ambiguous = {fault.image_id for fault in faults if fault.kind is kinds.DUPLICATE_IMAGE}
         self.sizes: dict[int, list[int]] = {}
-        if found_sizes is not None:
-            self.sizes = dict(zip(columns.image_places, found_sizes.tolist(), strict=True))
+        if picture_sizes is not None:
+            self.sizes = dict(zip(columns.image_places, picture_sizes.tolist(), strict=True))
         ids = columns.annotation_ids
         self.next_id = 1 if ids is None else int(ids.max(initial=0)) + 1
 
-    def mend(self, fault: Fault) -> str | None:
-        """Mend one fault. Returns what was done, or None where nothing can be done without a guess."""
+    def fix(self, fault: Fault) -> str | None:
+        """Fix one fault. Returns what was done, or None where nothing can be done without a guess."""
         kind, place = fault.kind, fault.place
         if kind in _LEFT_OUT_BY_READING:
-            return kind.mended
+            return kind.fix
         if place is None:
             return None
         if kind in _UNUSABLE_ANNOTATION:
-            return self._remove("annotations", place, kind.mended)
+            return self._remove("annotations", place, kind.fix)
         if kind in _UNUSABLE_PICTURE and fault.image_id not in self.ambiguous:
-            return self._remove("images", place, kind.mended)
+            return self._remove("images", place, kind.fix)
         if kind is kinds.DUPLICATE_IMAGE and _is_copy(self.contents.images, place):
             return self._remove("images", place, "the copy is removed")
         if kind is kinds.DUPLICATE_CATEGORY and _is_copy(self.contents.categories, place):
@@ -85,21 +85,21 @@ class _Repair:
             self.next_id += 1
             return f"now annotation {self.next_id - 1}"
         if kind is kinds.BAD_SIZE:
-            return _mend_size(self.contents.images[place], self.sizes.get(place, [0, 0]))
+            return _fix_size(self.contents.images[place], self.sizes.get(place, [0, 0]))
         if kind is kinds.BAD_AREA:
             del self.contents.annotations[place]["area"]
-            return kind.mended
+            return kind.fix
         if kind is kinds.BAD_CROWD:
-            return _mend_crowd(self.contents.annotations[place])
+            return _fix_crowd(self.contents.annotations[place])
         if kind is kinds.BACKSLASHES:
             image = self.contents.images[place]
             image["file_name"] = image["file_name"].replace("\\", "/")
             return f"file_name {shown(image['file_name'])}"
         if kind is kinds.PLACEHOLDER_CATEGORY:
-            return self._remove("categories", place, kind.mended)
+            return self._remove("categories", place, kind.fix)
         if kind is kinds.BOX_FROM_MASK:
             self.contents.annotations[place]["bbox"] = self.contents.annotations[place][MASK_BOUNDS]
-            return kind.mended
+            return kind.fix
         if kind is kinds.SWAPPED_CORNERS:
             return _set_box(self.contents.annotations[place], *_corners(self.contents.annotations[place]))
         if kind is kinds.BOX_PARTLY_OUTSIDE:
@@ -138,7 +138,7 @@ def _corners(row: Row) -> tuple[np.ndarray, np.ndarray]:
     return ordered(box[:2], box[:2] + box[2:])
 
 
-def _mend_crowd(row: Row) -> str | None:
+def _fix_crowd(row: Row) -> str | None:
     """Text that can mean only one of the two numbers becomes that number."""
     meant = {"0": 0, "1": 1, "false": 0, "true": 1}.get(str(row["iscrowd"]).strip().lower())
     if not isinstance(row["iscrowd"], str) or meant is None:
@@ -157,14 +157,14 @@ def _set_box(row: Row, low: np.ndarray, high: np.ndarray) -> str:
     return f"bbox [{', '.join(f'{value:.10g}' for value in new)}]"
 
 
-def _mend_size(row: Row, found: list[int]) -> str:
+def _fix_size(row: Row, size: list[int]) -> str:
     """Replace a nonsensical size by the picture's (height, width), or by none where the picture is not known."""
     for key in ("height", "width"):
         row.pop(key, None)
-    if found[0] == 0:
+    if size[0] == 0:
         return "the size is removed"
-    row["height"], row["width"] = found
-    return f"height {found[0]}, width {found[1]}, of the upright picture"
+    row["height"], row["width"] = size
+    return f"height {size[0]}, width {size[1]}, of the upright picture"
 
 
 def _is_copy(rows: list[Row], place: int) -> bool:

@@ -210,7 +210,7 @@ def _object(entry: Element, box: Element | None, path: Path) -> tuple[Row, tuple
 
 
 def _number(box: Element | None, tag: str, path: Path) -> float:
-    texts = [] if box is None else [(found.text or "").strip() for found in box.findall(tag)]
+    texts = [] if box is None else [(element.text or "").strip() for element in box.findall(tag)]
     if len(texts) != 1 or not texts[0]:
         fault = f"{len(texts)} times bndbox/{tag}" if len(texts) > 1 else f"no bndbox/{tag}"
         raise UserError(f"{path}: an object has {fault}. Correct it or remove the object.")

@@ -47,7 +47,7 @@ class LeftOut:
             if len(self._said) > self._limit:
                 raise ImageError(
                     f"{self._source}: more than {self._limit} pictures cannot be used, one of them is {problem} "
-                    "tools/check_data.py lists them all."
+                    "faster-rcnn check-data lists them all."
                 )
             self._warn(f"{problem} {self._consequence}")
 

@@ -79,10 +79,10 @@ class TrainingPictures(Dataset["TrainingBatch | Refusal"]):
         problems: list[str] = []
         for slot in slots:
             before = len(problems)
-            found = self._first_usable(slot.index, problems)
-            if found is None:
+            usable = self._first_usable(slot.index, problems)
+            if usable is None:
                 return Refusal(problems[before:])
-            sample, image = found
+            sample, image = usable
             pixels, target = self.transform(image, sample, np.random.default_rng(slot.seed))
             prepared.append(PreparedImage(pixels, target, (image.shape[0], image.shape[1]), sample.image_id))
         images, targets = collate(prepared, self.pad_to_multiple)
@@ -320,7 +320,7 @@ def _read(sample: Sample, config: InputConfig) -> np.ndarray:
     if sample.size is not None and sample.size != (height, width):
         raise ImageError(
             f"image {sample.image_id}: {sample.path} is {width}x{height} pixels when upright, but the annotations say "
-            f"{sample.size[1]}x{sample.size[0]}, so their boxes may not fit it; correct them (tools/check_data.py "
-            "lists all such pictures)."
+            f"{sample.size[1]}x{sample.size[0]}, so their boxes may not fit it; correct them (faster-rcnn "
+            "check-data lists all such pictures)."
         )
     return image

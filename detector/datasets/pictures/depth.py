@@ -30,11 +30,11 @@ def with_bit_depth(config: Config, dataset: DetectionDataset, warn: Callable[[st
             depths.append(depth_in_use(Path(dataset.path(index)), config.input.max_pixels))
         except ImageError:  # which those say who read all pictures
             continue
-    found = max((depth for depth in depths if depth is not None), default=None)
-    if found is None:
+    deepest = max((depth for depth in depths if depth is not None), default=None)
+    if deepest is None:
         return config
     warn(
-        f"{dataset.annotation_path}: its pictures have 16 bits a channel, of which {found} seem to be in use; set "
-        f"input.bit_depth={found}, or what your camera uses, to be sure."
+        f"{dataset.annotation_path}: its pictures have 16 bits a channel, of which {deepest} seem to be in use; set "
+        f"input.bit_depth={deepest}, or what your camera uses, to be sure."
     )
-    return replace(config, input=replace(config.input, bit_depth=found))
+    return replace(config, input=replace(config.input, bit_depth=deepest))

@@ -247,14 +247,14 @@ def _has_late_metadata(stream: BinaryIO) -> bool:
     """Whether a PNG file has EXIF or text chunks after its pixel data. The stream's position is kept."""
     position = stream.tell()
     stream.seek(8)
-    seen_pixels, found = False, False
-    while not found and len(header := stream.read(8)) == 8:
+    seen_pixels, late = False, False
+    while not late and len(header := stream.read(8)) == 8:
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
-        found = seen_pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        late = seen_pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
         seen_pixels = seen_pixels or kind == b"IDAT"
         stream.seek(length + 4, io.SEEK_CUR)
     stream.seek(position)
-    return found
+    return late
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

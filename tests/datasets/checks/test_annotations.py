@@ -173,7 +173,7 @@ def test_what_training_read_is_checked_without_opening_a_file(tmp_path: Path) ->
     val = open_dataset("coco", write_json(tmp_path / "val.json", content), tmp_path)
     lines = check_before_training(train, val)
     assert [line.replace(str(tmp_path), "").split(":")[:2] for line in lines] == [
-        ["/train.json", " 1 × a box without area inside its picture, left out; tools/check_data.py lists them."],
+        ["/train.json", " 1 × a box without area inside its picture, left out; faster-rcnn check-data lists them."],
         ["/train.json", " 1 × unused-category"],
         ["/train.json", " 1 × box-partly-outside"],
         ["/train.json", " 1 × in-both-splits"],

@@ -13,15 +13,15 @@ from detector.datasets.formats.contents import Contents
 from detector.datasets.formats.parsing import parse
 
 
-def mend(
+def fix(
     content: dict[str, Any], further: list[Fault] | None = None, sizes: Any = None
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """The mended contents, what was said of it, and the kinds of what is left."""
+    """The fixed contents, what was said of it, and the kinds of what is left."""
     contents = Contents("set.json", copy.deepcopy(content))
     columns, faults = parse(contents)
     faults += [*check_annotations(columns), *(further or [])]
-    new, mended, left = repair(contents, columns, faults, None if sizes is None else np.array(sizes))
-    return new, [str(fault) for fault in mended], [fault.kind.name for fault in left]
+    new, fixed, left = repair(contents, columns, faults, None if sizes is None else np.array(sizes))
+    return new, [str(fault) for fault in fixed], [fault.kind.name for fault in left]
 
 
 def faults_of(content: dict[str, Any]) -> list[str]:
@@ -42,7 +42,7 @@ def with_annotations(*rows: dict[str, Any]) -> dict[str, Any]:
 def test_a_sound_set_is_left_alone() -> None:
     content = sound_content() | {"info": {"year": 2017}, "licenses": []}
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
-    assert mend(content) == (content, [], [])
+    assert fix(content) == (content, [], [])
 
 
 def test_unusable_annotations_are_removed() -> None:
@@ -56,15 +56,15 @@ def test_unusable_annotations_are_removed() -> None:
     ]
     for number, row in enumerate(rows):
         row["id"] += number
-    new, mended, left = mend(with_annotations(*rows))
+    new, fixed, left = fix(with_annotations(*rows))
     assert new == sound_content()
-    assert len(mended) == 6
-    assert all(line.endswith(" → the annotation is removed") for line in mended)
+    assert len(fixed) == 6
+    assert all(line.endswith(" → the annotation is removed") for line in fixed)
     assert left == []
 
 
 def test_boxes_are_put_in_order_and_cut_off() -> None:
-    new, mended, left = mend(
+    new, fixed, left = fix(
         with_annotations(
             box(10, 20, -5, 3, id=50, area=15),
             box(4, 35, -9, 8, id=51, area=72),
@@ -80,17 +80,17 @@ def test_boxes_are_put_in_order_and_cut_off() -> None:
     assert third["area"] == 55.5  # of the mask
     assert third["segmentation"]
     assert left == []
-    assert mended[0] == (
+    assert fixed[0] == (
         "annotation 50 of image 5 (y/z.png): bbox [10, 20, -5, 3] in a picture of 30x40 → bbox [5, 20, 5, 3]"
     )
-    assert len(mended) == 4  # 51 had its corners exchanged, and then reached over the edge
+    assert len(fixed) == 4  # 51 had its corners exchanged, and then reached over the edge
     assert faults_of(new) == []
 
 
 def test_repeated_ids_of_annotations() -> None:
-    new, mended, _ = mend(with_annotations(box(1, 1, 5, 5, id=11), box(1, 1, 5, 6, id=11)))
+    new, fixed, _ = fix(with_annotations(box(1, 1, 5, 5, id=11), box(1, 1, 5, 6, id=11)))
     assert [row["id"] for row in new["annotations"]] == [11, 4, 8, 12, 13]
-    assert mended == [
+    assert fixed == [
         "annotation 11 of image 5 (y/z.png): now annotation 12",
         "annotation 11 of image 5 (y/z.png): now annotation 13",
     ]
@@ -100,28 +100,28 @@ def test_copies_of_entries_go_and_others_stay() -> None:
     content = sound_content()
     content["images"] += [dict(content["images"][1]), {"id": 900, "file_name": "other.png"}]
     content["categories"] += [dict(content["categories"][0]), {"id": 3, "name": "drei"}]
-    new, mended, left = mend(content)
+    new, fixed, left = fix(content)
     assert new["images"] == [*sound_content()["images"], {"id": 900, "file_name": "other.png"}]
     assert new["categories"] == [*sound_content()["categories"], {"id": 3, "name": "drei"}]
     assert new["annotations"] == sound_content()["annotations"]
-    assert len(mended) == 2
+    assert len(fixed) == 2
     assert left == ["duplicate-image-id", "duplicate-category-id"]
 
 
 def test_unusable_pictures_go_with_their_annotations() -> None:
     broken = Fault(kinds.BROKEN_PICTURE, 5, "y/z.png", None, "cut short", 1)
     missing = Fault(kinds.MISSING_PICTURE, 6, "empty.png", None, "", 2)
-    new, mended, _ = mend(sound_content(), [broken, missing])
+    new, fixed, _ = fix(sound_content(), [broken, missing])
     assert [row["id"] for row in new["images"]] == [900]
     assert [row["id"] for row in new["annotations"]] == [8]
-    assert mended[0].startswith("image 5 (y/z.png): cut short → the picture's entry and its annotations are removed")
+    assert fixed[0].startswith("image 5 (y/z.png): cut short → the picture's entry and its annotations are removed")
 
 
 def test_a_picture_whose_id_is_not_its_own_stays() -> None:
     content = sound_content()
     content["images"].append({"id": 5, "file_name": "other.png"})
     missing = Fault(kinds.MISSING_PICTURE, 5, "other.png", None, "", 3)
-    new, _, left = mend(content, [missing])
+    new, _, left = fix(content, [missing])
     assert new["annotations"] == sound_content()["annotations"]
     assert sorted(left) == ["duplicate-image-id", "missing-picture"]
 
@@ -131,12 +131,12 @@ def test_sizes_and_areas() -> None:
     content["images"][0]["height"] = "20"
     content["images"][1]["width"] = -3
     content["annotations"][0]["area"] = math.nan
-    new, mended, _ = mend(content, sizes=[(20, 30), (0, 0), (8, 8)])
+    new, fixed, _ = fix(content, sizes=[(20, 30), (0, 0), (8, 8)])
     assert new["images"][0] == {"id": 900, "file_name": "z.png", "height": 20, "width": 30}
     assert new["images"][1] == {"id": 5, "file_name": "y/z.png"}
     assert "area" not in new["annotations"][0]
-    assert len(mended) == 3
-    assert mend(content)[0]["images"][0] == {"id": 900, "file_name": "z.png"}
+    assert len(fixed) == 3
+    assert fix(content)[0]["images"][0] == {"id": 900, "file_name": "z.png"}
 
 
 def test_what_needs_a_decision_is_left() -> None:
@@ -146,9 +146,9 @@ def test_what_needs_a_decision_is_left() -> None:
     content["annotations"].append(box(1, 1, 5, 6, category_id=1, id=51))
     content["annotations"].append(box(1, 1, 5, 5, category_id=77))
     expected = copy.deepcopy(content)
-    new, mended, left = mend(content)
+    new, fixed, left = fix(content)
     assert new == expected
-    assert mended == []
+    assert fixed == []
     assert sorted(left) == [
         "bad-category-entry",
         "listed-twice",

@@ -1,4 +1,4 @@
-"""tools/get_data.py as a user meets it."""
+"""The command get-data, as a user meets it."""
 
 from dataclasses import replace
 from pathlib import Path
