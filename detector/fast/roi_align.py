@@ -72,8 +72,9 @@ def bin_weights(rois: Tensor, size: tuple[int, int], stride: int, pooling: RoIPo
 def _start_and_extent(rois: Tensor, pooling: RoIPooling, stride: int) -> tuple[Tensor, Tensor]:
     """First edge and length of RoIs, [R, 2] each in the order (y, x), in cells."""
     corners = rois[:, 1:] * (1.0 / stride) - (0.5 if pooling.aligned else 0.0)
-    start = corners[:, [1, 0]]
-    extent = corners[:, [3, 2]] - start
+    # By flips: a list of columns would be copied to the device in every call, and waited for.
+    start = corners[:, :2].flip(1)
+    extent = corners[:, 2:].flip(1) - start
     return start, extent if pooling.aligned else extent.clamp(min=1.0)
 
 

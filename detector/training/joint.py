@@ -89,7 +89,7 @@ class JointTraining(nn.Module):
         class_logits, deltas = self.network.roi_head(features, [s.boxes for s in samples])
         labels = torch.cat([s.labels for s in samples])
         foreground = labels > 0
-        count = labels.new_tensor(labels.shape[0], dtype=torch.float32)
+        count = torch.full((), float(labels.shape[0]), device=labels.device)
         # Sampled RoIs of the mean process, so that many workers minimise what one would. Outside of training processes
         # have different numbers of images, and nobody to meet here.
         normalizer = (mean_over_processes(count) if self.training else count).clamp(min=1)

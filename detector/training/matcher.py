@@ -10,11 +10,15 @@ POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 @dataclass(frozen=True)
 class Matches:
-    """index: [P] int64, the ground-truth box that overlaps each candidate most (0 where there is none at all).
-    labels: [P] int64, POSITIVE, NEGATIVE or IGNORED."""
+    """What P candidate boxes stand for.
+
+    index: [P] int64, the ground-truth box that overlaps each candidate most (0 where there is none at all).
+    labels: [P] int64, POSITIVE, NEGATIVE or IGNORED. iou: [P], with the box at `index` (0 where there is none).
+    """
 
     index: Tensor
     labels: Tensor
+    iou: Tensor
 
 
 def match(iou: Tensor, positive_iou: float, negative_iou: float, keep_best: bool) -> Matches:
@@ -34,7 +38,7 @@ def match(iou: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
     boxes, candidates = iou.shape
     if boxes == 0:
         none = torch.zeros(candidates, dtype=torch.int64, device=iou.device)
-        return Matches(none, torch.full_like(none, NEGATIVE))
+        return Matches(none, torch.full_like(none, NEGATIVE), iou.new_zeros(candidates))
     best_iou, index = iou.max(dim=0)
     labels = torch.full_like(index, IGNORED)
     labels[best_iou < negative_iou] = NEGATIVE
@@ -42,4 +46,17 @@ def match(iou: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
     if keep_best and candidates > 0:
         highest = iou.max(dim=1, keepdim=True).values
         labels[((iou == highest) & (highest > 0)).any(dim=0)] = POSITIVE
-    return Matches(index, labels)
+    return Matches(index, labels, best_iou)
+
+
+def join(first: Matches, second: Matches, offset: int) -> Matches:
+    """The matches of the same candidates with two sets of boxes, as those with both together.
+
+    Args:
+        offset: how many boxes come before those of `second`.
+    """
+    index = torch.where(second.iou > first.iou, second.index + offset, first.index)
+    labels = torch.full_like(first.labels, IGNORED)
+    labels[(first.labels == NEGATIVE) & (second.labels == NEGATIVE)] = NEGATIVE
+    labels[(first.labels == POSITIVE) | (second.labels == POSITIVE)] = POSITIVE
+    return Matches(index, labels, torch.maximum(first.iou, second.iou))

@@ -7,8 +7,11 @@ from torch import Tensor
 
 from detector.boxes import DeltaWeights, encode_deltas, pairwise_iou
 from detector.structures import Target
-from detector.training.matcher import NEGATIVE, match
+from detector.training.matcher import NEGATIVE, Matches, join, match
 from detector.training.sampler import sample
+
+# IoUs that are in memory at a time: a picture with tens of thousands of boxes would else need all of it.
+MOST_PAIRS = 2**25
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,7 @@ def anchor_targets(anchors: Tensor, target: Target, settings: AnchorTargetSettin
         anchors: [H'·W'·A, 4] xyxy, absolute pixels of the input image.
         target: ground truth of the image, same frame.
     """
-    iou = pairwise_iou(target.boxes, anchors)
-    matches = match(iou, settings.positive_iou, settings.negative_iou, keep_best=True)
+    matches = _match(target.boxes, anchors, settings.positive_iou, settings.negative_iou, keep_best=True)
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
     matched = target.boxes[matches.index[positives]]
     return AnchorTargets(positives, negatives, encode_deltas(anchors[positives], matched, settings.delta_weights))
@@ -81,11 +83,22 @@ def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, 
     """
     # Early proposals miss most objects; with the ground truth among them the head always has something to learn from.
     candidates = torch.cat((proposals, target.boxes))
-    iou = pairwise_iou(target.boxes, candidates)
-    matches = match(iou, settings.positive_iou, settings.positive_iou, keep_best=False)
+    matches = _match(target.boxes, candidates, settings.positive_iou, settings.positive_iou, keep_best=False)
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
     matched = matches.index[positives]
     boxes = candidates[positives]
     labels = torch.cat((target.labels[matched], torch.full_like(negatives, NEGATIVE)))
     deltas = encode_deltas(boxes, target.boxes[matched], settings.delta_weights)
     return RoITargets(torch.cat((boxes, candidates[negatives])), labels, deltas)
+
+
+def _match(boxes: Tensor, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool) -> Matches:
+    """`match` of candidates [P, 4] with boxes [G, 4] of one frame; where these are many, some of them at a time."""
+    parts = torch.split(boxes, max(1, MOST_PAIRS // max(1, candidates.shape[0])))
+    matches = match(pairwise_iou(parts[0], candidates), positive_iou, negative_iou, keep_best)
+    done = parts[0].shape[0]
+    for part in parts[1:]:
+        of_part = match(pairwise_iou(part, candidates), positive_iou, negative_iou, keep_best)
+        matches = join(matches, of_part, done)
+        done += part.shape[0]
+    return matches

@@ -13,7 +13,7 @@ from detector.training.nonfinite import RunningStatistics
 
 # How often the host waits in a step, and more for every picture of it. A number here may only become smaller: the goal
 # is 2 a step.
-WAITS_OF_A_STEP, WAITS_OF_A_PICTURE = 9, 11
+WAITS_OF_A_STEP, WAITS_OF_A_PICTURE = 6, 11
 
 
 @pytest.mark.parametrize(

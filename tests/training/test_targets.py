@@ -1,9 +1,11 @@
 import math
 
+import pytest
 import torch
 
 from detector.boxes import decode_deltas
 from detector.structures import Target
+from detector.training import targets as module
 from detector.training.targets import AnchorTargetSettings, RoITargetSettings, anchor_targets, roi_targets
 
 ANCHOR_SETTINGS = AnchorTargetSettings(
@@ -120,3 +122,24 @@ def test_no_gradient_flows_into_targets() -> None:
     found = roi_targets(proposals, TARGET, ROI_SETTINGS, seed=0)
     assert not found.boxes.requires_grad
     assert not found.deltas.requires_grad
+
+
+@pytest.mark.parametrize("most_pairs", [1, 40 * 7, 10**9])
+def test_boxes_that_are_matched_in_parts_give_the_same_targets(
+    monkeypatch: pytest.MonkeyPatch, most_pairs: int
+) -> None:
+    """Many boxes on a few anchors, so that anchors are contested, ties included."""
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 6, (30, 2), generator=generator) * 8.0
+    boxes = torch.cat((corners, corners + torch.randint(1, 4, (30, 2), generator=generator) * 8.0), dim=1)
+    target = Target(boxes, torch.arange(1, 31))
+    grid = torch.cartesian_prod(torch.arange(0.0, 48, 12), torch.arange(0.0, 48, 5))
+    anchors = torch.cat((grid, grid + 17), dim=1)
+    assert len(anchors) == 40
+    rois = RoITargetSettings(0.4, 64, 0.5, (10.0, 10.0, 5.0, 5.0))
+    whole, whole_rois = anchor_targets(anchors, target, ANCHOR_SETTINGS, 0), roi_targets(anchors, target, rois, 0)
+    monkeypatch.setattr(module, "MOST_PAIRS", most_pairs)
+    parts, parts_rois = anchor_targets(anchors, target, ANCHOR_SETTINGS, 0), roi_targets(anchors, target, rois, 0)
+    for one, other in ((whole, parts), (whole_rois, parts_rois)):
+        for name, value in vars(one).items():
+            assert torch.equal(value, getattr(other, name)), name

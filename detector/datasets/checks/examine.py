@@ -16,6 +16,9 @@ from detector.datasets.formats.contents import Contents, Format, required_folder
 from detector.datasets.formats.open_dataset import read_contents
 from detector.datasets.formats.parsing import parse
 from detector.datasets.pictures.read import MAX_PIXELS
+from detector.printing import printable
+
+MANY_BOXES = 10_000  # in one picture: more than COCO's most crowded has by two orders of magnitude
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
             lines.append(
                 f"{split.annotation_path}: {split.dropped} × a box without area inside its picture, left out; "
                 "faster-rcnn check-data lists them."
+            )
+        per_image = np.diff(np.concatenate(([0], split.box_ends)))
+        if len(per_image) and per_image.max() > MANY_BOXES:
+            crowded = int(per_image.argmax())
+            lines.append(
+                f"{split.annotation_path}: {printable(split.file_name(crowded))} has {per_image[crowded]} boxes; a "
+                "step with it takes long and much memory: cut the picture into tiles, or leave it out."
             )
         lines += [f"{split.annotation_path}: {line}" for line in summarise(faults)]
     if val is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from annotated_sets import sound_content, write_json, write_pictures
 
+from detector.datasets.checks import examine
 from detector.datasets.checks.annotations import check_annotations
 from detector.datasets.checks.examine import check_before_training, columns_of_dataset
 from detector.datasets.faults import Fault, by_kind, summarise
@@ -186,3 +187,17 @@ def test_sound_data_need_no_warning(tmp_path: Path) -> None:
     write_pictures(tmp_path, sound_content())
     train = open_dataset("coco", write_json(tmp_path / "train.json", sound_content()), tmp_path)
     assert check_before_training(train, None) == []
+
+
+def test_a_picture_with_very_many_boxes_is_named_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examine, "MANY_BOXES", 2)
+    content = sound_content()
+    content["annotations"] += [
+        {"id": 30 + i, "image_id": 5, "category_id": 3, "bbox": [i, 0, 4, 5 + i]} for i in range(3)
+    ]
+    train = open_dataset("coco", write_json(tmp_path / "train.json", content), tmp_path)
+    lines = [line for line in check_before_training(train, None) if "boxes; a step" in line]
+    assert len(lines) == 1, check_before_training(train, None)
+    assert "y/z.png has 5 boxes" in lines[0]
