@@ -11,7 +11,7 @@ VENV ?= .venv
 INDEX ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test check docs clean
+.PHONY: quickstart test install-dev check docs clean
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/python tools/train_net.py
@@ -19,6 +19,8 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest
+
+install-dev: $(VENV)/.installed-dev
 
 # What a change must pass: format, lint, types and tests.
 check: $(VENV)/.installed-dev
