@@ -188,7 +188,14 @@ def run_step(step: Step, limit: float, environment: dict[str, str], record: Reco
 def call(command: list[str], limit: float, environment: dict[str, str], output: Any) -> int | None:
     """Run a command with all its processes; its exit code, or None where it had to be stopped."""
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        # A shell that starts us in the background has SIGINT ignored, which our steps would inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         return process.wait(limit)

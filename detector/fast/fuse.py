@@ -1,10 +1,12 @@
-"""The fast network: `FasterRCNN` assembled from the parts in this folder.
+"""The network made to run quickly: `FasterRCNN` assembled from the quicker parts of this folder.
 
-How it works: `detector.model` is the definition; each part here computes the same from copies of the same parameters,
-in less time, and opens with how. `backbone.py` folds norms, biases, shortcuts and ReLUs into convolutions, `rpn.py`
-makes one convolution of two, `roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks,
-`roi_align.py` is a sparse matrix. On a CPU, 3×3 convolutions also multiply less (`winograd.py`, `whole_maps.py`). The
-stages that join the parts are those of `detector.model.faster_rcnn`; there are no others.
+(It has nothing to do with the Fast R-CNN paper.) How it works: `detector.model` is the definition; each part here
+computes the same from copies of the same parameters in less time, and its file's docstring begins by explaining how.
+`backbone.py` folds norms, biases, shortcuts and ReLUs into convolutions, `rpn.py` makes one convolution of two,
+`roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks. On a CPU, `roi_align.py`
+computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need fewer multiplications (`winograd.py`,
+`whole_maps.py`); on other devices RoIAlign is torchvision's. The stages that join the parts are those of
+`detector.model.faster_rcnn`; there are no others.
 """
 
 import copy
@@ -24,7 +26,7 @@ from detector.model.faster_rcnn import FasterRCNN
 def fuse(
     model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool = False, timed: bool = True
 ) -> FasterRCNN:
-    """Make the fast execution of a network on the device where it is.
+    """Make a second `FasterRCNN` on the same device that finds the same in less time.
 
     It copies the parameters: when the network's change afterwards, or the network moves to another device, fuse again.
     Batch norms are taken as in evaluation, with their stored statistics. Gradients do not flow through it.
@@ -33,7 +35,7 @@ def fuse(
         model: the network, as `build_model` makes it.
         dtype: float32 gives the network's detections to float rounding. bfloat16 is about twice as fast where the
             processor has it and near to them: weights are folded in float64 before they are rounded, and RoIAlign,
-            scores and boxes stay float32. Where the processor does not have it, it is float32. float64 is for tests.
+            scores and boxes stay float32. A CPU without bfloat16 kernels uses float32 instead. float64 is for tests.
         compiled: compile backbone and conv5_x with `torch.compile` when they first run, which takes a minute.
         timed: where kernels give the same bits, try for up to half a second which is the faster, once a process.
 
@@ -66,6 +68,7 @@ def plain_parts(model: FasterRCNN) -> tuple[resnet.ResNetC4, rpn.RPNHead, roi_he
     Raises:
         UserError: its parts are others, as those of a fused network are.
     """
+    # The classes of `detector.model`, whose twins in this folder have the same names.
     parts: tuple[object, object, object] = (model.backbone, model.rpn, model.roi_head)
     match parts:
         case resnet.ResNetC4() as backbone, rpn.RPNHead() as proposer, roi_head.RoIHead() as head:

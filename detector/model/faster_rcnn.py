@@ -28,7 +28,7 @@ class RPN(Protocol):
         """Objectness and deltas of every anchor of each feature map."""
 
     def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits [S] and deltas [S, 4] of the anchors that N tensors of numbers choose."""
+        """Logits [S] and deltas [S, 4] of S anchors picked for the losses; `chosen`: N tensors of their numbers."""
 
 
 class Head(Protocol):
@@ -49,9 +49,13 @@ class FasterRCNN(nn.Module):
         score      roi_head.py, roi_pooling.py   every region to class scores and to a box of each class
         select     postprocess.py                threshold, NMS of each class, the best of all
 
-    Boxes are xyxy in pixels of the input image throughout. `detector.model.build` assembles the network from settings.
-    Other parts of the same signatures compute the same from the same parameters: `detector.fast.fuse` assembles those
-    for detection, `detector.fast.training` those for training. Targets and losses are in `detector.training.joint`.
+    Training compares what the parts compute with `training/targets.py` (`matcher.py`, `sampler.py`) by
+    `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`, every number is in `config/settings.py`,
+    and `detector.model.build` assembles the network from them. Boxes are xyxy in pixels of the input image throughout;
+    letters are those of `detector.structures`.
+
+    Each part has a quicker twin with the same inputs and outputs: `detector.fast.fuse` assembles the twins for
+    detection, with copies of the parameters, `detector.fast.training` those for training, which share them.
 
     Args:
         normalize: pixels to network input.
@@ -117,7 +121,7 @@ class FasterRCNN(nn.Module):
         ]
 
     def score(self, features: Features, boxes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Classify any boxes, wherever they come from, and refine them.
+        """Class scores and refined boxes of any regions, wherever they come from.
 
         Args:
             features: of N pictures.
@@ -125,7 +129,8 @@ class FasterRCNN(nn.Module):
 
         Returns:
             N tensors of class scores [P_i, K+1] in [0, 1], column 0 the background, and N of boxes [P_i, K, 4] xyxy,
-            one for each class, pixels of the input image, not clipped. Rows that are not finite are NaN throughout.
+            one for each class, pixels of the input image, not clipped. Where the network gave an infinite or NaN number
+            for a region, all of that region's scores and boxes are NaN, so that `select` drops it.
         """
         logits, deltas = self.roi_head(features, boxes)
         scores, refined = decode_scores(logits, deltas, torch.cat(list(boxes)), self.detection_settings.delta_weights)
