@@ -97,5 +97,5 @@ def overview(program: str) -> str:
     return (
         f"usage: {program} COMMAND …\n\nFaster R-CNN: train, predict, evaluate.\n\ncommands:\n{listed}\n\n"
         f"`{program} COMMAND --help` shows the words of a command, with examples. "
-        "Without words,\n`{program} train` trains a small detector on pictures that it renders itself."
+        f"Without words,\n`{program} train` trains a small detector on pictures that it renders itself."
     )

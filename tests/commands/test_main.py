@@ -113,3 +113,10 @@ def test_the_benchmark_gets_its_words(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert main(["benchmark", "--one", "two"]) == 0
     assert (tmp_path / "words").read_text() == "--one two"
+
+
+def test_the_overview_names_the_command_as_it_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"], program="python -m detector") == 0
+    text = capsys.readouterr().out
+    assert "`python -m detector train` trains" in text
+    assert "{" not in text
