@@ -16,7 +16,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Raise UserError for TF32 where there is no such thing: it is a mode of NVIDIA's GPUs."""
+    """Raise UserError for TF32 on a device without it: it is a mode of NVIDIA's GPUs."""
     if precision == "tf32" and device.type != "cuda":
         raise UserError(f"precision tf32 exists on CUDA devices alone, not on {device}; use float32 or bfloat16.")
 
@@ -28,9 +28,9 @@ def computing_type(precision: Precision) -> torch.dtype:
 
 @contextmanager
 def float32_products(precision: Precision) -> Iterator[None]:
-    """For a while, convolutions and matrix products of float32 tensors on a GPU compute in TF32 only for `tf32`.
+    """Within this context, products of float32 tensors on a GPU are computed in TF32 only for `tf32`, convolutions too.
 
-    PyTorch keeps this setting for the whole process, so other threads see it meanwhile; afterwards it is as it was.
+    PyTorch keeps this setting for the whole process, so other threads see it too; at the end it is restored.
     """
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32

@@ -71,11 +71,11 @@ class CategoryMap:
             raise UserError(f"category id {category_id} is not among {shown(sorted(self._labels))}.") from None
 
     def id_of(self, label: int) -> int:
-        """Dataset category id of a label 1..K."""
+        """The dataset's category id of a label 1..K."""
         return self._category(label).id
 
     def name_of(self, label: int) -> str:
-        """Name of a label 1..K."""
+        """The name of a label 1..K."""
         return self._category(label).name
 
     def _category(self, label: int) -> Category:
@@ -85,17 +85,17 @@ class CategoryMap:
 
     @classmethod
     def from_coco(cls, categories: Iterable[Mapping[str, Any]]) -> "CategoryMap":
-        """From the `categories` list of a COCO file, ordered by id.
+        """Read the `categories` list of a COCO file, ordered by id.
 
         Raises:
-            TypeError, KeyError, ValueError: it is no list of ids and names. UserError, which is a ValueError, where an
-                id is given twice, or an id or a name is beyond all limits.
+            TypeError, KeyError, ValueError: it is not a list of ids and names. UserError, which is a ValueError,
+                where an id is given twice, or an id or a name is beyond all limits.
         """
         return cls(tuple(sorted((_category_of(c) for c in categories), key=lambda c: c.id)))
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> "CategoryMap":
-        """Categories 1..K with these names."""
+        """Make categories 1..K with these names."""
         return cls(tuple(Category(i, name) for i, name in enumerate(names, start=1)))
 
     def repeated_names(self) -> list[str]:
@@ -104,7 +104,7 @@ class CategoryMap:
         return sorted(name for name, count in counts.items() if count > 1)
 
     def to_coco(self) -> list[dict[str, Any]]:
-        """As the `categories` list of a COCO file."""
+        """The map as the `categories` list of a COCO file."""
         return [{"id": c.id, "name": c.name} for c in self.categories]
 
 

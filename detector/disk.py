@@ -1,4 +1,4 @@
-"""A file or folder is whole or not there, and what one process holds no other does.
+"""Files and folders that are whole or not there, and locks that only one process holds at a time.
 
 Everything that this package leaves on a disk and that somebody may read later goes through here: it is written beside
 its place, forced onto the disk, and renamed. A kill, a full disk or a lost machine leaves the earlier content or the
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from detector.errors import UserError
 
-POLL_SECONDS = 0.2  # between two looks at a lock that another process holds
+POLL_SECONDS = 0.2  # seconds between two looks at a lock that another process holds
 
 
 def write_atomically(path: Path, data: bytes) -> None:

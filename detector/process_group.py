@@ -83,7 +83,7 @@ def is_main() -> bool:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, on its device; no gradient flows through it."""
+    """The mean of a tensor of any shape over all processes, on its device; no gradient flows through it."""
     if world_size() == 1:
         return value.detach()
     total = value.detach().clone()

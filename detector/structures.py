@@ -90,7 +90,7 @@ class ImageBatch:
 
 
 class FeatureMap(NamedTuple):
-    """What the backbone computes of a batch of pictures, at one resolution.
+    """What the backbone computes from a batch of pictures, at one resolution.
 
     values: [N, C, H', W']. stride: pixels of the input image per cell, along both axes.
     """
@@ -133,12 +133,12 @@ class Selection:
         return int(self.scores.shape[0])
 
     def to(self, device: torch.device) -> Selection:
-        """A copy on another device."""
+        """A copy of boxes, scores and labels on another device."""
         return Selection(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
 
     @classmethod
     def empty(cls, device: torch.device | None = None) -> Selection:
-        """No detections."""
+        """A selection of no detections: [0, 4], [0] and [0]."""
         import torch
 
         return cls(

@@ -130,7 +130,7 @@ def look(
 
 
 def compare(args: argparse.Namespace, data_format: Format, examined: Examined) -> list[Fault]:
-    """What is wrong between the two splits."""
+    """The faults between two splits: categories that differ, and pictures in both."""
     other_images = args.other_images or args.images
     other = look(args, data_format, args.against, other_images)
     # A VOC tree has no list of its classes: a rare one may be absent from a split.
@@ -170,7 +170,7 @@ def write_report(path: Path, faults: Iterable[Fault]) -> None:
 
 
 def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault]) -> None:
-    """Write the copy with the fixes, and print what was done and what is left."""
+    """Write the fixed copy, and print what was fixed and what is left."""
     missing = sum(fault.kind is MISSING_PICTURE for fault in faults)
     if 2 * missing > len(examined.columns.image_ids):
         raise UserError(

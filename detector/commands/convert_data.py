@@ -23,7 +23,7 @@ from detector.datasets.pictures.read import image_size
 from detector.errors import UserError
 
 FORMATS = ("coco", "voc", "yolo")
-# What is written as reading takes it, and said.
+# Kinds of fault that are written as reading takes them, and reported.
 CORRECTED = (BACKSLASHES, BAD_AREA, BOX_FROM_MASK, SWAPPED_CORNERS)
 
 EXAMPLES = """examples:
@@ -31,9 +31,9 @@ EXAMPLES = """examples:
       --images VOC2012/JPEGImages
   {program} train/labels train.json --from yolo --to coco --images train/images
   {program} instances_val2017.json yolo --from coco --to yolo --images val2017
-      yolo/data.yaml and yolo/labels; the pictures belong into yolo/images
+      yolo/data.yaml and yolo/labels; the pictures go into yolo/images
   {program} instances_val2017.json voc --from coco --to voc
-      voc/Annotations and voc/ImageSets/Main/instances_val2017.txt; the pictures belong into voc/JPEGImages
+      voc/Annotations and voc/ImageSets/Main/instances_val2017.txt; the pictures go into voc/JPEGImages
 
 Boxes are carried over as they are, decimals included; what the new format cannot hold is listed. Pictures stay where
 they are; --images is needed from yolo and where sizes are not stated, and from voc it finds pictures by XML names."""

@@ -199,7 +199,7 @@ def table(name: str, detections: Detections) -> str:
 
 
 def describe_results(detections: Detections, image_id: int, name: str) -> list[dict[str, Any]]:
-    """COCO results with the file's and the category's name added, so that they can be read without a dataset."""
+    """COCO results, boxes [x, y, width, height] in pixels of the original image, with file and category names added."""
     return [
         result | {"file_name": name, "category_name": category_name}
         for result, category_name in zip(detections.to_coco(image_id), detections.names, strict=True)

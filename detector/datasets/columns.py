@@ -41,12 +41,12 @@ class Columns:
     categories: Sequence[tuple[int, str]]
 
     def image_fault(self, kind: Kind, image: int, detail: str = "") -> Fault:
-        """A fault of the image with this index."""
+        """Make a fault of the image with this index."""
         place = self.image_places[image]
         return Fault(kind, int(self.image_ids[image]), self.file_names[image], None, detail, place)
 
     def box_fault(self, kind: Kind, box: int, detail: str = "") -> Fault:
-        """A fault of the box with this index."""
+        """Make a fault of the box with this index."""
         owner = int(self.owners[box])
         image_id, name = (int(self.image_ids[owner]), self.file_names[owner]) if owner >= 0 else (None, "")
         return Fault(kind, image_id, name, self.annotation_names[box], detail, box)
@@ -59,7 +59,7 @@ class Columns:
         return f"bbox [{', '.join(f'{value:.10g}' for value in self.boxes[box].tolist())}]{size}"
 
     def with_missing_sizes(self, sizes: np.ndarray) -> "Columns":
-        """The same, with sizes [N, 2] of the pictures themselves where the annotations state none."""
+        """A copy in which sizes that the annotations do not state are taken from `sizes`, [N, 2] (height, width)."""
         return replace(self, sizes=np.where(self.sizes > 0, self.sizes, sizes))
 
 

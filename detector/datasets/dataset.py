@@ -73,7 +73,7 @@ class DetectionDataset:
         return self.names[start : int(self.name_ends[index])].tobytes().decode("utf-8", "surrogateescape")
 
     def path(self, index: int) -> str:
-        """Where the picture lies."""
+        """The path of the picture."""
         return str(Path(self.image_root, self.file_name(index)))
 
     def size(self, index: int) -> Size | None:
@@ -91,7 +91,7 @@ class DetectionDataset:
         return self.sizes[:, 1] > self.sizes[:, 0]
 
     def to_coco(self) -> dict[str, Any]:
-        """As the contents of a COCO file, with annotation ids from 1."""
+        """The dataset as the contents of a COCO file, with annotation ids from 1."""
         images = [
             {"id": image_id, "file_name": self.file_name(index)}
             | ({"height": size[0], "width": size[1]} if (size := self.size(index)) else {})

@@ -1,4 +1,4 @@
-"""What can be wrong with annotations and pictures: the kinds of fault, and one fault found."""
+"""What can be wrong with annotations and pictures: the kinds of fault, and single faults."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from detector.errors import UserError, one_line
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault.
+    """A kind of fault that annotations or pictures may have.
 
     name: for `--ignore`. meaning: what is wrong. remedy: what to do. fix: what a repair does about it, or None where it
     would have to guess.
@@ -23,7 +23,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault.
+    """One fault of an annotated set of pictures.
 
     image_id, image: the picture's id and file name, where there is one. annotation: its id, or where it stands in its
     file. detail: the values that are wrong. place: position among the file's images (faults of pictures), annotations
@@ -38,7 +38,7 @@ class Fault:
     place: int | None = None
 
     def where(self) -> str:
-        """`annotation 17 of image 5 (a.jpg)`, as far as it is known."""
+        """Where the fault is, as far as it is known: `annotation 17 of image 5 (a.jpg)`."""
         image = "" if self.image_id is None else f"image {self.image_id}"
         if self.image:
             image = f"{image} ({self.image})" if image else self.image
@@ -314,7 +314,7 @@ def refuse(faults: Sequence[Fault], kinds: Collection[Kind], source: str) -> Non
 
 
 def by_kind(faults: Sequence[Fault]) -> dict[Kind, list[Fault]]:
-    """The faults of each kind that there are, in the order of `KINDS`."""
+    """Group the faults by kind, in the order of `KINDS`; kinds without faults are left out."""
     table: dict[Kind, list[Fault]] = {kind: [] for kind in KINDS}
     for fault in faults:
         table[fault.kind].append(fault)
@@ -322,7 +322,7 @@ def by_kind(faults: Sequence[Fault]) -> dict[Kind, list[Fault]]:
 
 
 def summarise(faults: Sequence[Fault]) -> list[str]:
-    """One line for each kind that there is: how many, the first of them, and what to do."""
+    """One line for each kind of fault among them: how many, the first one, and what to do."""
     return [
         f"{len(alike)} × {kind.name}: {kind.meaning} (first: {alike[0]}); {kind.remedy}."
         for kind, alike in by_kind(faults).items()

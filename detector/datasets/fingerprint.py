@@ -27,12 +27,12 @@ class Fingerprint:
         return f"{self.pictures} pictures with {self.boxes} boxes"
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that JSON can hold."""
+        """The fingerprint as plain values that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Fingerprint":
-        """From what `to_dict` gave. Raises KeyError where an entry is missing."""
+        """Read what `to_dict` returned. Raises KeyError where an entry is missing."""
         return cls(int(values["pictures"]), int(values["boxes"]), str(values["digest"]))
 
 
@@ -59,7 +59,7 @@ def _add(digest: "hashlib.blake2b", content: bytes) -> None:
 
 
 def describe_change(before: Fingerprint, now: Fingerprint) -> str | None:
-    """What became of annotations, as the end of a sentence about them; None where they are the same."""
+    """How the annotations changed, as the end of a sentence; None where they did not."""
     if before.digest == now.digest:
         return None
     if (before.pictures, before.boxes) == (now.pictures, now.boxes):

@@ -1,4 +1,4 @@
-"""COCO mAP by pycocotools' definition, computed by pycocotools or, several times sooner, by hotcoco.
+"""COCO mAP by pycocotools' definition, computed by pycocotools or, several times faster, by hotcoco.
 
 The two agree to the last bit (tests/evaluation/test_coco_eval.py); pycocotools' are the numbers of record. What they
 would crash on, or silently score wrongly, is refused or completed before: see `ground_truth` and `results`.
@@ -76,7 +76,7 @@ def evaluate_coco(
         ground_truth: a COCO annotation file, its content, or what `read_ground_truth` made of either.
         detections: COCO results, boxes [x, y, width, height] in absolute pixels of the original image. None at all
             is a score of 0.
-        evaluator: `pycocotools`, or `hotcoco` for the same numbers at a hundredth of the time.
+        evaluator: `pycocotools`, or `hotcoco` for the same numbers in a hundredth of the time.
         image_ids: score only these images; None for all.
         source: what to call the detections in messages.
 
@@ -123,7 +123,7 @@ def _run_pycocotools(truth: GroundTruth, results: Results) -> tuple[list[float],
 
 
 def _run_hotcoco(truth: GroundTruth, results: Results) -> tuple[list[float], np.ndarray]:
-    """As `_run_pycocotools`.
+    """The same numbers as `_run_pycocotools`, from hotcoco.
 
     Ids become places in the order of ids: results are handed over as one array of floats, which hold no id beyond 2^53.
     """

@@ -1,4 +1,4 @@
-"""Ground truth for scoring, as columns, with everything checked that would make an evaluator fail or lie."""
+"""Ground truth for scoring, as columns. Whatever would make an evaluator fail or mislead is refused or corrected."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +94,7 @@ def ground_truth_of(dataset: DetectionDataset) -> GroundTruth:
 
 
 def some_ids(ids: np.ndarray) -> str:
-    """The first of some ids, as messages list them."""
+    """The first few of some ids, [N], as messages list them."""
     listed = ", ".join(str(i) for i in ids[:10].tolist())
     return listed + (f", … ({len(ids)} in all)" if len(ids) > 10 else "")
 

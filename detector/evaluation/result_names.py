@@ -1,4 +1,4 @@
-"""Whose the detections of a results file are, by the file names and class names in it."""
+"""Which images and categories the detections of a results file belong to, by the file and class names in it."""
 
 import posixpath
 from collections import defaultdict
@@ -46,7 +46,13 @@ def image_ids_by_name(detections: Entries, image_of: np.ndarray, truth: GroundTr
 
 
 def check_category_names(detections: Entries, category_of: np.ndarray, truth: GroundTruth, source: str) -> None:
-    """Refuse entries whose `category_name` is another than the annotations give to their `category_id`.
+    """Refuse entries whose `category_name` is not the one that the annotations give to their `category_id`.
+
+    Args:
+        detections: entries of a COCO results file, D of them.
+        category_of: [D] int64, their `category_id`s.
+        truth: the annotations.
+        source: what to call the detections in messages.
 
     Raises:
         UserError: naming the first such entry.

@@ -36,7 +36,7 @@ class Results:
         return len(self.scores)
 
     def only(self, image_ids: np.ndarray) -> "Results":
-        """The detections in some of the images."""
+        """The detections in the images with these ids, [I] int64."""
         kept = np.isin(self.image_of, image_ids)
         return Results(self.image_of[kept], self.category_of[kept], self.boxes[kept], self.scores[kept])
 

@@ -77,7 +77,7 @@ def this_processor() -> Processor:
 
 
 def choose_execution(dtype: torch.dtype, device: torch.device, compiled: bool = False, timed: bool = True) -> Execution:
-    """How a network is executed.
+    """Decide how a network is executed.
 
     Args:
         dtype: that is asked for. On a processor that has no bfloat16 kernels it is float32 in its place: bfloat16 would
@@ -110,7 +110,7 @@ def has_products(dtype: torch.dtype) -> bool:
 
 @cache
 def log_choice(dtype: torch.dtype) -> None:
-    """Say which kernels a network has that is asked for in this type: once a process."""
+    """Log which kernels a network asked for in this type will use, once per process."""
     name = str(dtype).removeprefix("torch.")
     if not has_kernels(dtype):
         fault = onednn_fault(dtype)
@@ -164,18 +164,18 @@ def choose_convolution(
 
 
 def filters_3x3(weight: Tensor, padding: int, min_channels: int) -> bool:
-    """Whether a convolution is 3×3 with padding 1, and has as many channels on either side."""
+    """Whether a convolution, weight [O, C, k, k], is 3×3 with padding 1, and O and C are at least `min_channels`."""
     return weight.shape[2:] == (TAPS, TAPS) and padding == 1 and min(weight.shape[:2]) >= min_channels
 
 
 def whole_maps_pay(weight: Tensor, stride: int, padding: int, maps: RoIMaps) -> bool:
-    """Whether `WholeMapConv` can compute a convolution of RoIs' maps, and is the faster."""
+    """Whether `WholeMapConv` can compute a convolution, weight [O, C, k, k], of RoIs' maps, and is faster at it."""
     in_range = stride in (1, 2) and stride <= maps.size <= WHOLE_MAX_OUTPUTS * stride
     return in_range and filters_3x3(weight, padding, WHOLE_MIN_CHANNELS)
 
 
 def training_tiles_pay(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether tiles are the faster with gradients too; on a GPU PyTorch's own libraries choose."""
+    """Whether tiles are faster for x [N, C, H, W], forward and backward; never on a GPU, whose libraries choose."""
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return False
     if stride != 1 or not filters_3x3(weight, padding, TRAINING_MIN_CHANNELS):
@@ -184,7 +184,9 @@ def training_tiles_pay(x: Tensor, weight: Tensor, stride: int, padding: int) -> 
 
 
 def product_pays(weight: Tensor, maps: RoIMaps, execution: Execution, processor: Processor) -> bool:
-    """Whether a 1×1 convolution of RoIs' maps runs faster as a matrix product; False without trying, see above."""
+    """Whether a 1×1 convolution, weight [O, C, 1, 1], of RoIs' maps runs faster as a matrix product.
+
+    False where that is not tried: without AMX, in other types than bfloat16, or with timing switched off."""
     if not (execution.timed and processor.amx and execution.dtype == torch.bfloat16):
         return False
     return product_is_faster(weight.shape[0], weight.shape[1], maps, execution.dtype)
@@ -220,7 +222,7 @@ def product_is_faster(outputs: int, channels: int, maps: RoIMaps, dtype: torch.d
 
 
 def _turns(first: Callable[[], Tensor], second: Callable[[], Tensor], end: float) -> list[tuple[float, float]]:
-    """Seconds of the two, which take turns while there is time; at least one turn."""
+    """The seconds of every call of the two, which take turns until the time is up, with at least one turn each."""
     turns: list[tuple[float, float]] = []
     while not turns or time.perf_counter() + sum(turns[-1]) < end:
         times = [time.perf_counter()]

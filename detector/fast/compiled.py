@@ -24,7 +24,9 @@ class Compiled(nn.Module):
         self.compiled: Any = torch.compile(part, fullgraph=True)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the part gives for these inputs. Raises what the part itself raises, and torch.OutOfMemoryError."""
+        """The part's output, of the same shape as without compiling.
+
+        Raises what the part itself raises, and torch.OutOfMemoryError."""
         if self.compiled is not None:
             try:
                 return self.compiled(*inputs)  # compiles before it runs: where it fails, the inputs are still whole

@@ -87,9 +87,9 @@ class FusedConv(nn.Module):
 
 
 class PackedConv(nn.Module):
-    """`FusedConv` of RoIs' maps through oneDNN: nearly all come in chunks of one size, for which the weight is packed.
+    """`FusedConv` for RoIs' maps through oneDNN: nearly all come in chunks of one size, for which the weight is packed.
 
-    It is kept so alone; for a chunk of another size, such as a picture's last, it is unpacked.
+    Only the packed weight is kept; for a chunk of another size, such as a picture's last, it is unpacked.
 
     Args:
         weight, bias, stride, padding, relu, execution: as of `FusedConv`; oneDNN's kernels are needed.
@@ -152,7 +152,7 @@ def _copied(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def is_pointwise(weight: Tensor, stride: int, padding: int) -> bool:
-    """Whether each output sees one cell, and each cell gives one output."""
+    """Whether a convolution, weight [O, C, k, k], maps each cell to one cell: 1×1, stride 1, no padding."""
     return weight.shape[2:] == (1, 1) and (stride, padding) == (1, 0)
 
 

@@ -120,7 +120,7 @@ def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> Fused
 
 
 def remaining_part(conv: nn.Conv2d, norm: nn.Module, relu: bool, execution: Execution) -> nn.Module:
-    """What `linear_part` leaves to do."""
+    """What remains to be done after `linear_part`."""
     _, bias = fold_norm(conv, norm)
     if bias is not None:
         return BiasReLU(bias, relu, execution)
@@ -146,9 +146,10 @@ def fixed_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 
 def fold_norm(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias, float64, of a convolution with its norm folded in; of the convolution alone where it cannot be.
+    """Weight [O, C, k, k] and bias [O] or None, float64, of a convolution with its norm folded in.
 
-    Batch norm with its stored statistics: y = (W·x + b − mean) · s + β with s = γ / √(var + ε).
+    A norm that cannot be folded is left out. Batch norm with its stored statistics is
+    y = (W·x + b − mean) · s + β with s = γ / √(var + ε).
     """
     weight = conv.weight.detach().double()
     bias = None if conv.bias is None else conv.bias.detach().double()

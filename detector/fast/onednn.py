@@ -77,7 +77,7 @@ class PackedWeight:
         self.packed = self._pack(weight)
 
     def dense(self) -> Tensor:
-        """The weight in PyTorch's own layout, with the same bits: a copy."""
+        """A copy of the weight, bit for bit, in PyTorch's own layout and in the shape it was given in."""
         return self.packed.to_dense().contiguous(memory_format=torch.channels_last)
 
     def _pack(self, weight: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class PackedMatrix:
         self.packed = self._pack(weight)
 
     def dense(self) -> Tensor:
-        """The weight in PyTorch's own layout, with the same bits: a copy."""
+        """A copy of the weight, bit for bit, in PyTorch's own layout and in the shape it was given in."""
         return self.packed.to_dense()
 
     def _pack(self, weight: Tensor) -> Tensor:

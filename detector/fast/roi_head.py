@@ -144,7 +144,7 @@ class HoistedStage(nn.Module):
         return [as_pooled(v, features.stride, self.pooling, self.execution) for v in values]
 
     def forward(self, maps: list[FeatureMap], rois: Tensor) -> Tensor:
-        """As `PooledStage.forward`."""
+        """conv5_x of RoIs [r, 5]: the two maps of `prepare` to [r, C', S, S] channels-last."""
         reduced, shortcut = pool_aligned(maps, rois, self.pooling, self.steps)
         return self.layers(reduced, shortcut)
 
@@ -185,7 +185,7 @@ class LayersAfterHoisting(nn.Module):
 
 
 def as_pooled(values: Tensor, stride: int, pooling: RoIPooling, execution: Execution) -> FeatureMap:
-    """A map in the type and the memory order in which its pooling wants it."""
+    """A map [N, C, H', W'] of this stride, in the type and memory order that its pooling wants."""
     values = values.to(execution.precision)
     if values.device.type != "cpu" or pooling.kind == "pool":
         values = values.contiguous()  # torchvision's kernels would do this again for every chunk

@@ -167,7 +167,7 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """A convolution without bias and the norm after it, in one where the norm is a fixed affine map."""
+    """A convolution without bias and its norm, fused where the norm is fixed: [N, C, H, W] to [N, O, H', W']."""
     affine = fixed_affine(norm)
     stride, padding = conv.stride[0], int(conv.padding[0])
     if affine is None:
@@ -177,13 +177,13 @@ def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """A 1×1 convolution at stride 1 with the factors of its norm, without offset: what commutes with RoIAlign."""
+    """A 1×1 convolution of [N, C, H, W] at stride 1 with its norm's factors alone: it commutes with RoIAlign."""
     affine = fixed_affine(norm)
     return F.conv2d(x, conv.weight if affine is None else conv.weight * affine[0].view(-1, 1, 1, 1))
 
 
 def finish(norm: nn.Module, x: Tensor) -> Tensor:
-    """What `linear` leaves to do once its output is pooled: the norm's offset, or a norm that is no fixed map."""
+    """What remains after `linear` and pooling, [R, C, S, S]: the norm's offset, or all of a norm that is not fixed."""
     affine = fixed_affine(norm)
     # Not in place: pooled maps are views, and autograd copies the gradient of a changed view whole.
     return norm(x) if affine is None else x + affine[1].view(-1, 1, 1)

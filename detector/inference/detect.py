@@ -54,7 +54,7 @@ def detect_dataset(
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """`model.eval()` for a while; afterwards every module of it is in the mode that it was in."""
+    """`model.eval()` within this context; afterwards every module is back in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

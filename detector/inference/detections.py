@@ -56,7 +56,7 @@ class Detections:
         return f"Detections({len(self)} in {self.image_size[0]}×{self.image_size[1]}: {listed or 'nothing'})"
 
     def at_least(self, score: float) -> "Detections":
-        """Those that score `score` or more."""
+        """The detections that score at least `score`, in the same frame and order."""
         kept = self.scores >= score
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
 

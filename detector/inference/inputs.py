@@ -16,7 +16,7 @@ from detector.errors import UserError
 class Input:
     """A picture to read.
 
-    relative: its name below the folder it was found through, with forward slashes. name: what it is called in tables
+    relative: its path relative to the folder that was named, with forward slashes. name: what it is called in tables
     and results: the same, or the path as given where two pictures would share it.
     """
 
@@ -31,10 +31,10 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
     Args:
         words: a file stands for itself, whatever its suffix; a folder for the pictures in it and below it, by suffix,
             in the order of their names, without hidden ones; a pattern (`**` crosses folders) for what it matches.
-        skip: a folder whose pictures are left alone when they are found through a folder above it (the output).
+        skip: a folder whose pictures are left alone when a folder above it is searched (the output folder).
 
     Returns:
-        Inputs, each file once; and a sentence for every word that stands for nothing.
+        Inputs, each file once; and a sentence for every word that matches no picture.
 
     Raises:
         UserError: there is no picture at all.

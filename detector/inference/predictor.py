@@ -1,4 +1,4 @@
-"""Pictures in, detections out: a trained model with everything around it that a user should not have to think of."""
+"""Pictures in, detections out: a trained model with all that a user should not have to think about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

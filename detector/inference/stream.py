@@ -32,7 +32,7 @@ def detect_all(
 def read_ahead(
     paths: Iterable[Path], count: int, read: Callable[[Path], np.ndarray] = read_image
 ) -> Iterator[np.ndarray | UserError]:
-    """Read pictures in order, `count` of them ahead in threads while the network is busy with earlier ones."""
+    """Read pictures in order, `count` of them ahead in threads: [H, W, 3] uint8 RGB each, or why it cannot be read."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         waiting: deque[Future[np.ndarray | UserError]] = deque()
         remaining = iter(paths)

@@ -43,6 +43,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels) - NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise [N, C, H, W], channel by channel."""
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=NORM_EPS)
 
 
@@ -71,6 +72,7 @@ class Projection(nn.Module):
         self.norm = make_norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Project [N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
         return self.norm(self.conv(x))
 
 
@@ -88,6 +90,7 @@ class BasicBlock(nn.Module):
         self.shortcut = make_shortcut(in_channels, width, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
         out = F.relu(self.norm1(self.conv1(x)))
         out = self.norm2(self.conv2(out))
         return F.relu(out + self.shortcut(x))
@@ -110,6 +113,7 @@ class Bottleneck(nn.Module):
         self.shortcut = make_shortcut(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
         out = F.relu(self.norm1(self.conv1(x)))
         out = F.relu(self.norm2(self.conv2(out)))
         out = self.norm3(self.conv3(out))

@@ -15,6 +15,7 @@ class AveragePool(nn.Module):
     """The mean of a map over its cells: [R, C, S, S] to [R, C]."""
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Average [R, C, S, S] over its cells, to [R, C]."""
         return maps.mean(dim=(2, 3))
 
 

@@ -12,7 +12,7 @@ from detector.structures import Features
 
 
 class AnchorScores(NamedTuple):
-    """What the network says of the anchors of one feature map, in the order of `AnchorGrid`.
+    """What the network predicts for the anchors of one feature map, in the order of `AnchorGrid`.
 
     logits: objectness, [N, H'·W'·A]. deltas: [N, H'·W'·A, 4]. Both float32 or better.
     """
@@ -61,7 +61,7 @@ class RPNHead(nn.Module):
 
 
 def take_anchors(scores: Sequence[AnchorScores], chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Those of the chosen anchors, as `RPNHead.at`, out of all."""
+    """Logits [S] and deltas [S, 4] of the chosen anchors, picked from those of all; `chosen` is as in `RPNHead.at`."""
     logits, deltas = (torch.cat(maps, dim=1) for maps in zip(*scores, strict=True))
     return (
         torch.cat([logits[i, index] for i, index in enumerate(chosen)]),

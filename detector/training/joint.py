@@ -108,7 +108,7 @@ def build_joint(model: FasterRCNN, config: ModelConfig, fast: bool = True) -> Jo
     """Wrap a network for training with the numbers of its config.
 
     Args:
-        model: as `build_model` makes it; on its device, its norms as they are to stay.
+        model: as `build_model` makes it, on its device, and with its norms in their final form.
         config: of the model.
         fast: run it from the parts of `detector.fast.training`, which give the same to float rounding.
     """

@@ -37,7 +37,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Copy them as they are now."""
+        """Copy the statistics as they are now."""
         for live, copies in self._live_and_copies:
             torch._foreach_copy_(copies, live)
 
@@ -55,7 +55,7 @@ def describe_step(
 
     Args:
         progress: where the run stands before the step.
-        batches, losses: the step's micro-batches and their losses.
+        batches, losses: the step's micro-batches and the losses of each, scalars by name.
         model: with the step's gradients.
     """
     return {
@@ -86,6 +86,7 @@ def leave_out(
 
     Args:
         progress: where the run stands before the step; its counts of skipped steps are raised.
+        batches, losses, model: as for `describe_step`.
         limit: how many such steps in a row end the run.
         output: folder of `nonfinite.jsonl`.
 
@@ -109,7 +110,7 @@ def leave_out(
 
 
 def summarize(records: Sequence[dict[str, Any]]) -> str:
-    """Which losses were what in which pictures, or which gradients were not finite."""
+    """Sum up, in words, which losses were not finite in which pictures, or else which gradients were not finite."""
     parts = []
     for record in records:
         for batch in record["batches"]:

@@ -50,7 +50,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def momentum_buffers(optimizer: torch.optim.SGD, model: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's whole state: one momentum buffer per trained parameter, by the parameter's name.
+    """The optimizer's whole state: a momentum buffer for each trained parameter, of its shape, by its name.
 
     Empty before the first step, and with momentum 0.
     """
@@ -59,7 +59,7 @@ def momentum_buffers(optimizer: torch.optim.SGD, model: nn.Module) -> dict[str, 
 
 
 def load_momentum_buffers(optimizer: torch.optim.SGD, model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Put buffers from `momentum_buffers` back, on the parameters' devices. Names that are not trained are refused.
+    """Put buffers from `momentum_buffers` back, on the parameters' devices. Their names and shapes must match exactly.
 
     Raises:
         UserError: the buffers are not those of this model's trained parameters.

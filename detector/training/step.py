@@ -56,12 +56,12 @@ def forward_backward(
 
 
 def total(losses: Losses) -> Tensor:
-    """The sum that is minimised."""
+    """The sum of the losses, a scalar: what is minimised."""
     return torch.stack(list(losses.values())).sum()
 
 
 def mean_losses(losses: Sequence[Losses]) -> Losses:
-    """The mean over micro-batches, still on the device."""
+    """The mean of each loss over the micro-batches, scalars that stay on the device."""
     return {name: torch.stack([of_batch[name] for of_batch in losses]).mean() for name in losses[0]}
 
 

@@ -19,7 +19,7 @@ LONGEST_NAME = 80  # characters of a name in a message
 
 @dataclass(frozen=True)
 class StateDifferences:
-    """How the tensors that are given differ from those that are expected; true where they do.
+    """How the given tensors differ from the expected ones; truthy where they do.
 
     left_over, missing: names. other_shapes: clauses with the name and both shapes.
     """
@@ -91,7 +91,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str, remedy
 
 
 def copy_state(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copy the tensors of `state` into those of the same name in `target`, a model's state dict."""
+    """Copy the tensors of `state` into those of the same name and shape in `target`, a model's state dict."""
     with torch.no_grad():
         for name, tensor in state.items():
             if name in target:
@@ -99,12 +99,12 @@ def copy_state(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Non
 
 
 def as_float32(tensor: Tensor) -> Tensor:
-    """The tensor as a model keeps it: floating point in float32, counters as they are."""
+    """The tensor, of the same shape, as a model keeps it: floating point in float32, counters as they are."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def require_finite(state: Mapping[str, Tensor], where: str) -> None:
-    """Raise UserError for the first tensor with NaN or infinity in it: with such weights nothing is ever detected."""
+    """Raise UserError for the first tensor, of any shape, with NaN or infinity: with those nothing is ever detected."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             wrong = int((~torch.isfinite(tensor)).sum())

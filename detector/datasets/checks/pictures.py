@@ -84,7 +84,7 @@ def _same_pictures(columns: Columns, pictures: list[Picture]) -> Iterator[Fault]
         if picture.digest is None:
             continue
         first = first_of.setdefault(picture.digest, image)
-        # The same file under two ids is said by the checks of the annotations.
+        # The same file under two ids is reported by the checks of the annotations.
         if os.path.normpath(columns.file_names[first]) != os.path.normpath(columns.file_names[image]):
             detail = f"also in image {columns.image_ids[first]} ({columns.file_names[first]})"
             yield columns.image_fault(kinds.SAME_PICTURE, image, detail)

@@ -47,7 +47,7 @@ def parse_images(rows: list[Row], faults: list[Fault]) -> ImageColumns:
 
 
 def repetitions(ids: np.ndarray) -> list[tuple[int, int]]:
-    """(index, index of the first with the same id) for all but the first of each id, in order."""
+    """Pairs (index, index of the first with the same id) for all of `ids`, [N] int64, but those first ones."""
     if len(np.unique(ids)) == len(ids):
         return []
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)

@@ -42,11 +42,11 @@ def write_coco(path: Path, content: Mapping[str, Any]) -> list[str]:
 def write_voc(folder: Path, content: Mapping[str, Any], list_name: str) -> list[str]:
     """Write `Annotations/<picture>.xml` and `ImageSets/Main/<list_name>.txt`, which keeps the order of the images.
 
-    xmin is x and xmax is x + width, as `read_voc` takes them. Crowd regions, which VOC has not, are left out: as
+    xmin is x and xmax is x + width, as `voc_contents` takes them. Crowd regions, which VOC has not, are left out: as
     ordinary objects they would be learnt.
 
     Args:
-        folder: must not exist yet, or be empty. The pictures belong into `JPEGImages` in it.
+        folder: must not exist yet, or be empty. The pictures go into `JPEGImages` in it.
         content: every image with its size.
 
     Returns:
@@ -90,7 +90,7 @@ def write_yolo(folder: Path, content: Mapping[str, Any]) -> list[str]:
     Fractions have all their digits. Crowd regions are left out, as in `write_voc`. A picture without objects gets an
     empty file.
 
-    Args, Returns, Raises: as `write_voc`; the pictures belong into `images` in the folder. A box that lies so far
+    Args, Returns, Raises: as `write_voc`; the pictures go into `images` in the folder. A box that lies so far
         outside of its picture that YOLO's readers refuse it is an error too.
     """
     categories = sorted(content["categories"], key=lambda row: row["id"])

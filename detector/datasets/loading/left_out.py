@@ -1,4 +1,4 @@
-"""Pictures that cannot be used: what takes their place in training, and how many of them a run bears."""
+"""Pictures that cannot be used: what takes their place in training, and how many of them a run tolerates."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ IN_EVALUATION = "Until then it counts as a picture in which nothing was found."
 
 
 class LeftOut:
-    """Says once of every picture that it is left out, and stops where they are too many.
+    """Reports every picture that is left out, once, and stops the run when there are too many.
 
     Args:
         source: the annotations, for the message.
@@ -33,7 +33,7 @@ class LeftOut:
         self._said: set[str] = set()
 
     def note(self, problems: Sequence[str]) -> None:
-        """Take note of what is wrong with pictures.
+        """Record what is wrong with pictures.
 
         Raises:
             ImageError: with what is wrong with one of them, where none or no more may be left out.

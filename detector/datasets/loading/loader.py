@@ -43,6 +43,7 @@ class TrainingBatch:
     left_out: list[str] = field(default_factory=list)
 
     def pin_memory(self) -> "TrainingBatch":
+        """Copy the batch into page-locked memory, from which a GPU reads without the processor's help."""
         pinned = [target.pin_memory() for target in self.targets]
         return TrainingBatch(self.iteration, self.images.pin_memory(), pinned, self.seeds, self.left_out)
 

@@ -32,7 +32,7 @@ class GlobalBatches:
         self.seed = seed
 
     def starting_at(self, first: int) -> Iterator[np.ndarray]:
-        """Batches `first`, `first` + 1, …, each [batch_size] of indices; those before it are counted, not read."""
+        """Yield batches `first`, `first` + 1, …, each [batch_size] int64 indices; earlier ones are only counted."""
         waiting = {False: np.empty(0, dtype=np.int64), True: np.empty(0, dtype=np.int64)}
         made = epoch = 0
         while True:

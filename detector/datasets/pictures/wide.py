@@ -35,7 +35,7 @@ def to_eight_bits(values: np.ndarray, bit_depth: int | None) -> np.ndarray:
 
 
 def used_depth(values: np.ndarray) -> int:
-    """The smallest of `DEPTHS` that holds the values but for a few outliers."""
+    """The smallest of `DEPTHS`, in bits, that holds the values (whole numbers, any shape) but for a few outliers."""
     last = values.size - 1 - int(values.size * _OUTLIERS)
     largest = int(np.partition(values, last, axis=None)[last])
     return min(bits for bits in DEPTHS if bits >= largest.bit_length())

@@ -27,9 +27,11 @@ class Draws:
         return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
 
     def chance(self, probability: float) -> bool:
+        """Draw True with this probability, in [0, 1]."""
         return self.uniform(0.0, 1.0) < probability
 
     def choice(self, items: Sequence[T]) -> T:
+        """Draw one of the items, each with the same probability."""
         return items[self.integer(0, len(items) - 1)]
 
     def octets(self, *shape: int) -> np.ndarray:

@@ -30,13 +30,17 @@ class Shape:
 
     @property
     def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the picture that `coverage` occupies."""
         height, width = self.coverage.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """name: category. box: (x, y, width, height) of what can be seen, whole pixels. area: pixels that can be seen."""
+    """The ground truth of one object.
+
+    name: its category. box: (x, y, width, height) of its visible part, in whole pixels. area: of that part, in pixels.
+    """
 
     name: str
     box: tuple[int, int, int, int]

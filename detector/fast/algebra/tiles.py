@@ -53,10 +53,12 @@ class Tiling:
 
     @property
     def rows(self) -> int:
+        """How many tiles cover the height of a map."""
         return -(-self.height // TILE)
 
     @property
     def columns(self) -> int:
+        """How many tiles cover the width of a map."""
         return -(-self.width // TILE)
 
     @property

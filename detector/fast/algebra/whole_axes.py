@@ -46,6 +46,7 @@ class Share:
 
     @property
     def places(self) -> int:
+        """At how many places along the axis the same weights are used."""
         return self.window.shape[0] // self.weight.shape[0]
 
 

@@ -93,5 +93,5 @@ def exit_code(number: int) -> int:
 
 
 def signal_name(number: int) -> str:
-    """SIGTERM rather than 15."""
+    """The name of a signal, such as SIGTERM for 15."""
     return signal.Signals(number).name

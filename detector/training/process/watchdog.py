@@ -39,7 +39,7 @@ class Watchdog:
         self._phase = (outer, limit, time.monotonic())
 
     def renew(self) -> None:
-        """The phase has made progress: its time counts from now."""
+        """Note that the phase has made progress: its time counts from now."""
         what, limit, _ = self._phase
         self._phase = (what, limit, time.monotonic())
 

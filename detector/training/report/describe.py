@@ -53,7 +53,7 @@ def report_steps(run: Run, values: dict[str, Any]) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """`cuda (NVIDIA H100)`, `cpu (2 threads)`."""
+    """The device in words: `cuda (NVIDIA H100)`, `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

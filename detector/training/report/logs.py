@@ -1,6 +1,6 @@
-"""What a run says: lines on the screen and in log.txt, numbers in metrics.jsonl and TensorBoard.
+"""What a run reports: lines on the screen and in log.txt, numbers in metrics.jsonl and TensorBoard.
 
-Nothing here may end a run: where the disk is full, the loss of a log is said once and training goes on.
+Nothing here may end a run: where the disk is full, one warning says that a log is lost, and training goes on.
 """
 
 import json
@@ -76,20 +76,20 @@ class RunLog:
                 raise _in_the_way(folder, "TensorBoard's events", error) from None
 
     def info(self, text: str) -> None:
-        """Something worth knowing."""
+        """Log something worth knowing."""
         self._logger.info(text)
 
     def warning(self, text: str) -> None:
-        """Something that went wrong and did not stop the run."""
+        """Log something that went wrong without stopping the run."""
         prefix = f"warning (process {self.rank}): " if self.rank else "warning: "
         self._logger.warning(prefix + text)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
-        """One line of metrics.jsonl; NaN and infinities become null."""
+        """Append a line to metrics.jsonl; NaN and infinities become null."""
         self.append(self._output / METRICS_FILE, values)
 
     def append(self, path: Path, values: Mapping[str, Any]) -> None:
-        """One line of any JSON-lines file."""
+        """Append a line to a JSON-lines file."""
         if self.rank != 0:
             return
         line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False) + "\n"
@@ -100,7 +100,7 @@ class RunLog:
             self.warning(f"{path}: cannot write the numbers of this run ({error.strerror or error}).")
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Curves for TensorBoard, by name such as `loss/total`."""
+        """Add points to TensorBoard's curves, by name such as `loss/total`."""
 
         def write(events: SummaryWriter) -> None:
             for name, value in values.items():
@@ -109,7 +109,7 @@ class RunLog:
         self._write_events(write)
 
     def picture(self, iteration: int, name: str, image: np.ndarray) -> None:
-        """A picture for TensorBoard, [H, W, 3] uint8 RGB."""
+        """Add a picture, [H, W, 3] uint8 RGB, to TensorBoard."""
         self._write_events(lambda events: events.add_image(name, image, iteration, dataformats="HWC"))
 
     def flush(self) -> None:
@@ -160,7 +160,7 @@ class _ScreenHandler(logging.StreamHandler[TextIO]):
 
 
 class _FileHandler(logging.FileHandler):
-    """A file that may stop being writable: said once on the screen."""
+    """A file that may stop being writable, which the screen then reports once."""
 
     _lost = False
 

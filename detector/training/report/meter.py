@@ -31,12 +31,12 @@ class Meter:
         self._begin()
 
     def add(self, losses: dict[str, Tensor], images: int, seconds: float, waited: float) -> None:
-        """One step.
+        """Count one step.
 
         Args:
-            losses: means over the step's micro-batches in this process; empty for a step that was left out.
+            losses: scalars by name, means over the step's micro-batches in this process; empty for a skipped step.
             images: pictures of the step, over all processes.
-            seconds: the step took, `waited` of them waiting for its data.
+            seconds, waited: how long the step took, and how much of that it waited for its data.
         """
         for name, loss in losses.items():
             self._sums[name] = self._sums[name] + loss if name in self._sums else loss.clone()
@@ -109,7 +109,7 @@ class Meter:
         return (self._before[0] - queued) / max(self._before[1] - clock, 1e-9)
 
     def _memory(self) -> int:
-        """The GPU's, at its most so far, or this process's, now."""
+        """Bytes in use: the GPU's peak so far, or else what this process holds now."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return memory_in_use()

@@ -28,7 +28,7 @@ def finish_run(run: Run, evaluation: Evaluation | None) -> None:
 
 
 def last_lines(run: Run) -> list[str]:
-    """What the run has left, and the command to type next."""
+    """The last lines that a run prints: the files it has left, and the command to type next."""
     progress, final, best = run.progress, run.output / FINAL_MODEL, run.output / BEST_MODEL
     lines = []
     use = final

@@ -26,7 +26,7 @@ def save_model(path: Path, run: Run, evaluation: Evaluation | None) -> None:
 
 
 def provenance(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
-    """What trained a model, on what, for how long, and how good it was, for its weights file."""
+    """The provenance in a model's weights file: what trained it, on which data, for how long, and how good it was."""
     progress = run.progress
     return {
         "trained_by": f"detector {detector.__version__}, torch {torch.__version__}, {run.device.type}, {run.precision}",

@@ -26,7 +26,7 @@ from detector.training.state.saving import CheckpointWriter
 
 @dataclass
 class Run:
-    """A run's parts.
+    """The parts of a run.
 
     `model` is trained, `joint` wraps it with its losses (and, with others, in DDP). `val_truth` is what `val_data` is
     scored against, in the main process, where scoring happens. `annotations` identifies the data by split.
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def categories(self) -> CategoryMap:
-        """What the labels 1..K mean."""
+        """What labels 1..K mean: the training data's categories."""
         return self.train_data.categories
 
     @property

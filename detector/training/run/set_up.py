@@ -85,7 +85,7 @@ def set_up(
 
 
 def warn_of_faults(train_data: DetectionDataset, val_data: DetectionDataset | None, log: RunLog) -> None:
-    """Say what is wrong with the data that can nevertheless be trained on."""
+    """Warn of faults in the data that do not prevent training."""
     for line in check_before_training(train_data, val_data):
         log.warning(line)
 
@@ -159,13 +159,13 @@ def find_state(output: Path, log: RunLog) -> TrainingState | None:
 
 
 def load_checkpoint_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Load a checkpoint's weights. Raises UserError where it is another network's."""
+    """Load a checkpoint's weights, which must fit the model in names and shapes. Raises UserError where they do not."""
     remedy = "resume with the model settings it was made with, or start a new run from its weights with --weights."
     load_state(model, weights, "the checkpoint is of another network", remedy)
 
 
 def wrap(joint: nn.Module, device: torch.device) -> nn.Module:
-    """With several processes, average the gradients of all."""
+    """Wrap the module in DistributedDataParallel where there are several processes, which averages their gradients."""
     if process_group.world_size() == 1:
         return joint
     live = any(isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)) for module in joint.modules())

@@ -42,7 +42,7 @@ def defined(value: float | None) -> float | None:
 
 
 def update_best(progress: Progress, iteration: int, ap: float) -> bool:
-    """Note an evaluation's AP; whether it is the best so far. NaN, and −1 for an undefined AP, never are."""
+    """Record an evaluation's AP. Returns whether it is the best so far. NaN, and −1 for an undefined AP, never are."""
     progress.evaluated_iteration = iteration
     better = defined(ap) is not None and (progress.best_ap is None or ap > progress.best_ap)
     if better:
@@ -102,7 +102,7 @@ def validation_losses(
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: RunLog) -> None:
-    """`metrics.json` and `detections.json`; a failure is said and the run goes on."""
+    """Write `metrics.json` and `detections.json`; a failure is logged and the run goes on."""
     metrics = {"iteration": iteration} | evaluation.metrics.to_dict()
     if evaluation.validation_losses:
         metrics["validation_losses"] = evaluation.validation_losses
@@ -114,7 +114,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: 
 
 
 class SizedBatches(Protocol[Covariant]):
-    """What a loader is: it can be run through, and says how many batches that gives."""
+    """What a loader offers: iteration over its batches, and how many there are."""
 
     def __len__(self) -> int: ...
 
@@ -122,7 +122,7 @@ class SizedBatches(Protocol[Covariant]):
 
 
 class Announced(Generic[T]):
-    """Batches, with `announce` called before every one. Closing it ends the processes that prepare them."""
+    """Batches, with a call of `announce` before every one. Closing it ends the processes that prepare them."""
 
     def __init__(self, batches: SizedBatches[T], announce: Callable[[], None]) -> None:
         self._batches = batches
@@ -143,5 +143,6 @@ class Announced(Generic[T]):
             self._announce()
 
     def close(self) -> None:
+        """End the iteration in progress, if any, and with it the processes that prepare its batches."""
         if self._stream is not None:
             self._stream.close()

@@ -155,13 +155,13 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Traini
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Folders with a checkpoint's name, newest first. They are not opened."""
+    """The folders that are named like a checkpoint, newest first; they are not opened."""
     folders = [p for p in folder.glob("iteration_*") if p.name.removeprefix("iteration_").isdecimal() and p.is_dir()]
     return sorted(folders, key=_number, reverse=True)
 
 
 def checkpoint_name(iteration: int) -> str:
-    """The folder's name."""
+    """The name of a checkpoint's folder."""
     return f"iteration_{iteration:07d}"
 
 
@@ -205,7 +205,7 @@ def find_damage(path: Path) -> str | None:
 
 
 def first_non_finite(tensors: dict[str, Tensor]) -> str | None:
-    """The name of a tensor with NaN or infinity in it, if there is one."""
+    """The name of the first tensor, of whatever shape, that holds NaN or infinity; None where all are finite."""
     return next((n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
 
 

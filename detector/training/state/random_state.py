@@ -21,7 +21,7 @@ def seed_everything(seed: int) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """All of them; `restore_random_states` puts them back."""
+    """The states of all generators; `restore_random_states` puts them back."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     states: dict[str, Any] = {
@@ -47,7 +47,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Whatever is drawn inside, the generators are afterwards where they were before."""
+    """Within this context anything may be drawn; at its end the generators are as they were before."""
     states = random_states()
     try:
         yield

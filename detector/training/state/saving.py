@@ -27,7 +27,7 @@ class CheckpointWriter:
         self._failures = 0
 
     def save(self, state: TrainingState) -> None:
-        """Write one. All processes must call this; their `state` counts only in the main one.
+        """Write a checkpoint. All processes must call this; only the main one's `state` is used.
 
         Raises:
             TrainingDivergedError: the weights are not finite; nothing is written.
@@ -60,7 +60,7 @@ class CheckpointWriter:
         )
 
     def _try_to_save(self, state: TrainingState) -> str | None:
-        """The problem in words, if there was one."""
+        """Try to save; returns what went wrong, in words, or None."""
         try:
             save_checkpoint(self.folder, state)
         except CheckpointError as error:

@@ -40,7 +40,7 @@ MOMENTUM = "_momentum"  # of Caffe2's optimizer
 
 
 def is_caffe2(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the names are Caffe2's of a ResNet."""
+    """Whether the tensors have the names that Caffe2 gives those of a ResNet."""
     return "conv1_w" in tensors and "res2_0_branch2a_w" in tensors
 
 

@@ -1,4 +1,4 @@
-"""Our detector written as a detectron2 checkpoint with its config, so that nobody is locked in.
+"""Write our detector as a detectron2 checkpoint with its config, so that nobody is locked in.
 
 The inverse of `detectron2` and `detectron2_config`, bit for bit. Channels are written in detectron2's usual BGR.
 """

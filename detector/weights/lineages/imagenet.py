@@ -29,7 +29,7 @@ _CONVS = {"torchvision": "123", "caffe2": "abc"}
 
 
 def resnet_names_of(tensors: Mapping[str, Tensor]) -> ResNetNames | None:
-    """Whose names the tensors of a ResNet have; None where it is no ResNet known here."""
+    """Which framework's names the tensors of a ResNet have; None where it is not a ResNet known here."""
     if is_torchvision_resnet(tensors):
         return "torchvision"
     return "caffe2" if is_caffe2(tensors) else None

@@ -103,12 +103,12 @@ def is_torchvision_detector(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def num_classes_of(tensors: Mapping[str, Tensor]) -> int:
-    """K foreground classes of a torchvision FasterRCNN."""
+    """K, the number of foreground classes of a torchvision FasterRCNN, by the shape of its class layer."""
     return tensors[CLS_SCORE + "weight"].shape[0] - 1
 
 
 def resnet_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Its names → those of torchvision's ResNet, for the tensors of its backbone and box head that are a ResNet's."""
+    """The names of the backbone's and the box head's tensors → those of torchvision's ResNet, for what a ResNet has."""
     names: dict[str, str] = {}
     for name in tensors:
         named, numbered, head = _NAMED.match(name), _NUMBERED.match(name), _HEAD.match(name)

@@ -20,11 +20,11 @@ class BoundedReader:
         self._file = file
 
     def tell(self) -> int:
-        """The position, in bytes."""
+        """The position in the file, in bytes."""
         return self._file.tell()
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As a file's."""
+        """Set the position and return it, as a file's `seek` does."""
         return self._file.seek(offset, whence)
 
     def read(self, count: int = -1) -> bytes:
@@ -36,7 +36,7 @@ class BoundedReader:
         return self._file.read(wanted)
 
     def readline(self) -> bytes:
-        """A line with its end. Raises TooLargeError for one that goes on and on."""
+        """Read a line with its end. Raises TooLargeError for one that goes on and on."""
         line = self._file.readline(MAX_LINE_BYTES)
         if len(line) == MAX_LINE_BYTES:
             raise TooLargeError(f"a line of more than {MAX_LINE_BYTES} bytes")

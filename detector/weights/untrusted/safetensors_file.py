@@ -28,7 +28,7 @@ class OpenSafetensors:
     _file: Any
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, on the CPU."""
+        """Read all tensors onto the CPU, by name; shapes are those of `shapes`."""
         return {name: self._file.get_tensor(name) for name in self.shapes}
 
 

@@ -92,11 +92,11 @@ class _Directory(BoundedReader):
     """An archive whose list of entries is of bounded length."""
 
     def read(self, count: int = -1) -> bytes:
-        """As the base class."""
+        """Read as the base class does; raises TooLongError for a list of entries that is too long."""
         if count > MAX_DIRECTORY_BYTES:
             raise TooLongError("its list of entries is too long for weights")
         return super().read(count)
 
     def seekable(self) -> bool:
-        """True, as `zipfile` asks."""
+        """True: `zipfile` wants to know."""
         return True
