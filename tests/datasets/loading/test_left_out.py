@@ -20,7 +20,7 @@ def test_more_than_one_in_a_hundred_is_too_many(total: int, limit: int) -> None:
     left_out = LeftOut("set.json", total, "So.", said.append)
     left_out.note([f"{number} is broken." for number in range(limit)])
     message = (
-        rf"set\.json: more than {limit} pictures cannot be used, one of them is x is broken\. tools/check_data\.py"
+        rf"set\.json: more than {limit} pictures cannot be used, one of them is x is broken\. faster-rcnn check-data"
     )
     with pytest.raises(ImageError, match=message):
         left_out.note(["x is broken."])
