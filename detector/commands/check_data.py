@@ -17,7 +17,8 @@ from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
 from detector.datasets.checks.splits import check_categories, check_leaks
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
-from detector.datasets.faults import KINDS, MISSING_PICTURE, Fault, by_kind
+from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
+from detector.datasets.faults import Fault, by_kind
 from detector.datasets.formats.contents import Format
 from detector.datasets.formats.open_dataset import guess_format
 from detector.disk import write_atomically

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.datasets.checks.repair import repair
-from detector.datasets.faults import (
+from detector.datasets.fault_kinds import (
     BACKSLASHES,
     BAD_AREA,
     BAD_FILE_NAME,
@@ -13,8 +13,8 @@ from detector.datasets.faults import (
     BOX_FROM_MASK,
     STOPS_SCORING,
     SWAPPED_CORNERS,
-    refuse,
 )
+from detector.datasets.faults import refuse
 from detector.datasets.formats.contents import Contents, required_folder
 from detector.datasets.formats.open_dataset import read_contents
 from detector.datasets.formats.parsing import parse

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets.faults import Fault, Kind
+from detector.datasets.fault_kinds import Kind
+from detector.datasets.faults import Fault
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,8 @@ import numpy as np
 from detector.categories import Category, CategoryMap
 from detector.datasets.columns import Columns, ordered
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.faults import (
-    BAD_AREA,
-    BOX_FROM_MASK,
-    PLACEHOLDER_CATEGORY,
-    STOPS_SCORING,
-    SWAPPED_CORNERS,
-    refuse,
-    summarise,
-)
+from detector.datasets.fault_kinds import BAD_AREA, BOX_FROM_MASK, PLACEHOLDER_CATEGORY, STOPS_SCORING, SWAPPED_CORNERS
+from detector.datasets.faults import refuse, summarise
 from detector.datasets.formats.coco import coco_contents, coco_tables
 from detector.datasets.formats.contents import Contents
 from detector.datasets.formats.parsing import parse

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from detector import process_group
 from detector.config import Config
-from detector.datasets.loading.loader import TrainingBatch, TrainingStream, training_loader
+from detector.datasets.loading.batch import TrainingBatch
+from detector.datasets.loading.loader import TrainingStream, training_loader
 from detector.training.nonfinite import RunningStatistics, leave_out
 from detector.training.optimizer import set_learning_rate
 from detector.training.process.signals import StoppedError, StopSignals, signal_name

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.process_group import gather
 from detector.training.report.logs import RunLog

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from detector.arithmetic import Precision, check_precision, float32_products
 from detector.config import TrainConfig
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.process_group import maximum_over_processes
 from detector.training.process.watchdog import Watchdog

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detector.arithmetic import Precision
 from detector.categories import CategoryMap
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.inference.detect import detect_dataset
 from detector.inference.predictor import Predictor

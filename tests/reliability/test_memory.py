@@ -32,7 +32,7 @@ LEAK = 10_000
 
 LEAKS = {
     "step": "from detector.training import engine as owner; name = 'forward_backward'",
-    "worker": "from detector.datasets.loading.loader import TrainingPictures as owner; name = '__getitem__'",
+    "worker": "from detector.datasets.loading.workers import TrainingPictures as owner; name = '__getitem__'",
 }
 LEAKING = f"""
 import os

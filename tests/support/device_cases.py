@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detector.arithmetic import Precision, computing_type, float32_products
 from detector.config import Config, TrainConfig
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.fast.fuse import fuse
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import ImageBatch, Selection, Target

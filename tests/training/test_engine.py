@@ -13,7 +13,7 @@ from tiny_run import assert_same_bits, losses, tiny_config, write_dataset
 from torch import Tensor
 
 from detector.config import load_config
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.training import engine
 from detector.training.engine import Outcome, train

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.structures import ImageBatch, Target
 from detector.training.nonfinite import RunningStatistics, TrainingDivergedError, describe_step, leave_out, summarize
 from detector.training.report.logs import RunLog

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from detector.arithmetic import Precision
 from detector.config import TrainConfig
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.structures import ImageBatch, Target
 from detector.training.process.watchdog import Watchdog

@@ -13,7 +13,7 @@ from benchmarking.peer import Pair, peer_inputs
 from benchmarking.sample_pictures import as_batch
 from detector.arithmetic import Precision
 from detector.config import TrainConfig
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.structures import Target
 from detector.training.joint import build_joint
 from detector.training.optimizer import build_optimizer, set_learning_rate

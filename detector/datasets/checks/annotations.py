@@ -4,7 +4,7 @@ from posixpath import normpath
 
 import numpy as np
 
-from detector.datasets import faults as kinds
+from detector.datasets import fault_kinds as kinds
 from detector.datasets.columns import Columns, ordered
 from detector.datasets.faults import Fault
 from detector.datasets.formats.categories_table import check_names

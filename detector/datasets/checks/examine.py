@@ -11,7 +11,8 @@ from detector.datasets.checks.pictures import Picture, check_pictures, open_pict
 from detector.datasets.checks.splits import check_leaks
 from detector.datasets.columns import Columns
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.faults import UNUSED_CATEGORY, Fault, summarise
+from detector.datasets.fault_kinds import UNUSED_CATEGORY
+from detector.datasets.faults import Fault, summarise
 from detector.datasets.formats.contents import Contents, Format, required_folder
 from detector.datasets.formats.open_dataset import read_contents
 from detector.datasets.formats.parsing import parse

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.datasets import faults as kinds
+from detector.datasets import fault_kinds as kinds
 from detector.datasets.columns import Columns
-from detector.datasets.faults import Fault, Kind
+from detector.datasets.fault_kinds import Kind
+from detector.datasets.faults import Fault
 from detector.datasets.pictures.read import MAX_PIXELS, ImageError, read_image, stored_size
 from detector.structures import Size
 

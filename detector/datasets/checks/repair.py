@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.datasets import faults as kinds
+from detector.datasets import fault_kinds as kinds
 from detector.datasets.columns import Columns, ordered
 from detector.datasets.faults import Fault
 from detector.datasets.formats.coco import MASK_BOUNDS, without_bounds

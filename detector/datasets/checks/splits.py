@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from detector.datasets import faults as kinds
+from detector.datasets import fault_kinds as kinds
 from detector.datasets.checks.pictures import Picture
 from detector.datasets.columns import Columns
 from detector.datasets.faults import Fault

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detector.datasets import faults as kinds
+from detector.datasets import fault_kinds as kinds
 from detector.datasets.faults import Fault
 from detector.datasets.formats.contents import Row
 from detector.datasets.formats.numbers import whole_numbers

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from detector.datasets.dataset import DetectionDataset, check_same_categories, make_dataset
-from detector.datasets.faults import STOPS_TRAINING, refuse, summarise
+from detector.datasets.fault_kinds import STOPS_TRAINING
+from detector.datasets.faults import refuse, summarise
 from detector.datasets.formats.coco import Masks, coco_contents
 from detector.datasets.formats.contents import Contents, Format, required_folder
 from detector.datasets.formats.parsing import parse

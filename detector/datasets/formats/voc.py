@@ -11,14 +11,14 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from detector.categories import CategoryMap
-from detector.datasets.faults import (
+from detector.datasets.fault_kinds import (
     BROKEN_PICTURE,
     MISSING_PICTURE,
     UNKNOWN_CATEGORY,
     UNREADABLE_FILE,
     UNREADABLE_OBJECT,
-    Fault,
 )
+from detector.datasets.faults import Fault
 from detector.datasets.formats.contents import Contents, Row
 from detector.datasets.formats.numbers import read_number
 from detector.datasets.formats.text_files import lines_of, read_bytes, read_text

@@ -4,14 +4,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from detector.datasets.faults import (
+from detector.datasets.fault_kinds import (
     BROKEN_PICTURE,
     LABELS_WITHOUT_PICTURE,
     UNREAD_FILES,
     UNREADABLE_FILE,
     UNREADABLE_OBJECT,
-    Fault,
 )
+from detector.datasets.faults import Fault
 from detector.datasets.formats.class_names import find_class_file, read_classes
 from detector.datasets.formats.contents import Contents, Row
 from detector.datasets.formats.picture_list import is_picture_list, read_picture_list

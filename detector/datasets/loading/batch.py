@@ -1,6 +1,7 @@
-"""Pictures of different sizes to one padded batch."""
+"""Batches: pictures of different sizes padded to one size, with their targets."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,26 @@ class PreparedImage(NamedTuple):
     target: Target
     original_size: Size
     image_id: int
+
+
+@dataclass
+class TrainingBatch:
+    """A micro-batch with its ground truth.
+
+    iteration: the step it belongs to. seeds: one number per image for the model's samplers. left_out: what is wrong
+    with pictures that should have been in it.
+    """
+
+    iteration: int
+    images: ImageBatch
+    targets: list[Target]
+    seeds: list[int]
+    left_out: list[str] = field(default_factory=list)
+
+    def pin_memory(self) -> "TrainingBatch":
+        """Copy the batch into page-locked memory, from which a GPU reads without the processor's help."""
+        pinned = [target.pin_memory() for target in self.targets]
+        return TrainingBatch(self.iteration, self.images.pin_memory(), pinned, self.seeds, self.left_out)
 
 
 def make_batch(

@@ -1,136 +1,27 @@
-"""The processes that prepare pictures: for training in the order of `order`, for evaluation each picture once.
+"""Loaders of batches: for training in the order of `order`, for evaluation each picture once; `workers` prepares them.
 
 What a batch holds depends on the seed, the data set and the batch size alone: not on the number of processes, of
 workers, or of interruptions. Batch i of a run is the same pictures, cropped and flipped the same way, however reached.
 """
 
-import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from detector.config import Config, InputConfig
+from detector.config import Config
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.loading.batch import PreparedImage, collate
+from detector.datasets.loading.batch import TrainingBatch
 from detector.datasets.loading.left_out import IN_EVALUATION, IN_TRAINING, LeftOut, next_of_group
-from detector.datasets.loading.order import GlobalBatches, MicroBatchSampler, Slot, equal_size_batches
-from detector.datasets.pictures.read import ImageError, read_image
-from detector.datasets.pictures.transforms import TrainTransform, prepare_for_test, prepare_target
+from detector.datasets.loading.order import GlobalBatches, MicroBatchSampler, equal_size_batches
+from detector.datasets.loading.workers import EvaluationPictures, Refusal, TrainingPictures, start_worker
+from detector.datasets.pictures.read import ImageError
+from detector.datasets.pictures.transforms import TrainTransform
 from detector.errors import UserError
-from detector.structures import ImageBatch, Sample, Target
+from detector.structures import ImageBatch
 
-SIGTERM_GRACE = 60  # seconds that a worker outlives SIGTERM
 PREFETCHED_BATCHES = 2  # a worker; they lie in shared memory, of which containers often have little
-MAX_TRIES = 20  # pictures in a row that cannot be used
-
-
-@dataclass
-class TrainingBatch:
-    """A micro-batch with its ground truth.
-
-    iteration: the step it belongs to. seeds: one number per image for the model's samplers. left_out: what is wrong
-    with pictures that should have been in it.
-    """
-
-    iteration: int
-    images: ImageBatch
-    targets: list[Target]
-    seeds: list[int]
-    left_out: list[str] = field(default_factory=list)
-
-    def pin_memory(self) -> "TrainingBatch":
-        """Copy the batch into page-locked memory, from which a GPU reads without the processor's help."""
-        pinned = [target.pin_memory() for target in self.targets]
-        return TrainingBatch(self.iteration, self.images.pin_memory(), pinned, self.seeds, self.left_out)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What is wrong with pictures of which none can be used, on its way to the main process.
-
-    An exception that crosses a process boundary carries the traceback of both in its message.
-    """
-
-    problems: list[str]
-
-
-class TrainingPictures(Dataset["TrainingBatch | Refusal"]):
-    """Whole micro-batches: a worker prepares the pictures of one after another.
-
-    Where a picture cannot be used, the next one that can be takes its place, always the same.
-
-    Args:
-        following: see `next_of_group`.
-    """
-
-    def __init__(
-        self, dataset: DetectionDataset, transform: TrainTransform, pad_to_multiple: int, following: np.ndarray
-    ) -> None:
-        self.dataset = dataset
-        self.transform = transform
-        self.pad_to_multiple = pad_to_multiple
-        self.following = following
-
-    def __getitem__(self, slots: list[Slot]) -> "TrainingBatch | Refusal":
-        prepared: list[PreparedImage] = []
-        problems: list[str] = []
-        for slot in slots:
-            before = len(problems)
-            usable = self._first_usable(slot.index, problems)
-            if usable is None:
-                return Refusal(problems[before:])
-            sample, image = usable
-            pixels, target = self.transform(image, sample, np.random.default_rng(slot.seed))
-            prepared.append(PreparedImage(pixels, target, (image.shape[0], image.shape[1]), sample.image_id))
-        images, targets = collate(prepared, self.pad_to_multiple)
-        return TrainingBatch(slots[0].iteration, images, targets, [slot.seed for slot in slots], problems)
-
-    def _first_usable(self, index: int, problems: list[str]) -> tuple[Sample, np.ndarray] | None:
-        """A picture or what takes its place; what is wrong with those passed over is added to `problems`."""
-        first = index
-        for _ in range(MAX_TRIES):
-            sample = self.dataset[index]
-            try:
-                return sample, _read(sample, self.transform.input)
-            except ImageError as error:
-                problems.append(str(error))
-            index = int(self.following[index])
-            if index == first:
-                break
-        return None
-
-
-class EvaluationPictures(Dataset["TrainingBatch | Refusal"]):
-    """Batches of pictures at test size with their ground truth; the seed of an image is its place in the data set."""
-
-    def __init__(self, dataset: DetectionDataset, config: InputConfig) -> None:
-        self.dataset = dataset
-        self.config = config
-
-    def __getitem__(self, indices: list[int]) -> "TrainingBatch | Refusal":
-        prepared: list[PreparedImage] = []
-        used: list[int] = []
-        problems: list[str] = []
-        for index in indices:
-            sample = self.dataset[index]
-            try:
-                image = _read(sample, self.config)
-            except ImageError as error:
-                problems.append(str(error))
-                continue
-            size = (image.shape[0], image.shape[1])
-            pixels = prepare_for_test(image, self.config)
-            target = prepare_target(sample, (pixels.shape[0], pixels.shape[1]), size)
-            prepared.append(PreparedImage(pixels, target, size, sample.image_id))
-            used.append(index)
-        if not prepared:
-            return Refusal(problems)
-        images, targets = collate(prepared, self.config.pad_to_multiple)
-        return TrainingBatch(0, images, targets, used, problems)
 
 
 class ValidationLoader:
@@ -285,23 +176,11 @@ def _loader(
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCHED_BATCHES if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available() if device is None else device.type == "cuda",
         # Everything random is drawn from the slots' seeds; this only keeps the loader off the global generator.
         generator=torch.Generator().manual_seed(config.train.seed),
     )
-
-
-def _start_worker(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process of a job, but the main one still needs its pictures until it
-    has finished its step and saved. Workers end when it tells them to, or when it is gone. SIGTERM, by which Python
-    ends those that a crashed main process left over, gives them some time."""
-    del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.alarm(SIGTERM_GRACE))
-    cv2.setNumThreads(0)  # the workers are the parallelism
 
 
 def _left_out(
@@ -309,19 +188,3 @@ def _left_out(
 ) -> LeftOut:
     skip = config.data.skip_unreadable_images
     return LeftOut(dataset.annotation_path or dataset.image_root, len(dataset), consequence, warn if skip else None)
-
-
-def _read(sample: Sample, config: InputConfig) -> np.ndarray:
-    """The picture of a sample, of the size that its boxes are meant for."""
-    try:
-        image = read_image(sample.path, config.max_pixels, config.bit_depth)
-    except ImageError as error:
-        raise ImageError(f"image {sample.image_id}: {error}") from None
-    height, width = image.shape[:2]
-    if sample.size is not None and sample.size != (height, width):
-        raise ImageError(
-            f"image {sample.image_id}: {sample.path} is {width}x{height} pixels when upright, but the annotations say "
-            f"{sample.size[1]}x{sample.size[0]}, so their boxes may not fit it; correct them (faster-rcnn "
-            "check-data lists all such pictures)."
-        )
-    return image

@@ -4,7 +4,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from detector import process_group
 from detector.arithmetic import Precision, float32_products
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco

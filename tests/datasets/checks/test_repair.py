@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from annotated_sets import sound_content
 
-from detector.datasets import faults as kinds
+from detector.datasets import fault_kinds as kinds
 from detector.datasets.checks.annotations import check_annotations
 from detector.datasets.checks.repair import repair
 from detector.datasets.faults import Fault

@@ -14,13 +14,8 @@ from PIL import Image
 from detector.config import Config, load_config
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.formats.open_dataset import open_dataset
-from detector.datasets.loading.loader import (
-    EvaluationLoader,
-    TrainingBatch,
-    evaluation_loader,
-    training_loader,
-    validation_loader,
-)
+from detector.datasets.loading.batch import TrainingBatch
+from detector.datasets.loading.loader import EvaluationLoader, evaluation_loader, training_loader, validation_loader
 from detector.datasets.pictures.read import ImageError
 from detector.errors import UserError
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.structures import ImageBatch
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps

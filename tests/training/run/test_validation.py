@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.datasets.loading.loader import TrainingBatch
+from detector.datasets.loading.batch import TrainingBatch
 from detector.evaluation.coco_eval import CocoMetrics
 from detector.structures import ImageBatch, Target
 from detector.training.report.logs import RunLog
