@@ -31,7 +31,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 class DownloadError(Exception):
-    """The file could not be had. The message is a clause for the user."""
+    """The file could not be fetched. The message is a clause for the user."""
 
 
 class _TryAgainError(Exception):

@@ -1,4 +1,4 @@
-"""Processes that train together: started from torchrun's environment, and the few things they tell each other.
+"""Processes that train together: started from torchrun's environment, and the few values that they exchange.
 
 Every function also works in a single process, where it is the identity; nothing else in the package needs to ask
 whether there are others. Inside a process group each process must call the collective ones (all but `rank`,
@@ -101,7 +101,7 @@ def maximum_over_processes(values: list[int]) -> list[int]:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, by rank. The values are pickled between processes of one run, which trust each other."""
+    """Collect every process's value, by rank. They are pickled: the processes of a run trust each other."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -110,7 +110,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """The main process's value, in every process."""
+    """Give every process the main one's value."""
     if world_size() == 1:
         return value
     values = [value]
@@ -133,14 +133,14 @@ def on_main(function: Callable[[], T]) -> T:
 
 
 def barrier() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has called this."""
     # A collective on the CPU, unlike dist.barrier(), which takes a GPU where there is one.
     maximum_over_processes([0])
 
 
 @contextmanager
 def explain_lost_process() -> Iterator[None]:
-    """Turn the failure of an exchange, because another process has died or does not answer, into a sentence.
+    """Within this context, turn an exchange that fails because another process died or is silent into a sentence.
 
     Raises:
         UserError: in its place.

@@ -178,7 +178,7 @@ def _describe(settings: Settings, report: Report) -> None:
 
 
 def memories_of(part: Part, settings: Settings, wanted: str) -> tuple[Memory, ...]:
-    """With which memory a part is measured, one after the other."""
+    """The kinds of memory that a part is measured with, one after the other."""
     if settings.device.type != "cpu" or not can_keep():
         return (memory_here(),)
     if wanted == "both":

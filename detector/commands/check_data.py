@@ -92,7 +92,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the data hold and every fault of them; returns the exit code, 2 where there are faults."""
+    """Print what the data contain and every fault in them; returns the exit code, 2 where there are faults."""
     check_arguments(args)
     config = Config() if args.config is None else load_config(args.config)
     data_format = args.format or guess_format(args.annotations)
@@ -143,7 +143,7 @@ def compare(args: argparse.Namespace, data_format: Format, examined: Examined) -
 
 
 def describe_faults(faults: Sequence[Fault], show: int) -> list[str]:
-    """The faults by kind: what is the matter, what to do, and each of them."""
+    """The faults by kind: what each kind means, what to do about it, and its instances."""
     if not faults:
         return ["\nno faults"]
     lines = []

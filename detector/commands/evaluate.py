@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluator",
         choices=("pycocotools", "hotcoco"),
         default="pycocotools",
-        help="hotcoco gives the same numbers sooner (default: %(default)s)",
+        help="hotcoco gives the same numbers faster (default: %(default)s)",
     )
     command.add_network_arguments(parser)
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: 2)")

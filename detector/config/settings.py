@@ -92,7 +92,7 @@ class RoIConfig:
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """From class scores and deltas to detections."""
+    """How class scores and deltas become detections (Fast R-CNN §3.1)."""
 
     score_threshold: float = limited(0.05, 0, 1)
     nms_threshold: float = limited(0.5, 0, 1)

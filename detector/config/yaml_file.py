@@ -162,7 +162,7 @@ class _PlainLoader(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """As the base class, but not deeper than `MAX_DEPTH`."""
+        """Compose a node as the base class does, but not deeper than `MAX_DEPTH`."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise ConfigError(f"nested more than {MAX_DEPTH} deep; settings are not.")

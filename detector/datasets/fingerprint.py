@@ -1,4 +1,4 @@
-"""What identifies the annotations of a dataset, so that a run that goes on can tell whether they changed meanwhile."""
+"""A fingerprint of a dataset's annotations, by which a resumed run can tell whether they have changed."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from detector.datasets.dataset import DetectionDataset
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Counts for people, and a digest that no change of the annotations leaves as it was.
+    """Counts for people, and a digest that changes with any change of the annotations.
 
     pictures, boxes: how many the dataset has; crowd regions count, boxes that reading left out do not. digest:
     hexadecimal, the same on every machine.

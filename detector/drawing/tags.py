@@ -45,7 +45,7 @@ def make_tags(texts: Sequence[str], colors: Sequence[Color], image: Size, larges
 
 
 def place_tags(boxes: Sequence[Rectangle], tags: Sequence[Size], image: Size) -> list[Rectangle]:
-    """A place for each tag, at its box and inside the picture, where it hides the least of all boxes and other tags.
+    """Find a place for each tag, at its box and inside the picture, where it hides least of all boxes and other tags.
 
     Args:
         boxes: of the objects. Those that come first choose first.

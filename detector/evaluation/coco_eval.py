@@ -59,7 +59,7 @@ class CocoMetrics:
     per_class: tuple[ClassMetrics, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain containers: the twelve by name, and `per_class`, a list."""
+        """The metrics as plain containers: the twelve by name, and `per_class`, a list."""
         return asdict(self) | {"per_class": [asdict(one) for one in self.per_class]}
 
 

@@ -79,7 +79,7 @@ def ground_truth_of(dataset: DetectionDataset) -> GroundTruth:
     """The ground truth of a dataset: of its COCO file as it stands, so that the score is pycocotools' for that file.
 
     A dataset leaves out boxes without area and clips others to their pictures, as training wants it; scoring must not.
-    Other formats have no score of record and are taken from the dataset.
+    For other formats no reference score exists, so the dataset itself is taken.
     """
     if dataset.is_coco_file and dataset.annotation_path is not None:
         return read_ground_truth(dataset.annotation_path)

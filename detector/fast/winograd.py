@@ -47,14 +47,14 @@ class WinogradConv(nn.Module):
 
 
 def point_products(weight: Tensor, bias: Tensor | None, block: int, dtype: torch.dtype, onednn: bool) -> Products:
-    """At each of the 36 points a matrix product over the channels.
+    """Make the matrix products over the channels at each of the 36 points.
 
     Args:
         weight: [O, C, 3, 3]; it is transformed in its own type.
         bias: [O] of that type, or None.
-        block: tiles of a call.
-        dtype: of the products.
-        onednn: by its kernels.
+        block: how many tiles each call takes.
+        dtype: type of the products.
+        onednn: compute them with oneDNN's kernels.
     """
     to = transforms(weight.dtype)
     points = to.weight @ weight.flatten(2).permute(2, 0, 1).flatten(1)

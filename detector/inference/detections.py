@@ -1,4 +1,4 @@
-"""What `Predictor.predict` hands to its user: the detections of one picture, with names."""
+"""What `Predictor.predict` returns: the detections of one picture, with names."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +33,7 @@ class Detections:
     def of_selection(
         cls, selection: Selection, input_size: Size, image_size: Size, categories: CategoryMap
     ) -> "Detections":
-        """What the network selected, moved from the input image to the original image and to the CPU.
+        """Take what the network selected, and move it from the input image to the original image and to the CPU.
 
         Boxes are clipped to the original image; those that have no area there are left out.
 
@@ -66,7 +66,7 @@ class Detections:
         return [self.categories.name_of(label) for label in self.labels.tolist()]
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """In the COCO results form: one dict per detection with image_id, category_id, bbox (x, y, w, h) and score."""
+        """COCO results: a dict per detection with image_id, category_id, bbox [x, y, width, height] and score."""
         return [
             {
                 "image_id": image_id,
@@ -80,7 +80,7 @@ class Detections:
         ]
 
     def draw(self, image: Picture, channels: Channels = "rgb") -> np.ndarray:
-        """Draw the detections onto the picture that they are of.
+        """Draw the detections onto their picture.
 
         Args:
             image: that picture, in any form that `predict` accepts.

@@ -18,7 +18,7 @@ from detector.inference.predictor import Predictor
 def detect_all(
     predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int
 ) -> Iterator[UserError | tuple[np.ndarray, Detections]]:
-    """For each path in order: the picture ([H, W, 3] uint8 RGB) and its detections, or why it could not be read."""
+    """Yield, for each path in order, the picture ([H, W, 3] uint8 RGB) and its detections, or why it was not read."""
     settings = predictor.config.input
     read = partial(read_image, max_pixels=settings.max_pixels, bit_depth=settings.bit_depth)
     images = read_ahead(paths, 2 * batch_size, read)

@@ -91,7 +91,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
 
 
 def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
-    """From where the run stands to its end, or to a signal. All that a run does, it does here, in this order.
+    """Take a run from where it stands to its end, or to a signal. All that a run does is here, in this order.
 
     Raises:
         UserError: too many steps in a row were not finite, or checkpoints cannot be written.

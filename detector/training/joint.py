@@ -48,7 +48,7 @@ class JointTraining(nn.Module):
         self.roi_beta = roi_beta
 
     def forward(self, images: ImageBatch, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
-        """The losses of a batch.
+        """Compute the losses of a batch.
 
         Args:
             images: N pictures.

@@ -89,7 +89,10 @@ def clip_and_check(losses: Losses, model: nn.Module, max_norm: float | None) -> 
 
 @contextmanager
 def explain_out_of_memory(watchdog: Watchdog) -> Iterator[None]:
-    """Turn an allocation that failed into a sentence with the settings to lower; the watchdog knows what was done.
+    """Within this context, turn a failed allocation into a sentence that names settings to lower.
+
+    Args:
+        watchdog: knows what the run was doing, which the sentence says.
 
     Raises:
         UserError: in its place.

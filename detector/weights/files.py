@@ -124,7 +124,7 @@ def read_whole_config(path: Path) -> Config:
 
 
 def carried_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of all settings, as nested plain containers, those that a weights file carries.
+    """Those settings, as nested plain containers, that a weights file carries.
 
     They are those of the model and its input. What the run started from (`model.weights`, `model.backbone.weights`) is
     a path on somebody's machine, and is left out; the provenance names it for people.

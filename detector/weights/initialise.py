@@ -48,7 +48,7 @@ def initialise(model: nn.Module, config: Config, categories: CategoryMap) -> Sta
         categories: of the data; those that the weights know by the same name keep their rows of the head.
 
     Raises:
-        UserError: the weights cannot be had, are of another network, or want pictures prepared in another way.
+        UserError: the weights are not available, are of another network, or need pictures prepared in another way.
     """
     if config.model.weights is not None:
         weights = resolve_weights(config.model.weights)

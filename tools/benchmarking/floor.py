@@ -33,7 +33,7 @@ class Work:
 
 
 def inference_work(config: Config, size: Size, rois: int) -> Work:
-    """Of one picture.
+    """The work of detecting in one picture.
 
     Args:
         size: of the padded input.
@@ -47,7 +47,7 @@ def inference_work(config: Config, size: Size, rois: int) -> Work:
 
 
 def training_work(config: Config, size: Size, rois: int) -> Work:
-    """Of one picture, forward and backward, all anchors' gradients included.
+    """The work of training on one picture, forward and backward, with the gradients of all anchors.
 
     Hoisting saves the same three times: forward, and backwards for weights and for inputs.
     """

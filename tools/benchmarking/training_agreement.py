@@ -109,7 +109,7 @@ class Samples:
         self.regions: list[Tensor] = []
 
     def of_anchors(self, labels: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """In place of torchvision's sampler: masks of positive and of negative anchors, in its order, by its labels."""
+        """Stand in for torchvision's sampler: masks of positive and negative anchors, in its order, by its labels."""
         masks = []
         for chosen, label in zip(self.anchors, labels, strict=True):
             mask = torch.zeros_like(label, dtype=torch.bool)
@@ -122,7 +122,7 @@ class Samples:
 
 
 def their_anchor(index: Tensor) -> Tensor:
-    """Our index of an anchor to torchvision's: sizes are ordered first in ours, ratios in theirs."""
+    """Convert our indices of anchors to torchvision's: sizes are ordered first in ours, ratios in theirs."""
     sizes, ratios = len(ANCHOR_SIZES), len(ANCHOR_RATIOS)
     cell, anchor = index // (sizes * ratios), index % (sizes * ratios)
     return cell * sizes * ratios + (anchor % ratios) * sizes + anchor // ratios
@@ -137,11 +137,11 @@ class RecordingRPN(nn.Module):
         self.samples = samples
 
     def forward(self, features: Features) -> list[AnchorScores]:
-        """As `RPNHead.forward`."""
+        """Score and refine every anchor, as `RPNHead.forward` does."""
         return self.rpn(features)
 
     def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `RPNHead.at`."""
+        """Score and refine the chosen anchors, as `RPNHead.at` does, and note them."""
         self.samples.anchors = list(chosen)
         return self.rpn.at(features, chosen)
 
@@ -155,6 +155,6 @@ class RecordingHead(nn.Module):
         self.samples = samples
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `RoIHead.forward`."""
+        """Score and refine the regions, as `RoIHead.forward` does, and note them."""
         self.samples.regions = list(boxes)
         return self.head(features, boxes)

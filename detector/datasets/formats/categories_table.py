@@ -97,7 +97,7 @@ def check_names(categories: list[tuple[int, str]]) -> list[Fault]:
 
 
 def _plain(name: str) -> str:
-    """A name without what people write now so, now otherwise."""
+    """A name without what people write inconsistently: case, spaces, hyphens and underscores."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     words = folded.replace("_", " ").replace("-", " ").split()
     # "stopsign" is "stop sign", but 12 is not 1-2.

@@ -17,8 +17,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./ -]*")
 
 
 class ImageColumns(NamedTuple):
-    """Of the N images that have an id: [N] int64; N places in the file's list; N names, empty where unusable; [N, 2]
-    int64 (height, width), 0 where unknown."""
+    """The N images that have an id.
+
+    ids: [N] int64. places: where each stands in the file's list. file_names: N, empty where unusable. sizes: [N, 2]
+    int64 (height, width), 0 where unknown.
+    """
 
     ids: np.ndarray
     places: list[int]
@@ -27,7 +30,7 @@ class ImageColumns(NamedTuple):
 
 
 def parse_images(rows: list[Row], faults: list[Fault]) -> ImageColumns:
-    """Columns of the images; what is wrong with them is added to `faults`."""
+    """Read the images into columns; what is wrong with them is added to `faults`."""
     ids, good = whole_numbers([row.get("id") for row in rows])
     for place in np.flatnonzero(~good).tolist():
         entry = f"images[{place}] has id {shown(rows[place].get('id'))}"

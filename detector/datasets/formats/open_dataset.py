@@ -1,4 +1,4 @@
-"""One door to every annotation format."""
+"""Open annotations of any format."""
 
 from pathlib import Path
 

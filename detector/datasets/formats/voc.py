@@ -44,7 +44,7 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
     Args:
         annotations: the folder of XML files, searched with its subfolders; or a list of names such as
             `VOC2012/ImageSets/Main/train.txt`, whose XML files lie in `VOC2012/Annotations` or beside it.
-        images: the folder of pictures, `JPEGImages` by custom; None takes their names from the files.
+        images: the folder of pictures, usually `JPEGImages`; None takes their names from the files.
         categories: labels for the class names, where other data has fixed them; None: those of the objects, in
             alphabetical order.
 

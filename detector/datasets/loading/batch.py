@@ -11,7 +11,7 @@ from detector.structures import ImageBatch, Size, Target
 
 
 class PreparedImage(NamedTuple):
-    """One picture ready to be batched.
+    """One picture that is ready for a batch.
 
     pixels: [H, W, 3] uint8 or float32, the input image. target: in its frame. original_size: of the file. image_id: the
     dataset's.

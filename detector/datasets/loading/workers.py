@@ -21,9 +21,9 @@ MAX_TRIES = 20  # pictures in a row that cannot be used
 
 @dataclass(frozen=True)
 class Refusal:
-    """What is wrong with pictures of which none can be used, on its way to the main process.
+    """What is wrong with pictures of which none can be used, as a worker sends it to the main process.
 
-    An exception that crosses a process boundary carries the traceback of both in its message.
+    It is not an exception: those that cross a process boundary carry both tracebacks in their message.
     """
 
     problems: list[str]

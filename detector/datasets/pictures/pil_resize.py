@@ -1,4 +1,4 @@
-"""Pillow's 8-bit bilinear resize, bit for bit: by Pillow itself when a side shrinks, three times sooner otherwise.
+"""Pillow's 8-bit bilinear resize, bit for bit: by Pillow itself when a side shrinks, in a third of the time otherwise.
 
 Pillow resizes along x, rounds to 8 bits, then resizes along y. A pixel of an enlarged line is a·w0 + b·w1 of two
 neighbours a and b, with the weights rounded to 22 bits and halves rounded up. OpenCV's `addWeighted` computes the same

@@ -56,7 +56,7 @@ def prepare_target(sample: Sample, input_size: Size, original_size: Size) -> Tar
 
 
 class TrainTransform:
-    """From an original image and its sample to an input image and its target, as a pure function of a generator.
+    """Turns an original image and its sample into an input image and its target: a pure function of a generator.
 
     In this order: crop, vertical flip, colour jitter and named transforms where configured, a shortest edge chosen from
     `input.min_size_train`, horizontal flip. Boxes stay float64 until the end.

@@ -43,7 +43,7 @@ def used_depth(values: np.ndarray) -> int:
 
 @cache
 def _warn_of_guess() -> None:
-    """Once in a process: the hundredth line would say no more than the first."""
+    """Warn once per process: the hundredth line would say no more than the first."""
     log.warning(
         "pictures of 16 bits a channel: how many of these are in use is guessed for each picture, so that brightness "
         "may differ between them; set input.bit_depth (8 to 16)."

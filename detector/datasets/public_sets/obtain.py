@@ -1,6 +1,6 @@
 """Fetch a public data set: resumed, checked, unpacked where the recipes look, and once only.
 
-`DETECTOR_OFFLINE` and `DETECTOR_MIRROR` mean what they mean for published weights.
+`DETECTOR_OFFLINE` and `DETECTOR_MIRROR` have the same meaning as for published weights.
 """
 
 import hashlib

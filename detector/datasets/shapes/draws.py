@@ -19,11 +19,11 @@ class Draws:
         self._bits = np.random.PCG64(np.random.SeedSequence(key))
 
     def integer(self, low: int, high: int) -> int:
-        """Between `low` and `high`, both included."""
+        """Draw a whole number between `low` and `high`, both included."""
         return low + int(self._bits.random_raw()) % (high - low + 1)
 
     def uniform(self, low: float, high: float) -> float:
-        """In [low, high)."""
+        """Draw a number in [low, high)."""
         return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
 
     def chance(self, probability: float) -> bool:
@@ -35,7 +35,7 @@ class Draws:
         return items[self.integer(0, len(items) - 1)]
 
     def octets(self, *shape: int) -> np.ndarray:
-        """uint8 array of `shape`, uniform over 0..255."""
+        """Draw a uint8 array of `shape`, uniform over 0..255."""
         count = int(np.prod(shape))
         words = self._bits.random_raw((count + 7) // 8)
         return words.astype("<u8").view(np.uint8)[:count].reshape(shape)

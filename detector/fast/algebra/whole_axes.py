@@ -46,7 +46,7 @@ class Share:
 
     @property
     def places(self) -> int:
-        """At how many places along the axis the same weights are used."""
+        """The number of places along the axis that use the same weights."""
         return self.window.shape[0] // self.weight.shape[0]
 
 

@@ -1,1 +1,1 @@
-"""A run as a process of the system."""
+"""A run as an operating-system process: signals, and a watchdog."""

@@ -12,9 +12,9 @@ HANDLED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "S
 
 
 class StoppedError(BaseException):
-    """A signal came where nothing needs to be finished.
+    """Raised for a signal that comes while nothing has to be finished.
 
-    Like KeyboardInterrupt it is no Exception: who deals with failures on the way must not take it for one.
+    Like KeyboardInterrupt it is not an `Exception`, so that handlers of failures let it pass.
     """
 
 
@@ -48,7 +48,7 @@ class StopSignals:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, a signal does not wait for the end of what is going on.
+        """Within this context, a signal interrupts whatever is going on.
 
         That may be native code which calls Python and takes its exception for a failure, reports another, or goes on
         without: what follows the signal counts for nothing. So nothing belongs inside that renames or deletes files

@@ -34,8 +34,8 @@ BATCH_LIMIT = 300.0  # seconds for one batch of an evaluation, after which the w
 def evaluate_run(run: Run, watchdog: Watchdog) -> Evaluation | None:
     """Score the run's model on the val split, write the results, and keep the model if it is the best so far.
 
-    All processes must call this. None where there is no val split. Interrupted at any moment it leaves nothing half
-    done: files are replaced as wholes, and a run that goes on evaluates again.
+    All processes must call this. None where there is no val split. An interruption leaves nothing half
+    done: files are replaced as a whole, and a resumed run evaluates again.
     """
     run.owes_evaluation = False
     iteration = run.progress.iteration
@@ -60,7 +60,7 @@ def _evaluate(run: Run, watchdog: Watchdog) -> Evaluation:
     progress = process_group.is_main() and sys.stderr.isatty()
     share = {"rank": process_group.rank(), "world_size": process_group.world_size()}
     images = evaluation_loader(run.val_data, run.config, device=run.device, warn=run.log.warning, **share)
-    # The fast execution in float32, as `evaluate.py` has it: both give the same AP.
+    # The fast execution in float32, as the evaluate command runs it: both give the same AP.
     network = fuse(run.result)
     with closing(Announced(images, watchdog.renew)) as image_batches:
         metrics, detections = score(network, run.val_data, run.val_truth, image_batches, run.device, progress)
@@ -75,7 +75,7 @@ def _evaluate(run: Run, watchdog: Watchdog) -> Evaluation:
 
 
 def _report(run: Run, evaluation: Evaluation, better: bool) -> None:
-    """In the main process: a line of the log, one of metrics.jsonl, and TensorBoard's curves."""
+    """Report an evaluation in the log, metrics.jsonl and TensorBoard's curves; called in the main process alone."""
     iteration, losses = run.progress.iteration, evaluation.validation_losses
     numbers = evaluation.metrics.to_dict()
     run.log.info(evaluation_line(numbers, losses, run.progress, better))
@@ -110,9 +110,9 @@ def evaluation_line(numbers: Mapping[str, Any], losses: Mapping[str, float], pro
 
 
 def _write(run: Run, evaluation: Evaluation, better: bool) -> None:
-    """In the main process: the files, the model if it is the best, and last what its checkpoint should know of it.
+    """Write the files, the model if it is the best, and last the checkpoint's note of it; in the main process alone.
 
-    Whoever is killed in between finds the evaluation due again.
+    After a kill in between, the evaluation is still due.
     """
     iteration, log = run.progress.iteration, run.log
     write_evaluation(run.output / EVALUATION, evaluation, iteration, log)

@@ -24,7 +24,7 @@ def steps(batches: Iterator[TrainingBatch], accumulate: int, iteration: int) -> 
 
 @contextmanager
 def no_workers_left() -> Iterator[None]:
-    """At the end, kill processes that were started inside and are still there.
+    """Kill child processes that were started within this context and still run at its end.
 
     A data loader asks its workers to end; one that hangs, on a network disk say, would keep the whole run from ending.
     """
@@ -38,7 +38,7 @@ def no_workers_left() -> Iterator[None]:
 
 @contextmanager
 def explain_dead_worker() -> Iterator[None]:
-    """Turn the death of a data loading process, which torch reports wherever the main one is, into a sentence.
+    """Within this context, turn the death of a data loading process, which torch may report anywhere, into a sentence.
 
     Raises:
         UserError: in its place.

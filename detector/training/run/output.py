@@ -56,9 +56,9 @@ def claim(output: Path, resume: bool, overwrite: bool) -> None:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Make the run's folder where it is missing, and keep all other runs out of it inside.
+    """Make the run's folder where it is missing, and keep all other runs out of it within this context.
 
-    The system lets go of the folder however this process ends, so a run that was killed is resumed without ado.
+    The system releases the folder however this process ends, so a killed run can be resumed at once.
 
     Raises:
         UserError: another run is at work in the folder, or it cannot be written.

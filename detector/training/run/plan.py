@@ -1,7 +1,7 @@
-"""When a run saves, evaluates and ends: functions of where it stands, so a resumed run keeps the same appointments.
+"""When a run saves, evaluates and ends: functions of where it stands, so a resumed run keeps the same schedule.
 
-A checkpoint is written before the evaluation of the same iteration. What is lost when the evaluation is interrupted is
-the evaluation, and a run resumed from there begins with it. Once it is done, the checkpoint is told of it.
+A checkpoint is written before the evaluation of the same iteration. If the evaluation is
+interrupted, only it is lost, and a run resumed from there begins with it. Once it is done, the checkpoint notes it.
 """
 
 from detector.config import TrainConfig
@@ -9,7 +9,7 @@ from detector.training.state.progress import Progress
 
 
 def is_evaluation_due(progress: Progress, train: TrainConfig) -> bool:
-    """Whether the model is to be scored at this iteration and has not been."""
+    """Whether the model should be scored at this iteration and has not been."""
     return progress.evaluated_iteration < progress.iteration and (
         _is_multiple(progress.iteration, train.evaluate_every) or progress.iteration >= train.iterations
     )

@@ -41,7 +41,7 @@ def check_resumable(
     world_size: int,
     warn: Callable[[str], None],
 ) -> None:
-    """Compare a checkpoint with what the run is about to do; differences in settings and data are said one by one.
+    """Compare a checkpoint with the run that is to go on from it, and warn of each difference in settings and data.
 
     Args:
         state: the checkpoint's.

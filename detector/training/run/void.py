@@ -1,4 +1,4 @@
-"""Settings that are without effect in a run, because others leave them nothing to do."""
+"""Settings that have no effect in a run, because of other settings."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ Void = tuple[tuple[str, ...], str]
 def void_settings(config: Config, has_val: bool) -> list[str]:
     """One line for each reason why settings have no effect, naming those that somebody has set: `key=value: reason`.
 
-    Settings at their defaults are nobody's wish and are left out, but for milestones, which then never come.
+    Settings at their defaults, which nobody asked for, are left out, except milestones that will never be reached.
 
     Args:
         config: of the run.

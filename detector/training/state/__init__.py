@@ -1,1 +1,1 @@
-"""What a run needs to go on, on disk."""
+"""The state on disk from which a run can go on."""

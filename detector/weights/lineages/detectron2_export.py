@@ -1,6 +1,6 @@
 """Write our detector as a detectron2 checkpoint with its config, so that nobody is locked in.
 
-The inverse of `detectron2` and `detectron2_config`, bit for bit. Channels are written in detectron2's usual BGR.
+The inverse of `detectron2_tensors` and `detectron2_config`, bit for bit. Channels are written in detectron2's BGR.
 """
 
 import io
