@@ -24,7 +24,7 @@ from benchmarking.forms import FORMS
 from benchmarking.kept_memory import Memory, can_keep, memory_here, start_anew
 from benchmarking.machine import describe_machine
 from benchmarking.measurements import Report
-from benchmarking.plan import Settings, make_quick
+from benchmarking.what_to_measure import Settings, make_quick
 
 from detector import command
 from detector.device import choose_device

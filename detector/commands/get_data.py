@@ -4,7 +4,7 @@ import argparse
 import difflib
 from pathlib import Path
 
-from detector.datasets.public_sets.catalogue import SETS
+from detector.datasets.public_sets.addresses import SETS
 from detector.datasets.public_sets.obtain import obtain
 from detector.errors import UserError
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from detector.categories import CategoryMap
-from detector.drawing.boxes import draw_detections, side_by_side
+from detector.drawing.annotate import draw_detections, side_by_side
 
 
 def draw_sheet(

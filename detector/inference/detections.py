@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detector.categories import CategoryMap
-from detector.drawing.boxes import draw_detections
+from detector.drawing.annotate import draw_detections
 from detector.inference.sources import Channels, Picture, as_rgb
 from detector.model.postprocess import to_original_frame
 from detector.printing import printable

@@ -23,9 +23,9 @@ from benchmarking.forms import (
 )
 from benchmarking.measurements import Report
 from benchmarking.peer import Pair
-from benchmarking.plan import Settings
 from benchmarking.training_agreement import compare_training
 from benchmarking.training_forms import prepare_step, random_targets
+from benchmarking.what_to_measure import Settings
 from torch import Tensor
 
 from detector.structures import Target

@@ -9,10 +9,10 @@ import torch
 from benchmarking import loading_speed
 from benchmarking.measurements import Report
 from benchmarking.peak_memory import can_measure, in_new_process, measure
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import as_batch, load_picture, smaller, variants
 from benchmarking.scoring_problem import make_problem
 from benchmarking.scoring_speed import score
+from benchmarking.what_to_measure import Settings
 from PIL import Image
 
 CPU = torch.device("cpu")

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from detector.commands.main import main
-from detector.datasets.public_sets import catalogue
+from detector.datasets.public_sets import addresses
 from detector.errors import UserError
 
 
 def test_without_a_name_the_sets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["get-data"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(catalogue.SETS)
+    assert [line.split()[0] for line in lines] == list(addresses.SETS)
     assert "20.41 GB  COCO 2017" in lines[0]
 
 
@@ -24,7 +24,7 @@ def test_a_wrong_name_gets_the_nearest_right_one() -> None:
 
 def test_offline_it_says_where_the_file_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTOR_OFFLINE", "1")
-    small = replace(catalogue.SETS["bccd"].archives[0], size=1, unpacked=1)
-    monkeypatch.setitem(catalogue.SETS, "bccd", replace(catalogue.SETS["bccd"], archives=(small,)))
+    small = replace(addresses.SETS["bccd"].archives[0], size=1, unpacked=1)
+    monkeypatch.setitem(addresses.SETS, "bccd", replace(addresses.SETS["bccd"], archives=(small,)))
     with pytest.raises(UserError, match=r"bccd: DETECTOR_OFFLINE forbids fetching https://github\.com/Shenggan/"):
         main(["get-data", "bccd", "--output", str(tmp_path / "bccd")])

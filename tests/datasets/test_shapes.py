@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from detector.datasets.shapes import difficulty, ensure_shapes, files, outlines, scene
+from detector.datasets.shapes import difficulty, ensure_shapes, on_disk, outlines, scene
 from detector.datasets.shapes.draws import Draws
 from detector.errors import UserError
 
@@ -115,8 +115,8 @@ def test_set_on_disk(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_set")
 def test_several_processes_render_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_shapes(tmp_path / "alone" / "shapes", progress=False)
-    monkeypatch.setattr(files, "FEWEST_FOR_PROCESSES", 1)
-    monkeypatch.setattr(files, "available_processors", lambda: 2)
+    monkeypatch.setattr(on_disk, "FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(on_disk, "available_processors", lambda: 2)
     ensure_shapes(tmp_path / "together" / "shapes", progress=False)
 
     def contents(folder: Path) -> dict[str, bytes]:
@@ -152,7 +152,7 @@ def test_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, "_write_png", fail)
+    monkeypatch.setattr(on_disk, "_write_png", fail)
     with pytest.raises(OSError, match="disk full"):
         ensure_shapes(tmp_path / "shapes", progress=False)
     assert [p.name for p in tmp_path.iterdir()] == [".shapes.lock"]
@@ -171,8 +171,8 @@ def test_other_peoples_files_are_not_removed(tmp_path: Path) -> None:
 def test_two_at_once_render_one_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock holds between open files, so threads stand for processes here."""
     written: list[Path] = []
-    write = files._write_png
-    monkeypatch.setattr(files, "_write_png", lambda path, pixels: (written.append(path), write(path, pixels)))
+    write = on_disk._write_png
+    monkeypatch.setattr(on_disk, "_write_png", lambda path, pixels: (written.append(path), write(path, pixels)))
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: ensure_shapes(tmp_path / "shapes", progress=False), range(2)))
     assert len(written) == sum(SMALL.values())

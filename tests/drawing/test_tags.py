@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from detector.drawing.boxes import draw_detections
+from detector.drawing.annotate import draw_detections
 from detector.drawing.tags import SMALLEST, make_tags, place_tags
 from detector.drawing.text import text_mask
 

@@ -12,9 +12,9 @@ from benchmarking.forms import FORMS, OURS, Form, prepare, runnable
 from benchmarking.measurements import Report, Row
 from benchmarking.peak_memory import Memory, can_measure, in_new_process, measure
 from benchmarking.peer import build_pair
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.training_forms import prepare_step, random_targets
+from benchmarking.what_to_measure import Settings
 
 
 def report_memory(settings: Settings, report: Report, table: str, label: Row, forms: tuple[Form, ...]) -> None:

@@ -6,8 +6,8 @@ from statistics import median
 from benchmarking.floor import Work, measure_peak
 from benchmarking.forms import Form
 from benchmarking.measurements import RATIO_COLUMNS, Report, Row
-from benchmarking.plan import Settings
 from benchmarking.timing import Samples, cpus, ratio, walls
+from benchmarking.what_to_measure import Settings
 
 
 def report_times(

@@ -10,9 +10,9 @@ from benchmarking.floor import inference_work
 from benchmarking.forms import OURS, prepare, runnable, warm_up
 from benchmarking.measurements import Report, Row
 from benchmarking.peer import build_pair
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.timing import cpus, take_turns, walls
+from benchmarking.what_to_measure import Settings
 
 TABLE = "growth"
 

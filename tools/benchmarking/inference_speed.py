@@ -27,10 +27,10 @@ from benchmarking.forms import (
 )
 from benchmarking.measurements import Report, Row
 from benchmarking.peer import Pair, build_pair
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.tf32 import true_float32
 from benchmarking.timing import take_turns, walls
+from benchmarking.what_to_measure import Settings
 
 TABLE, RATIOS, MEMORY, AGREEMENT = "inference", "inference ratios", "inference memory", "inference agreement"
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarking.measurements import Report
-from benchmarking.plan import Settings
 from benchmarking.timing import cpus, ratio, take_turns, walls
+from benchmarking.what_to_measure import Settings
 from detector.fast.choose import TILE_BLOCK, choose_execution, has_kernels
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps
 from detector.fast.whole_maps import WholeMapConv

@@ -18,9 +18,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from benchmarking.measurements import Report
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture
 from benchmarking.timing import cpus, ratio, take_turns, walls
+from benchmarking.what_to_measure import Settings
 from detector.config import Config, DataConfig, InputConfig, TrainConfig
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.formats.open_dataset import open_dataset

@@ -9,9 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarking.forms import EAGER, FAST, FAST_BFLOAT16, Form, prepare
 from benchmarking.measurements import Report
 from benchmarking.peer import build_pair
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.training_forms import prepare_step, random_targets
+from benchmarking.what_to_measure import Settings
 
 TOP = 10
 

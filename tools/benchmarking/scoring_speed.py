@@ -14,9 +14,9 @@ import torch
 
 from benchmarking.measurements import Report
 from benchmarking.peak_memory import can_measure, in_new_process, measure
-from benchmarking.plan import Settings
 from benchmarking.scoring_problem import BOXES, DETECTIONS_PER_IMAGE, IMAGES, make_problem
 from benchmarking.timing import ratio
+from benchmarking.what_to_measure import Settings
 from detector.evaluation import coco_eval
 from detector.evaluation.coco_eval import Evaluator
 

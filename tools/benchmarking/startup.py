@@ -10,8 +10,8 @@ from benchmarking import first_picture
 from benchmarking.measurements import Report
 from benchmarking.peak_memory import in_new_process
 from benchmarking.peer import build_pair
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture, smaller, variants
+from benchmarking.what_to_measure import Settings
 from detector.categories import CategoryMap
 from detector.weights.files import save_weights
 

@@ -8,12 +8,12 @@ from benchmarking.floor import training_work
 from benchmarking.forms import EAGER, FAST, FAST_BFLOAT16, PEER_BFLOAT16, READABLE, runnable
 from benchmarking.measurements import Report, Row
 from benchmarking.peer import Pair, build_pair
-from benchmarking.plan import Settings
 from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.tf32 import true_float32
 from benchmarking.timing import take_turns
 from benchmarking.training_agreement import compare_training
 from benchmarking.training_forms import Step, prepare_step, random_targets
+from benchmarking.what_to_measure import Settings
 from detector.structures import Target
 
 TABLE, RATIOS, MEMORY, AGREEMENT = "training", "training ratios", "training memory", "training agreement"

@@ -8,7 +8,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from detector.datasets.public_sets.catalogue import Archive, PublicSet
+from detector.datasets.public_sets.addresses import Archive, PublicSet
 from detector.datasets.public_sets.unpack import unpack
 from detector.disk import file_digest, put_in_place
 from detector.download import DownloadError, DownloadPolicy, address, download, is_offline

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from detector.errors import UserError
 
-SPARE = 2.0  # how many times what the catalogue says an archive may unpack to
+SPARE = 2.0  # how many times what is written in `addresses` an archive may unpack to
 
 
 def unpack(archive: Path, folder: Path, below: str, expected: int) -> None:

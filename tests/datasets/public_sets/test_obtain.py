@@ -12,7 +12,7 @@ import pytest
 from weights_server import Server, answer, cut_after, serving
 
 from detector.datasets.public_sets import obtain as module
-from detector.datasets.public_sets.catalogue import SETS, Archive, PublicSet
+from detector.datasets.public_sets.addresses import SETS, Archive, PublicSet
 from detector.datasets.public_sets.obtain import digest_of_tree, obtain
 from detector.download import DownloadPolicy
 from detector.errors import UserError
@@ -147,7 +147,7 @@ def test_room_is_asked_for_first(server: Server, tmp_path: Path, monkeypatch: py
     assert not server.requests
 
 
-def test_the_catalogue_has_a_checksum_for_everything() -> None:
+def test_there_is_a_checksum_for_everything() -> None:
     for public in SETS.values():
         for archive in public.archives:
             assert (archive.md5 is None) != (archive.tree is None)

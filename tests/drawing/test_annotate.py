@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.drawing.boxes import class_color, draw_detections, side_by_side
+from detector.drawing.annotate import class_color, draw_detections, side_by_side
 from detector.drawing.text import can_write, text_mask
 from detector.errors import UserError
 
