@@ -18,7 +18,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Raise UserError for TF32 on a device without it: it is a mode of NVIDIA's GPUs."""
     if precision == "tf32" and device.type != "cuda":
-        raise UserError(f"precision tf32 exists on CUDA devices alone, not on {device}; use float32 or bfloat16.")
+        raise UserError(f"precision tf32 exists only on CUDA devices, not on {device}; use float32 or bfloat16.")
 
 
 def computing_type(precision: Precision) -> torch.dtype:

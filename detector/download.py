@@ -144,7 +144,7 @@ def _extent(response: Any, offset: int) -> tuple[int, int | None]:
     if response.status == http.client.PARTIAL_CONTENT:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != offset:
-            raise DownloadError("the server answered with another part of the file than asked for")
+            raise DownloadError("the server answered with a part of the file that was not asked for")
         return offset, None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length")
     return 0, int(length) if length is not None and length.isdigit() else None  # the server ignored the range

@@ -151,8 +151,8 @@ def explain_lost_process() -> Iterator[None]:
         if world_size() == 1 or not _LOST.search(str(error)):
             raise
         raise UserError(
-            f"process {rank()} has lost another process of this run ({one_line(error)}); what that one wrote last says "
-            "why. --resume goes on from the last checkpoint."
+            f"process {rank()} has lost another process of this run ({one_line(error)}); its last lines say why. "
+            "--resume goes on from the last checkpoint."
         ) from None
 
 

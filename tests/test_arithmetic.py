@@ -48,5 +48,5 @@ def test_types_and_devices() -> None:
     for device in ("cpu", "mps"):
         check_precision("float32", torch.device(device))
         check_precision("bfloat16", torch.device(device))
-        with pytest.raises(UserError, match=f"tf32 exists on CUDA devices alone, not on {device}"):
+        with pytest.raises(UserError, match=f"tf32 exists only on CUDA devices, not on {device}"):
             check_precision("tf32", torch.device(device))

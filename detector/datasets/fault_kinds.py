@@ -41,12 +41,12 @@ BAD_IMAGE = Kind(
 )
 BAD_FILE_NAME = Kind(
     "bad-file-name",
-    "an image's file_name is missing, or leads out of the folder of pictures",
+    "an image's file_name is missing, or leaves the folder of pictures",
     "name the file by its path below that folder, with forward slashes",
 )
 BACKSLASHES = Kind(
     "backslashes",
-    "an image's file_name has back-slashes, which are read as forward slashes",
+    "an image's file_name has backslashes, which are read as forward slashes",
     "write forward slashes",
     "they become forward slashes",
 )
@@ -63,7 +63,7 @@ BAD_CATEGORY = Kind(
 )
 BAD_AREA = Kind(
     "bad-area",
-    "area is not a finite number from 0 up, so that of the box is taken",
+    "area is not a finite number of at least 0, so the box's area is used",
     "correct or remove it",
     "the area is removed",
 )
@@ -171,7 +171,7 @@ BOX_PARTLY_OUTSIDE = Kind(
     "the box is cut off at the edge",
 )
 REPEATED_BOX = Kind(
-    "repeated-box", "the same box of the same category is there before in its picture", "remove it", _DROP
+    "repeated-box", "the same box of the same category occurs earlier in its picture", "remove it", _DROP
 )
 
 # Pictures.
@@ -181,7 +181,7 @@ BROKEN_PICTURE = Kind(
 )
 SIZE_DIFFERS = Kind(
     "size-differs",
-    "the annotations state another size than the picture has, so the boxes may belong to a picture of another size",
+    "the annotations state a size that is not the picture's, so the boxes may belong to a picture of another size",
     "look at one; correct width and height, or scale the boxes",
 )
 EXIF_SIZE = Kind(

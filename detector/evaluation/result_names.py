@@ -34,7 +34,7 @@ def image_ids_by_name(detections: Entries, image_of: np.ndarray, truth: GroundTr
         if other != name:
             raise UserError(
                 f"{source}: entry {position} has image_id {number} and file_name {shown(name)}, but an entry before it "
-                f"has that id and {shown(other)}; an id is of one picture. Which of them is right?"
+                f"has that id and {shown(other)}; an id belongs to one picture. Which of them is right?"
             )
         other_id = by_name.setdefault(name, number)
         if other_id != number:

@@ -34,6 +34,6 @@ class Compiled(nn.Module):
                 raise
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[0]
-                log.warning("Compiling %s failed (%s): it runs uncompiled, slower and as exact.", self.name, reason)
+                log.warning("Compiling %s failed (%s): it runs uncompiled: slower, but as exact.", self.name, reason)
                 self.compiled = None
         return self.part(*inputs)

@@ -190,8 +190,8 @@ class Predictor:
                 selections = self.network(batch.to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
-                f"{self.device} has not enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the batch "
-                "size, or input.min_size_test and input.max_size_test in the config."
+                f"{self.device} does not have enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the "
+                "batch size, or input.min_size_test and input.max_size_test in the config."
             ) from None
         return [
             Detections.of_selection(selection, size, original, self.categories).at_least(score_threshold)

@@ -87,7 +87,8 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
     names = resnet_names_of(tensors)
     if names is None:
         raise UserError(
-            f"model.backbone.weights={source}: this is no ImageNet ResNet; start from a detector with model.weights."
+            f"model.backbone.weights={source}: this is not an ImageNet ResNet; start from a detector with "
+            "model.weights."
         )
     trained_with = imagenet_config(tensors, names, source) if names == "caffe2" else None
     return BackboneWeights(imagenet_state(tensors, config, source), trained_with)

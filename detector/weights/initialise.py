@@ -160,7 +160,7 @@ def _require_same(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], whe
     differences = compare_state(shapes_of(wanted), shapes_of(state))
     if differences:
         raise UserError(
-            f"{where}: its backbone is of another network than model.backbone says ({differences.describe()}); set "
+            f"{where}: its backbone is not the network that model.backbone describes ({differences.describe()}); set "
             "depth, width and norm to those of the weights."
         )
 

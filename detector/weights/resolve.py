@@ -109,7 +109,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
         return _detector(state, given, weights.categories, _provenance("torch.save", path))
     first = ", ".join(printable(name, 60) for name in list(tensors)[:3])
     raise UserError(
-        f"{where}: names such as {first} are of no model known here (detectron2 C4 Faster R-CNN, torchvision "
+        f"{where}: names such as {first} match no model known here (detectron2 C4 Faster R-CNN, torchvision "
         "FasterRCNN or ResNet, Caffe2 ResNet)."
     )
 

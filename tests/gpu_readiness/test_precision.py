@@ -74,5 +74,5 @@ def test_in_detection_and_evaluation(gpu: PretendedGPU, precision: Precision) ->
 
 def test_tf32_is_refused_where_it_does_not_exist() -> None:
     config = tiny_config()
-    with pytest.raises(UserError, match="tf32 exists on CUDA devices alone, not on cpu; use float32 or bfloat16"):
+    with pytest.raises(UserError, match="tf32 exists only on CUDA devices, not on cpu; use float32 or bfloat16"):
         Predictor(tiny_model(config), config, CATEGORIES, precision="tf32")

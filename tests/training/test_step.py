@@ -117,7 +117,7 @@ def test_precision() -> None:
     assert choose_precision(train, CPU) == "float32"
     assert choose_precision(replace(train, precision="bfloat16"), CPU) == "bfloat16"
     assert choose_precision(replace(train, precision="float32"), CPU) == "float32"
-    with pytest.raises(UserError, match="tf32 exists on CUDA devices alone, not on cpu"):
+    with pytest.raises(UserError, match="tf32 exists only on CUDA devices, not on cpu"):
         choose_precision(replace(train, precision="tf32"), CPU)
 
 

@@ -116,7 +116,7 @@ def test_another_backbone_is_refused(trained: Path) -> None:
         ({"norm": "group"}, r"left over \(\d+\): backbone.conv2_x.0.norm1.running_mean"),
     ):
         config = with_weights(with_backbone(tiny_config(), **changes), trained)
-        with pytest.raises(UserError, match=rf"its backbone is of another network than .*{named}"):
+        with pytest.raises(UserError, match=rf"its backbone is not the network that .*{named}"):
             initialise(build_model(config), config, ANIMALS)
 
 
@@ -207,7 +207,9 @@ def test_what_is_no_backbone(tmp_path: Path, trained: Path) -> None:
     (tmp_path / "x.pth").write_bytes(torch_file({"proposal_generator.x": torch.ones(1)}))
     assert PUBLISHED["R101-C4-3x"].is_detector
     for source in ("R101-C4-3x", str(tmp_path / "x.pth")):
-        with pytest.raises(UserError, match=r"this is no ImageNet ResNet; start from a detector with model\.weights"):
+        with pytest.raises(
+            UserError, match=r"this is not an ImageNet ResNet; start from a detector with model\.weights"
+        ):
             resolve_backbone(with_backbone(tiny_config(), weights=source))
     with pytest.raises(UserError, match="there is no such file, and no such name; did you mean ResNet-50"):
         resolve_backbone(with_backbone(tiny_config(), weights="Resnet50"))

@@ -104,7 +104,7 @@ def test_what_is_neither_file_nor_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
         resolve_weights(tmp_path)
     (tmp_path / "x.pth").write_bytes(torch_file({"layers.0.weight": torch.ones(1), "fc": torch.ones(1)}))
-    with pytest.raises(UserError, match=r"names such as layers\.0\.weight, fc are of no model known here"):
+    with pytest.raises(UserError, match=r"names such as layers\.0\.weight, fc match no model known here"):
         resolve_weights(tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"leave c\.yaml out"):
         resolve_weights("R101-C4-3x", "c.yaml")

@@ -43,7 +43,7 @@ def read_classes(path: Path) -> tuple[CategoryMap, KeypointShape | None]:
     if path.suffix.lower() not in (".yaml", ".yml"):
         names = [line.strip() for line in lines_of(text) if line.strip()]
         if not names:
-            raise UserError(f"{path}: has no class names; write one a line.")
+            raise UserError(f"{path}: has no class names; write one per line.")
         return CategoryMap.from_names(names), None
     try:
         document = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -94,7 +94,7 @@ def _names(node: yaml.Node, path: Path) -> list[str]:
     for number, entry in enumerate(nodes):
         if not isinstance(entry, yaml.ScalarNode):
             raise UserError(
-                f"{path}: the name of class {number} is a list or mapping, not text. Write one name a class."
+                f"{path}: the name of class {number} is a list or mapping, not text. Write one name per class."
             )
         if entry.value.strip() in ("", "~"):
             raise UserError(f"{path}: class {number} has no name. Give it one.")
@@ -107,7 +107,7 @@ def _numbered(entries: dict[str, yaml.Node], path: Path) -> list[yaml.Node]:
         key, value = next((key, value) for key, value in entries.items() if not key.strip().isdecimal())
         turned = isinstance(value, yaml.ScalarNode) and value.value.strip().isdecimal()
         hint = "it maps names to numbers; write them the other way round" if turned else _EXAMPLE
-        raise UserError(f"{path}: names has the key {shown(key)}, which is no class number; {hint}.")
+        raise UserError(f"{path}: names has the key {shown(key)}, which is not a class number; {hint}.")
     numbers = {int(key): value for key, value in entries.items()}
     missing = next((number for number in range(len(numbers)) if number not in numbers), None)
     if len(numbers) < len(entries):

@@ -41,7 +41,7 @@ def read_picture_list(source: Path, images: Path) -> list[str]:
     for line in _lines(source):
         name = _below(line.replace("\\", "/"), source, root)
         if name is None:
-            raise UserError(f"{source}: lists {line}, which is no file in {images}. Correct the path, or --images.")
+            raise UserError(f"{source}: lists {line}, which is not a file in {images}. Correct the path, or --images.")
         if name in names:
             raise UserError(f"{source}: lists {line} more than once. Remove the repetition.")
         names[name] = None

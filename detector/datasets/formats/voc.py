@@ -194,7 +194,7 @@ def _objects(root: Element) -> Iterator[tuple[Element, Element | None]]:
 def _object(entry: Element, box: Element | None, path: Path) -> tuple[Row, tuple[float, ...]]:
     """An annotation whose class is under `category`, and its corners (x1, y1, x2, y2)."""
     if entry is box:
-        raise UserError(f"{path}: a bndbox is in no object, so its class is not known. Put it into one.")
+        raise UserError(f"{path}: a bndbox is outside any object, so its class is not known. Put it into one.")
     names = {text for name in entry.findall("name") if (text := (name.text or "").strip())}
     if len(names) != 1:
         listed = f"the names {', '.join(sorted(names))}" if names else "no name"

@@ -53,7 +53,7 @@ def read_line(words: Sequence[str], where: str, num_classes: int, keypoints: Key
     fractions = values if is_polygon else values[:4]
     if max(fractions) > _LARGEST_FRACTION:
         raise UserError(
-            f"{where}: {max(fractions):g} is no fraction of the picture; divide pixels by its width and height."
+            f"{where}: {max(fractions):g} is not a fraction of the picture; divide pixels by its width and height."
         )
     if is_polygon:
         corners = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])

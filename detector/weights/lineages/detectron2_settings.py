@@ -147,14 +147,14 @@ def _read_base(path: Path, base: str, bases_left: int) -> dict[str, Any]:
 
 def _flatten(content: Mapping[Any, Any], prefix: str, into: dict[str, Any], path: Path) -> None:
     if prefix.count(".") > MAX_DEPTH:
-        raise UserError(f"{path}: settings are nested more than {MAX_DEPTH} deep; this is no config of detectron2.")
+        raise UserError(f"{path}: settings are nested more than {MAX_DEPTH} deep; this is not a config of detectron2.")
     for key, value in content.items():
         if isinstance(value, Mapping) and value:
             _flatten(value, f"{prefix}{key}.", into, path)
         else:
             into[f"{prefix}{key}"] = _decode(value)
         if len(into) > MAX_SETTINGS:
-            raise UserError(f"{path}: more than {MAX_SETTINGS} settings; this is no config of detectron2.")
+            raise UserError(f"{path}: more than {MAX_SETTINGS} settings; this is not a config of detectron2.")
 
 
 def _decode(value: Any) -> Any:

@@ -84,7 +84,7 @@ def backbone_of(tensors: Mapping[str, Tensor], names: ResNetNames, where: str) -
         if blocks == expected[:3] and basic == (depth in BASIC_BLOCK_DEPTHS):
             break
     else:
-        raise UserError(f"{where}: {blocks} blocks in conv2_x to conv4_x are of no ResNet-18, 34, 50, 101 or 152.")
+        raise UserError(f"{where}: {blocks} blocks in conv2_x to conv4_x match no ResNet-18, 34, 50, 101 or 152.")
     return BackboneConfig(
         depth=depth,
         stem_channels=tensors[stem].shape[0],

@@ -76,5 +76,5 @@ def to_torchvision_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     norms = [name.removesuffix("bias") for name in names if name.endswith(".bias")]
     grouped = [norm for norm in norms if norm + "running_mean" not in state_dict]
     if grouped:
-        raise UserError(f"{grouped[0].rstrip('.')} is no batch norm, and torchvision's ResNets have only those.")
+        raise UserError(f"{grouped[0].rstrip('.')} is not a batch norm, and torchvision's ResNets have only those.")
     return {theirs: state_dict[ours] for ours, theirs in translate(names, RENAMES).items()}

@@ -39,9 +39,9 @@ def test_names_are_as_they_are_written(tmp_path: Path, text: str, expected: list
         ("names: {0: a, 2: b}", "the class numbers of names go up to 2 without 1"),
         ("names: {0: a, 0: b}", "'0' is there twice"),
         ('names: {0: a, "00": b}', "names has a class number twice"),
-        ("names: {cat: 0, dog: 1}", "names has the key 'cat', which is no class number; it maps names to numbers"),
-        ("names: {cat: x}", "names has the key 'cat', which is no class number; list them as names"),
-        ("names: {-1: a, 0: b}", "names has the key '-1', which is no class number"),
+        ("names: {cat: 0, dog: 1}", "names has the key 'cat', which is not a class number; it maps names to numbers"),
+        ("names: {cat: x}", "names has the key 'cat', which is not a class number; list them as names"),
+        ("names: {-1: a, 0: b}", "names has the key '-1', which is not a class number"),
         ("names:", "names is '', not a list of class names"),
         ("names: null", "names is 'null', not a list"),
         ("names: cat, dog", "names is 'cat, dog', not a list"),
@@ -77,7 +77,7 @@ def test_keypoint_shapes(tmp_path: Path) -> None:
 
 def test_lists_of_names_part_at_line_ends_alone(tmp_path: Path) -> None:
     assert names(tmp_path, "a\u2028b\n\n c\x85d \r\ne\x0cf", "obj.names") == ["a\u2028b", "c\x85d", "e\x0cf"]
-    with pytest.raises(UserError, match=r"classes\.txt: has no class names; write one a line"):
+    with pytest.raises(UserError, match=r"classes\.txt: has no class names; write one per line"):
         names(tmp_path, "\n \n", "classes.txt")
 
 

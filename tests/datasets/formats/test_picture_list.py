@@ -54,8 +54,8 @@ def test_what_is_no_list(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("images/z.jpg", r"lists images/z\.jpg, which is no file in .*images"),
-        ("../outside.jpg", r"lists \.\./outside\.jpg, which is no file in"),
+        ("images/z.jpg", r"lists images/z\.jpg, which is not a file in .*images"),
+        ("../outside.jpg", r"lists \.\./outside\.jpg, which is not a file in"),
         ("images/a.jpg\n./images/a.jpg", r"lists \./images/a\.jpg more than once"),
     ],
 )

@@ -168,7 +168,7 @@ def test_objects_are_found_wherever_they_stand(tmp_path: Path, content: str) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("<bndbox><xmin>1</xmin></bndbox>" + voc_object("k", (1, 2, 3, 4)), "a bndbox is in no object"),
+        ("<bndbox><xmin>1</xmin></bndbox>" + voc_object("k", (1, 2, 3, 4)), "a bndbox is outside any object"),
         ("<object><name>k</name><polygon><x1>3</x1></polygon></object>", "an object has no bndbox/xmin"),
         ("<object><name>k</name><name>l</name></object>", "an object has the names k, l"),
         (voc_object("k", (1, "1_0", 2, 2)), "bndbox/ymin is '1_0', which is not a number"),

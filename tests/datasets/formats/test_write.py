@@ -199,7 +199,7 @@ def test_a_class_name_that_voc_cannot_hold(tmp_path: Path) -> None:
 def test_boxes_that_yolo_cannot_hold(tmp_path: Path) -> None:
     content = plain_content()
     content["annotations"][3]["bbox"] = [200, 1, 2, 2]
-    with pytest.raises(UserError, match=r"annotation 4 of c\.x\.png: 4\.9\d+ is no fraction of the picture"):
+    with pytest.raises(UserError, match=r"annotation 4 of c\.x\.png: 4\.9\d+ is not a fraction of the picture"):
         write_yolo(tmp_path / "yolo", content)
     assert list(tmp_path.iterdir()) == []
 

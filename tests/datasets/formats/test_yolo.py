@@ -86,9 +86,9 @@ def test_labels_among_the_pictures(tmp_path: Path) -> None:
         ("2 0.5 0.5 0.5 0.5", r"class 2 is not in 0\.\.1"),
         ("-1 0.5 0.5 0.5 0.5", r"class -1 is not in 0\.\.1"),
         ("0.5 0.5 0.5 0.5 0.5", "class 0.5 is not in"),
-        ("0 20 10 5 5", "20 is no fraction of the picture; divide pixels"),
+        ("0 20 10 5 5", "20 is not a fraction of the picture; divide pixels"),
         ("0 nan 0.5 0.5 0.5", r"a coordinate is infinite or not a number \(annotation line 1 of image 1 \(a.png\)"),
-        ("0 inf 0.5 0.5 0.5", "inf is no fraction"),
+        ("0 inf 0.5 0.5 0.5", "inf is not a fraction"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -43,7 +43,7 @@ def test_boxes_with_and_without_keypoints(text: str, keypoints: KeypointShape | 
         ("0 0.1 0.1 0.2 0.2 0.1 0.2", (2, 3), "has 7 numbers; expected .* and 6 numbers of keypoints"),
         ("0 1_0 0.5 0.2 0.2", None, "are not numbers only"),
         ("0", None, "has 1 numbers"),
-        ("0 50 0.5 0.2 0.2 0.5 0.5", (1, 2), "50 is no fraction"),
+        ("0 50 0.5 0.2 0.2 0.5 0.5", (1, 2), "50 is not a fraction"),
     ],
 )
 def test_refusals(text: str, keypoints: KeypointShape | None, message: str) -> None:

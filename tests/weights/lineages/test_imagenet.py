@@ -116,7 +116,7 @@ def test_remainders_are_listed() -> None:
 
 def test_group_norms_are_no_torchvision_resnet() -> None:
     state = {"backbone.norm1.weight": torch.ones(2), "backbone.norm1.bias": torch.ones(2)}
-    with pytest.raises(UserError, match=r"backbone\.norm1 is no batch norm"):
+    with pytest.raises(UserError, match=r"backbone\.norm1 is not a batch norm"):
         to_torchvision_resnet(state)
 
 
@@ -165,7 +165,7 @@ def test_config_feeds_the_network_as_it_was_trained(references: Path) -> None:
 
 def test_other_depths_are_named() -> None:
     tensors = {n: t for n, t in narrow_resnet(50).items() if not n.startswith("layer3.5.")}
-    with pytest.raises(UserError, match=r"x: \(3, 4, 5\) blocks .* are of no ResNet"):
+    with pytest.raises(UserError, match=r"x: \(3, 4, 5\) blocks .* match no ResNet"):
         backbone_of(tensors, "torchvision", "x")
 
 
