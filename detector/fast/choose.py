@@ -183,6 +183,26 @@ def training_tiles_pay(x: Tensor, weight: Tensor, stride: int, padding: int) -> 
     return multiplications_saved(x, TRAINING_BLOCK, TRAINING_WEIGHTS) >= TRAINING_MIN_SAVED
 
 
+def subsamples_first(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
+    """Whether a strided 1×1 convolution with gradients takes the pixels that it reads out of the map beforehand.
+
+    It must where the map has fewer channels than a block of oneDNN's. For the weight's gradient oneDNN 3.12 copies
+    these pixels of a channels-last map into a workspace of as many channels as the map has, but counts its place there
+    in whole blocks. So it writes past the end, and the process dies, or goes on with a wrong gradient
+    (https://github.com/uxlfoundation/oneDNN/issues/6035).
+    """
+    strided = weight.shape[2:] == (1, 1) and stride > 1 and padding == 0
+    return strided and x.device.type == "cpu" and x.shape[1] < onednn_block()
+
+
+@cache
+def onednn_block() -> int:
+    """Channels that oneDNN's float32 kernels compute together: a vector of them, the longest where it is not known."""
+    # Not by `this_processor`: PyTorch can be told to use less of the processor, and oneDNN does not hear of it.
+    has_avx512: Callable[[], bool] | None = getattr(torch.cpu, "_is_avx512_supported", None)  # no public interface
+    return 8 if has_avx512 is not None and not has_avx512() else 16
+
+
 def product_pays(weight: Tensor, maps: RoIMaps, execution: Execution, processor: Processor) -> bool:
     """Whether a 1×1 convolution, weight [O, C, 1, 1], of RoIs' maps runs faster as a matrix product.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from detector.fast.algebra.minimal_filtering import for_each
 from detector.fast.algebra.tiles import POINTS, TAPS, Tiling, convolve, transforms
-from detector.fast.choose import TRAINING_BLOCK, has_kernels, has_products, training_tiles_pay
+from detector.fast.choose import TRAINING_BLOCK, has_kernels, has_products, subsamples_first, training_tiles_pay
 from detector.fast.winograd import point_products
 
 
@@ -24,6 +24,8 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding:
     Returns:
         [N, O, H', W'].
     """
+    if subsamples_first(x, weight, stride, padding):
+        x, stride = x[:, :, ::stride, ::stride], 1
     if not training_tiles_pay(x, weight, stride, padding):
         return F.conv2d(x, weight, bias, stride, padding)
     out: Tensor = _Winograd.apply(x, weight, bias)

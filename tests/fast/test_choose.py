@@ -16,8 +16,10 @@ from detector.fast.choose import (
     choose_convolution,
     choose_execution,
     has_kernels,
+    onednn_block,
     product_is_faster,
     product_pays,
+    subsamples_first,
     this_processor,
 )
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps
@@ -236,3 +238,25 @@ def test_trying_products_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_processor_is_named() -> None:
     assert str(AMX) == "AVX512 with AMX"
     assert str(this_processor()).split()[0] == torch.backends.cpu.get_cpu_capability()
+
+
+@pytest.mark.parametrize(("avx512", "block"), [(True, 16), (False, 8), (None, 16)])
+def test_maps_of_fewer_channels_than_a_block_are_subsampled_before_a_strided_1x1_convolution(
+    avx512: bool | None, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if avx512 is None:
+        monkeypatch.delattr(torch.cpu, "_is_avx512_supported")
+    else:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: avx512)
+    onednn_block.cache_clear()
+    try:
+        few, enough = torch.empty(1, block - 1, 8, 8), torch.empty(1, block, 8, 8)
+        pointwise, square = torch.empty(8, block - 1, 1, 1), torch.empty(8, block - 1, 3, 3)
+        assert subsamples_first(few, pointwise, 2, 0)
+        assert not subsamples_first(enough, torch.empty(8, block, 1, 1), 2, 0)
+        assert not subsamples_first(few, pointwise, 1, 0)
+        assert not subsamples_first(few, pointwise, 2, 1)
+        assert not subsamples_first(few, square, 2, 0)
+        assert not subsamples_first(few.to("meta"), pointwise.to("meta"), 2, 0)
+    finally:
+        onednn_block.cache_clear()

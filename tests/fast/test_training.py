@@ -1,5 +1,8 @@
 """The fast way through a training step against the readable one."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,3 +158,38 @@ def test_it_shares_every_parameter_and_follows_the_model(fast: bool) -> None:
 def test_a_fused_network_is_not_trained() -> None:
     with pytest.raises(UserError, match="is fused already"):
         build_joint(fuse(tiny_model(tiny_config())), tiny_config().model)
+
+
+NARROW = """
+import torch
+from tiny_models import random_batch, tiny_config, tiny_model
+from detector.structures import Target
+from detector.training.joint import build_joint
+for depth, width, stem in ((18, 4, 4), (18, 7, 2), (50, 1, 1)):
+    config = tiny_config(backbone={"depth": depth, "width": width, "stem_channels": stem, "freeze_stages": 0})
+    gradients = []
+    for dtype, fast in ((torch.float64, False), (torch.float32, False), (torch.float32, True)):
+        joint = build_joint(tiny_model(config).to(dtype).train(), config.model, fast=fast)
+        targets = [Target(torch.tensor([[10.0, 10, 60, 50]], dtype=dtype), torch.tensor([1]))] * 2
+        losses = joint(random_batch([(96, 128), (64, 128)]), targets, seeds=[3, 4])
+        parameters = [p for p in joint.parameters() if p.requires_grad]
+        gradients.append(torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters))
+    for exact, *others in zip(*gradients, strict=True):
+        for gradient in others:
+            error = float((gradient - exact).abs().max())
+            assert error <= 1e-4 * max(float(g.abs().max()) for g in gradients[0]), (depth, width, error)
+print("right")
+"""
+
+
+def test_narrow_networks_have_the_gradients_of_float64() -> None:
+    # In a process of its own: gradients of few channels have ended it (`subsamples_first` says why).
+    child = subprocess.run(
+        [sys.executable, "-c", NARROW],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=300,
+        check=False,
+    )
+    assert (child.returncode, child.stdout) == (0, "right\n"), child.stderr

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -77,3 +80,30 @@ def test_the_same_to_the_bit_again() -> None:
     first, second = (torch.autograd.grad(conv2d(x, weight, None, 1, 1).square().sum(), (x, weight)) for _ in range(2))
     assert training_tiles_pay(x, weight, 1, 1)
     assert all(torch.equal(f, s) for f, s in zip(first, second, strict=True))
+
+
+STRIDED_1X1 = """
+import torch
+from detector.fast.winograd_gradient import conv2d
+torch.manual_seed(0)
+for channels in (1, 3, 4, 7, 8, 15, 16):
+    for stride, height, width in ((2, 64, 96), (2, 25, 38), (3, 48, 60)):
+        x = torch.randn(2, channels, height, width).contiguous(memory_format=torch.channels_last).requires_grad_()
+        weight, bias = torch.randn(8, channels, 1, 1, requires_grad=True), torch.randn(8, requires_grad=True)
+        exact = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
+        out, expected = conv2d(x, weight, bias, stride, 0), torch.nn.functional.conv2d(*exact, stride)
+        torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-5)
+        grad = torch.randn_like(out)
+        gradients = torch.autograd.grad(out, (x, weight, bias), grad)
+        for g, e in zip(gradients, torch.autograd.grad(expected, exact, grad.double()), strict=True):
+            torch.testing.assert_close(g.double(), e, rtol=0, atol=1e-5 * float(e.abs().max()))
+print("right")
+"""
+
+
+def test_gradients_of_strided_1x1_convolutions_of_few_channels() -> None:
+    # In a process of its own: oneDNN's own gradient writes past its memory here, and the process dies.
+    child = subprocess.run(
+        [sys.executable, "-c", STRIDED_1X1], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (child.returncode, child.stdout) == (0, "right\n"), child.stderr
