@@ -46,37 +46,28 @@ class PublicSet:
     then: str
 
 
+COCO_ANNOTATIONS = Archive(
+    f"{COCO}/annotations/annotations_trainval2017.zip", 252_907_541, 820_000_000, "f4bbac642086de4f52a3fdda2de5fa2c"
+)
+COCO_VAL = Archive(f"{COCO}/zips/val2017.zip", 815_585_330, 830_000_000, "442b8da7639aecaf257c1dceb8ba8c80")
+COCO_TRAIN = Archive(f"{COCO}/zips/train2017.zip", 19_336_861_798, 19_500_000_000, "cced6f7f71b7629ddf16f17bbcfab6b2")
+COCO_TERMS = "annotations CC BY 4.0; each picture has a licence of its own, which the JSON names"
+
 SETS: dict[str, PublicSet] = {
     "coco2017": PublicSet(
         folder="coco",
-        archives=(
-            Archive(
-                f"{COCO}/annotations/annotations_trainval2017.zip",
-                252_907_541,
-                820_000_000,
-                "f4bbac642086de4f52a3fdda2de5fa2c",
-            ),
-            Archive(f"{COCO}/zips/val2017.zip", 815_585_330, 830_000_000, "442b8da7639aecaf257c1dceb8ba8c80"),
-            Archive(f"{COCO}/zips/train2017.zip", 19_336_861_798, 19_500_000_000, "cced6f7f71b7629ddf16f17bbcfab6b2"),
-        ),
+        archives=(COCO_ANNOTATIONS, COCO_VAL, COCO_TRAIN),
         what="COCO 2017: 118,287 pictures to train on and 5,000 to validate on, 80 classes",
-        terms="annotations CC BY 4.0; each picture has a licence of its own, which the JSON names",
-        then="--config configs/r101c4_coco_3x.yaml",
+        terms=COCO_TERMS,
+        then="faster-rcnn train --config r101c4_coco_3x",
     ),
     "coco2017-val": PublicSet(
         folder="coco",
-        archives=(
-            Archive(
-                f"{COCO}/annotations/annotations_trainval2017.zip",
-                252_907_541,
-                820_000_000,
-                "f4bbac642086de4f52a3fdda2de5fa2c",
-            ),
-            Archive(f"{COCO}/zips/val2017.zip", 815_585_330, 830_000_000, "442b8da7639aecaf257c1dceb8ba8c80"),
-        ),
+        archives=(COCO_ANNOTATIONS, COCO_VAL),
         what="the 5,000 pictures of COCO 2017 that published models are scored on",
-        terms="annotations CC BY 4.0; each picture has a licence of its own, which the JSON names",
-        then="--annotations data/coco/annotations/instances_val2017.json --images data/coco/val2017",
+        terms=COCO_TERMS,
+        then="faster-rcnn evaluate --weights R101-C4-3x --annotations data/coco/annotations/instances_val2017.json "
+        "--images data/coco/val2017",
     ),
     "voc2007": PublicSet(
         folder="voc",
@@ -93,7 +84,7 @@ SETS: dict[str, PublicSet] = {
         ),
         what="Pascal VOC 2007: 5,011 pictures to train on and 4,952 to test on, 20 classes",
         terms="pictures from flickr, under flickr's terms of use",
-        then="data.format=voc data.train_annotations=data/voc/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt "
+        then="faster-rcnn train data.format=voc data.train_annotations=data/voc/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt "
         "data.train_images=data/voc/VOCdevkit/VOC2007/JPEGImages",
     ),
     "voc2012": PublicSet(
@@ -108,7 +99,7 @@ SETS: dict[str, PublicSet] = {
         ),
         what="Pascal VOC 2012: 11,540 pictures with boxes, 20 classes",
         terms="pictures from flickr, under flickr's terms of use",
-        then="data.format=voc data.train_annotations=data/voc/VOCdevkit/VOC2012/ImageSets/Main/trainval.txt "
+        then="faster-rcnn train data.format=voc data.train_annotations=data/voc/VOCdevkit/VOC2012/ImageSets/Main/trainval.txt "
         "data.train_images=data/voc/VOCdevkit/VOC2012/JPEGImages",
     ),
     "bccd": PublicSet(
@@ -124,6 +115,6 @@ SETS: dict[str, PublicSet] = {
         ),
         what="BCCD: 364 pictures of blood cells, 3 classes",
         terms="MIT",
-        then="--config configs/r50c4_bccd.yaml",
+        then="faster-rcnn train --config r50c4_bccd",
     ),
 }
