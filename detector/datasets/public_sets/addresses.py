@@ -53,6 +53,16 @@ COCO_VAL = Archive(f"{COCO}/zips/val2017.zip", 815_585_330, 830_000_000, "442b8d
 COCO_TRAIN = Archive(f"{COCO}/zips/train2017.zip", 19_336_861_798, 19_500_000_000, "cced6f7f71b7629ddf16f17bbcfab6b2")
 COCO_TERMS = "annotations CC BY 4.0; each picture has a licence of its own, which the JSON names"
 
+
+def _train_on_voc(year: str, train: str, val: str) -> str:
+    folder = f"data/voc/VOCdevkit/VOC{year}"
+    splits = " ".join(
+        f"data.{split}_annotations={folder}/ImageSets/Main/{names}.txt data.{split}_images={folder}/JPEGImages"
+        for split, names in (("train", train), ("val", val))
+    )
+    return f"faster-rcnn train --config r50c4_coco_1x data.format=voc {splits}"
+
+
 SETS: dict[str, PublicSet] = {
     "coco2017": PublicSet(
         folder="coco",
@@ -84,8 +94,7 @@ SETS: dict[str, PublicSet] = {
         ),
         what="Pascal VOC 2007: 5,011 pictures to train on and 4,952 to test on, 20 classes",
         terms="pictures from flickr, under flickr's terms of use",
-        then="faster-rcnn train data.format=voc data.train_annotations=data/voc/VOCdevkit/VOC2007/ImageSets/Main/trainval.txt "
-        "data.train_images=data/voc/VOCdevkit/VOC2007/JPEGImages",
+        then=_train_on_voc("2007", "trainval", "test"),
     ),
     "voc2012": PublicSet(
         folder="voc",
@@ -99,8 +108,7 @@ SETS: dict[str, PublicSet] = {
         ),
         what="Pascal VOC 2012: 11,540 pictures with boxes, 20 classes",
         terms="pictures from flickr, under flickr's terms of use",
-        then="faster-rcnn train data.format=voc data.train_annotations=data/voc/VOCdevkit/VOC2012/ImageSets/Main/trainval.txt "
-        "data.train_images=data/voc/VOCdevkit/VOC2012/JPEGImages",
+        then=_train_on_voc("2012", "train", "val"),
     ),
     "bccd": PublicSet(
         folder="bccd",
