@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 OUTPUT = PROJECT / "docs" / "detections.jpg"
 SHAPES = PROJECT / "data" / "shapes"
 ROWS, COLUMNS, WIDTH, HEIGHT, GAP = 2, 3, 480, 360, 8
-FEWEST_OBJECTS, CERTAIN = 4, 0.5
+FEWEST_OBJECTS, CERTAIN = 3, 0.5
 
 
 def is_right(detections: Detections, sample: Sample) -> bool:
