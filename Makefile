@@ -30,8 +30,10 @@ check: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest
 
 # The docstrings as pages, in docs/api.
+ROOMS = $(patsubst %/__init__.py,%,$(wildcard detector/*/__init__.py))
+SINGLE = $(filter-out detector/__init__ detector/__main__,$(basename $(wildcard detector/*.py)))
 docs: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pdoc --output-directory docs/api detector
+	$(VENV)/bin/python -m pdoc --output-directory docs/api $(subst /,.,$(ROOMS) $(SINGLE))
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -85,6 +85,8 @@ def test_what_a_run_leaves(straight: dict[str, Path]) -> None:
     assert weights.config.model.num_classes == 2
     assert weights.provenance["iterations"] == 12
     assert weights.provenance["images"] == 48
+    assert weights.provenance["data"] == "train.json"  # without its folder
+    assert weights.provenance["evaluated_on"] == "val.json"
     assert weights.provenance["metrics"]["AP"] == metrics["AP"]
     settings = load_config(output / "config.yaml")
     assert (weights.config.model, weights.config.input) == (settings.model, settings.input)
@@ -322,5 +324,5 @@ def test_starting_from_weights(data: list[str], straight: dict[str, Path], tmp_p
     train(tiny_config(data, *settings), tmp_path, device="cpu")
     first, second = (read_weights(p) for p in (weights, tmp_path / "model_final.safetensors"))
     assert all(torch.allclose(first.state_dict[k], second.state_dict[k], atol=1e-9) for k in first.state_dict)
-    assert second.provenance["started_from"] == str(weights)
+    assert second.provenance["started_from"] == weights.name
     assert "tensors came from it" in (tmp_path / "log.txt").read_text()

@@ -26,16 +26,23 @@ def save_model(path: Path, run: Run, evaluation: Evaluation | None) -> None:
 
 
 def provenance(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
-    """The provenance in a model's weights file: what trained it, on which data, for how long, and how good it was."""
+    """The provenance in a model's weights file: what trained it, on which data, for how long, and how good it was.
+
+    Files are named without their folders, which are nobody else's business.
+    """
     progress = run.progress
     return {
         "trained_by": f"detector {detector.__version__}, torch {torch.__version__}, {run.device.type}, {run.precision}",
-        "data": run.train_data.annotation_path,
-        "started_from": run.config.model.weights or run.config.model.backbone.weights,
+        "data": _file_name(run.train_data.annotation_path),
+        "started_from": _file_name(run.config.model.weights or run.config.model.backbone.weights),
         "iterations": progress.iteration,
         "images": progress.images,
         "seconds": progress.seconds,
         "averaged": run.averaged is not None,
-        "evaluated_on": run.val_data.annotation_path if run.val_data else None,
+        "evaluated_on": _file_name(run.val_data.annotation_path) if run.val_data else None,
         "metrics": {k: v for k, v in evaluation.metrics.to_dict().items() if k != "per_class"} if evaluation else None,
     }
+
+
+def _file_name(path: str | None) -> str | None:
+    return None if path is None else Path(path).name
