@@ -11,6 +11,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from detector.disk import put_in_place, sync_file
 from detector.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -98,6 +100,46 @@ def download(
             pause = policy.backoff * 2 ** max(failures - 1, 0)
             log.warning("%s: %s; trying again in %.0f s", name, error, pause)
             time.sleep(pause)
+
+
+def download_checked(
+    url: str,
+    target: Path,
+    name: str,
+    policy: DownloadPolicy,
+    problem_of: Callable[[Path], str | None],
+    verified_later: bool,
+    max_bytes: int | None = None,
+) -> None:
+    """Fetch `url` as `target`, which is whole and right or not there.
+
+    Args:
+        target: until then the bytes are in a hidden file beside it, from which a later call goes on.
+        problem_of: what is wrong with a fetched file, as the end of "it served …", or None.
+        name, policy, verified_later, max_bytes: as of `download`.
+
+    Raises:
+        DownloadError: it could not be fetched, or is not right; then its bytes are gone.
+        OSError: the folder cannot be written.
+    """
+    partial = partial_of(target)
+    resumed = download(url, partial, name, policy, verified_later, max_bytes)
+    problem = problem_of(partial)
+    if problem is not None and resumed:
+        # The file may have changed between the two halves.
+        partial.unlink()
+        download(url, partial, name, policy, True, max_bytes)
+        problem = problem_of(partial)
+    if problem is not None:
+        partial.unlink()
+        raise DownloadError(f"it served {problem}")
+    sync_file(partial)
+    put_in_place(partial, target)
+
+
+def partial_of(target: Path) -> Path:
+    """Where the bytes of a file are while `download_checked` fetches it."""
+    return target.with_name(f".{target.name}.partial")
 
 
 def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later: bool, max_bytes: int) -> bool:

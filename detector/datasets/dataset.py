@@ -81,6 +81,10 @@ class DetectionDataset:
         height, width = self.sizes[index].tolist()
         return (height, width) if height > 0 else None
 
+    def box_counts(self) -> np.ndarray:
+        """[N] int64: boxes of each picture, crowds too."""
+        return np.diff(np.concatenate(([0], self.box_ends)))
+
     def object_counts(self) -> np.ndarray:
         """[N] int64: boxes of each picture that are not crowds."""
         totals = np.concatenate(([0], np.cumsum(~self.iscrowd)))[np.concatenate(([0], self.box_ends))]
@@ -97,7 +101,7 @@ class DetectionDataset:
             | ({"height": size[0], "width": size[1]} if (size := self.size(index)) else {})
             for index, image_id in enumerate(self.image_ids.tolist())
         ]
-        counts = np.diff(np.concatenate(([0], self.box_ends)))
+        counts = self.box_counts()
         rows = zip(
             np.repeat(self.image_ids, counts).tolist(),
             self.labels.tolist(),

@@ -87,7 +87,7 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
                 f"{split.annotation_path}: {split.dropped} × a box without area inside its picture, left out; "
                 "faster-rcnn check-data lists them."
             )
-        per_image = np.diff(np.concatenate(([0], split.box_ends)))
+        per_image = split.box_counts()
         if len(per_image) and per_image.max() > MANY_BOXES:
             crowded = int(per_image.argmax())
             lines.append(
@@ -105,7 +105,7 @@ def columns_of_dataset(dataset: DetectionDataset) -> Columns:
     """What was read for training. Its reader has refused what cannot be used, and left out boxes without area."""
     boxes = dataset.boxes.copy()
     boxes[:, 2:] -= boxes[:, :2]
-    per_image = np.diff(np.concatenate(([0], dataset.box_ends)))
+    per_image = dataset.box_counts()
     categories = [(category.id, category.name) for category in dataset.categories.categories]
     return Columns(
         source=str(dataset.annotation_path),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from detector.datasets.public_sets.addresses import Archive, PublicSet
 from detector.datasets.public_sets.unpack import unpack
-from detector.disk import file_digest, put_in_place
-from detector.download import DownloadError, DownloadPolicy, address, download, is_offline
+from detector.disk import file_digest, write_atomically
+from detector.download import DownloadError, DownloadPolicy, address, download_checked, is_offline, partial_of
 from detector.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def obtain(name: str, public: PublicSet, folder: Path, policy: DownloadPolicy | 
             path = _fetch(name, archive, folder, policy or DownloadPolicy())
             unpack(path, folder, archive.below, archive.unpacked)
             _check_tree(name, archive, path, folder)
-            _marker(archive, folder).write_text(f"{archive.url}\n", encoding="utf-8")
+            write_atomically(_marker(archive, folder), f"{archive.url}\n".encode())
             path.unlink()
     except OSError as error:
         raise UserError(
@@ -63,14 +63,10 @@ def _marker(archive: Archive, folder: Path) -> Path:
     return folder / f".{archive.name}.unpacked"
 
 
-def _partial(archive: Archive, folder: Path) -> Path:
-    return folder / f".{archive.name}.partial"
-
-
 def _require_room(archives: list[Archive], folder: Path) -> None:
     needed = sum(archive.unpacked + archive.size for archive in archives)
     for archive in archives:
-        for path in (_partial(archive, folder), folder / archive.name):
+        for path in (partial_of(folder / archive.name), folder / archive.name):
             needed -= path.stat().st_size if path.is_file() else 0
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -91,21 +87,14 @@ def _fetch(name: str, archive: Archive, folder: Path, policy: DownloadPolicy) ->
         return target
     if is_offline():
         raise UserError(f"{name}: DETECTOR_OFFLINE forbids fetching {url}; unset it, or {remedy}.")
-    partial = _partial(archive, folder)
     log.info("fetching %s (%.1f GB) into %s", url, archive.size / 1e9, folder)
+    has_checksum = archive.md5 is not None
     try:
-        resumed = download(url, partial, archive.name, policy, archive.md5 is not None, max_bytes=2 * archive.size)
-        problem = _mismatch(archive, partial)
-        if problem is not None and resumed:  # the file may have changed between the two halves
-            partial.unlink()
-            download(url, partial, archive.name, policy, True, max_bytes=2 * archive.size)
-            problem = _mismatch(archive, partial)
-        if problem is not None:
-            partial.unlink()
-            raise DownloadError(f"it served {problem}")
+        download_checked(
+            url, target, archive.name, policy, lambda path: _mismatch(archive, path), has_checksum, 2 * archive.size
+        )
     except DownloadError as error:
         raise UserError(f"{name}: cannot fetch {url} ({error}); connect to the network, {remedy}.") from None
-    put_in_place(partial, target)
     return target
 
 

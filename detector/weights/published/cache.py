@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from detector.disk import file_digest, hold, put_in_place, sync_file, write_atomically
-from detector.download import DownloadError, DownloadPolicy, address, download, is_offline
+from detector.disk import file_digest, hold, write_atomically
+from detector.download import DownloadError, DownloadPolicy, address, download_checked, is_offline
 from detector.errors import UserError
 from detector.weights.published.catalogue import Published
 from detector.weights.untrusted.unpickle import is_html
@@ -62,22 +62,16 @@ def fetch(name: str, published: Published, policy: DownloadPolicy | None = None)
 
 
 def _download(name: str, published: Published, url: str, target: Path, policy: DownloadPolicy) -> None:
-    partial = target.with_name(f".{target.name}.partial")
     size = f", about {published.megabytes:.0f} MB" if published.megabytes else ""
     log.info("fetching %s from %s%s into %s", name, url, size, target.parent)
-    resumed = download(url, partial, name, policy, verified_later=published.checksum is not None)
-    problem = _mismatch(published, partial)
-    if problem is not None and resumed:
-        # The file may have changed between the two halves.
-        partial.unlink()
-        download(url, partial, name, policy, verified_later=True)
-        problem = _mismatch(published, partial)
-    if problem is not None:
-        page = "a web page, " if is_html(partial.read_bytes()[:512]) else ""
-        partial.unlink()
-        raise DownloadError(f"it served {page}{problem}")
-    sync_file(partial)
-    put_in_place(partial, target)
+    has_checksum = published.checksum is not None
+    download_checked(url, target, name, policy, lambda path: _problem(published, path), verified_later=has_checksum)
+
+
+def _problem(published: Published, path: Path) -> str | None:
+    """What is wrong with a fresh download, and whether it is a web page; or None."""
+    problem = _mismatch(published, path)
+    return f"a web page, {problem}" if problem is not None and is_html(path.read_bytes()[:512]) else problem
 
 
 def _mismatch(published: Published, path: Path) -> str | None:
