@@ -5,7 +5,6 @@ Everything is drawn from a seed, so a failure is repeated by its number alone.
 
 import faulthandler
 import json
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from memory_peak import peak_memory
 
 from detector.errors import UserError
 
@@ -91,11 +91,10 @@ def survive(read: Callable[[], object], name: str, seed: int) -> str | None:
     Returns:
         The refusal, or None where the input was taken.
     """
-    peak = _peak_memory()
     began = time.process_time()
     message = None
     try:
-        with _interrupted_when_hanging():
+        with peak_memory() as peak, _interrupted_when_hanging():
             read()
     except UserError as error:
         message = str(error)
@@ -103,7 +102,7 @@ def survive(read: Callable[[], object], name: str, seed: int) -> str | None:
         error.add_note(f"seed {seed}: an exception other than UserError")
         raise
     assert time.process_time() - began < SECONDS, f"seed {seed}: took too long"
-    assert _peak_memory() - peak < MEMORY, f"seed {seed}: took too much memory"
+    assert peak.bytes < MEMORY, f"seed {seed}: took too much memory"
     if message is not None:
         assert message.strip(), f"seed {seed}: an empty refusal"
         assert message.isprintable(), f"seed {seed}: not one line: {message!r}"
@@ -218,8 +217,3 @@ def _interrupted_when_hanging() -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, old)
-
-
-def _peak_memory() -> float:
-    """Bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

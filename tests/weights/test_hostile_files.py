@@ -4,7 +4,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import socket
 import struct
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from hostile import Call, compressed, torch_file
+from memory_peak import peak_memory
 from safetensors.torch import load_file, save, save_file
 from tiny_models import tiny_config
 
@@ -45,12 +45,12 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What a command says that is given this file; it must keep the promise of this module."""
     before = snapshot(path.parent)
-    peak, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(SystemExit) as exit_info:
+    began = time.process_time()
+    with peak_memory() as peak, pytest.raises(SystemExit) as exit_info:
         run(lambda: (detector.load(path, device="cpu"), 0)[1])
     assert exit_info.value.code == 2
     assert time.process_time() - began < SECONDS
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024 < MEGABYTES
+    assert peak.bytes < MEGABYTES * 1e6
     assert snapshot(path.parent) == before
     said = capsys.readouterr()
     assert said.out == ""
