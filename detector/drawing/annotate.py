@@ -26,8 +26,12 @@ def draw_detections(
     labels: Tensor | np.ndarray,
     scores: Tensor | np.ndarray | None,
     names: Sequence[str],
+    tags: bool = True,
+    line_width: int | None = None,
 ) -> np.ndarray:
     """Draw boxes with their class names (and scores) onto a copy of a picture.
+
+    On a crowded picture the tags of the least sure are left out where they would bury objects.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -36,13 +40,17 @@ def draw_detections(
         scores: [D] in [0, 1], written with two decimals; None (ground truth) writes the name alone.
         names: K class names; that of label l is `names[l - 1]`. A name that no font at hand can write, or an empty
             one, is written as `class l`.
+        tags: False draws the boxes alone.
+        line_width: of the boxes, in pixels; None chooses by the size of the picture.
 
     Returns:
         [H, W, 3] uint8 RGB, a new array of the same size.
 
     Raises:
-        UserError: `image` is not such an array.
+        UserError: `image` is not such an array, or `line_width` is below 1.
     """
+    if line_width is not None and line_width < 1:
+        raise UserError(f"line_width={line_width}: choose 1 or more pixels.")
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError("a picture to draw on must be an [H, W, 3] uint8 RGB array.")
     canvas = image.copy()
@@ -52,16 +60,20 @@ def draw_detections(
     surest_first = np.argsort(-certainty, kind="stable").tolist()
 
     scale = math.sqrt(image.shape[0] * image.shape[1]) / 256
-    line_width = max(1, round(1.3 * scale**0.6))
+    width = line_width or max(1, round(1.3 * scale**0.6))
     for i in reversed(surest_first):  # the surest on top
-        _draw_frame(canvas, rectangles[i], line_width, class_color(classes[i]))
+        _draw_frame(canvas, rectangles[i], width, class_color(classes[i]))
+    if not tags:
+        return canvas
     texts = [_class_name(names, classes[i]) + ("" if scores is None else f" {certainty[i]:.2f}") for i in surest_first]
     colors = [class_color(classes[i]) for i in surest_first]
-    tags = make_tags(texts, colors, _size(image), largest=round(11 * scale**0.56))
+    filled = make_tags(texts, colors, _size(image), largest=round(11 * scale**0.56))
     # The surest has the first choice of place, and lies on top.
-    places = place_tags([rectangles[i] for i in surest_first], [_size(tag) for tag in tags], _size(image))
-    for tag, (left, top, right, bottom) in reversed(list(zip(tags, places, strict=True))):
-        canvas[top:bottom, left:right] = tag[: bottom - top, : right - left]
+    places = place_tags([rectangles[i] for i in surest_first], [_size(tag) for tag in filled], _size(image))
+    for tag, place in reversed(list(zip(filled, places, strict=True))):
+        if place is not None:
+            left, top, right, bottom = place
+            canvas[top:bottom, left:right] = tag[: bottom - top, : right - left]
     return canvas
 
 

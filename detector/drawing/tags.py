@@ -16,6 +16,7 @@ WHITE: Color = (255, 255, 255)
 SMALLEST = 10  # pixels of the letters' body, below which names cannot be read
 MAX_LETTERS = 100  # of a text: no tag of legible letters holds more
 CROWDED = 0.08  # share of the picture that all tags together may take before their letters shrink
+BURIED = 1 / 3  # share of an object that tags may hide together; where no place keeps to it, a tag is left out
 
 # What a place costs. Hiding the whole of an object costs 1, a large object's corner next to nothing.
 _HIDDEN_TAG = 4.0  # for hiding the whole of another tag: it would be lost, where an object still has its frame
@@ -44,8 +45,11 @@ def make_tags(texts: Sequence[str], colors: Sequence[Color], image: Size, larges
     return [blend(mask, _readable_on(color), color) for mask, color in zip(masks, colors, strict=True)]
 
 
-def place_tags(boxes: Sequence[Rectangle], tags: Sequence[Size], image: Size) -> list[Rectangle]:
+def place_tags(boxes: Sequence[Rectangle], tags: Sequence[Size], image: Size) -> list[Rectangle | None]:
     """Find a place for each tag, at its box and inside the picture, where it hides least of all boxes and other tags.
+
+    A tag is left out where, at every place, tags would hide more than a third of some object (`BURIED`): its box keeps
+    its frame, whose colour tells the class. The first tag always gets a place.
 
     Args:
         boxes: of the objects. Those that come first choose first.
@@ -53,17 +57,28 @@ def place_tags(boxes: Sequence[Rectangle], tags: Sequence[Size], image: Size) ->
         image: (height, width) of the picture.
     """
     objects = np.array(boxes, np.float64).reshape(-1, 4)
-    places: list[Rectangle] = []
+    hidden = np.zeros(len(objects))  # of each object, by the tags so far
+    taken: list[Rectangle] = []
+    places: list[Rectangle | None] = []
     for box, (tag_height, tag_width) in zip(boxes, tags, strict=True):
         height, width = min(tag_height, image[0]), min(tag_width, image[1])
         corners, steps = _candidates(box, (height, width), image)
         candidates = np.concatenate((corners, corners + np.array((width, height))), axis=1)
-        cost = _hidden_share(candidates, objects) + _HIDDEN_TAG * _hidden_share(
-            candidates, np.array(places, np.float64).reshape(-1, 4)
-        )
+        hides = _hidden_shares(candidates, objects)
+        of_tags = _hidden_shares(candidates, np.array(taken, np.float64).reshape(-1, 4)).sum(axis=1)
+        cost = hides.sum(axis=1) + _HIDDEN_TAG * of_tags
         cost += _STEP_AWAY * steps + _LATER_CHOICE * np.arange(len(candidates))
-        left, top = corners[int(cost.argmin())].tolist()
-        places.append((left, top, left + width, top + height))
+        buries = ((hides > 0) & (hidden + hides > BURIED)).any(axis=1)
+        if taken and buries.all():
+            places.append(None)
+            continue
+        if not buries.all():
+            cost[buries] = np.inf
+        best = int(cost.argmin())
+        hidden += hides[best]
+        left, top = corners[best].tolist()
+        taken.append((left, top, left + width, top + height))
+        places.append(taken[-1])
     return places
 
 
@@ -108,12 +123,13 @@ def _candidates(box: Rectangle, tag: Size, image: Size) -> tuple[np.ndarray, np.
     return corners, (apart_x + apart_y) / height
 
 
-def _hidden_share(places: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[N]: how much of the [M, 4] rectangles each of [N, 4] places hides; 1 is the whole of one of them."""
+def _hidden_shares(places: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[N, M]: the share of each of [M, 4] rectangles that each of [N, 4] places hides; 1 is the whole of it."""
     near = np.maximum(places[:, None, :2], others[None, :, :2])
     far = np.minimum(places[:, None, 2:], others[None, :, 2:])
     hidden = np.clip(far - near, 0, None).prod(axis=2)
-    return (hidden / np.prod(others[:, 2:] - others[:, :2], axis=1)).sum(axis=1)
+    shares: np.ndarray = hidden / np.prod(others[:, 2:] - others[:, :2], axis=1)
+    return shares
 
 
 def _readable_on(color: Color) -> Color:

@@ -1,15 +1,16 @@
 """Pictures in, detections out: a trained model with all that a user should not have to think about."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
 
 from detector.arithmetic import Precision, check_precision, computing_type, float32_products
-from detector.categories import CategoryMap
+from detector.categories import CategoryMap, match_categories
 from detector.config import Config, override_config
 from detector.datasets.loading.batch import make_batch
 from detector.datasets.pictures.transforms import prepare_for_test
@@ -17,12 +18,17 @@ from detector.device import choose_device
 from detector.errors import UserError
 from detector.fast.fuse import fuse
 from detector.inference.detections import Detections
-from detector.inference.sources import Channels, Picture, as_rgb
+from detector.inference.sources import Channels, GivenPicture, Picture
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Size
 from detector.weights.compare import load_state
 from detector.weights.resolve import resolve_weights
+
+if TYPE_CHECKING:
+    from detector.evaluation.coco_eval import CocoMetrics, Evaluator
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -112,6 +118,11 @@ class Predictor:
         """1 on the CPU, where more pictures at once are no faster and take more memory; 4 elsewhere."""
         return 1 if self.device.type == "cpu" else 4
 
+    @property
+    def names(self) -> list[str]:
+        """K class names; the name of label l is `names[l - 1]`."""
+        return self.categories.names
+
     @overload
     def predict(
         self,
@@ -149,7 +160,8 @@ class Predictor:
                 an array is without this word, its colours would be exchanged and detections worse, without an error.
 
         Returns:
-            `Detections` with boxes in pixels of the original image; a list of them for a list.
+            `Detections` with boxes in pixels of the original image; a list of them for a list. They refer to the
+            picture that was given, so that they can be drawn.
 
         Raises:
             UserError: a picture cannot be read or is of another form; the message says which.
@@ -164,6 +176,41 @@ class Predictor:
             return self._predict_list([source], score_threshold, 1, channels)[0]
         return self._predict_list(source, score_threshold, batch_size, channels)
 
+    __call__ = predict
+
+    def evaluate(
+        self,
+        annotations: str | Path,
+        images: str | Path,
+        batch_size: int | None = None,
+        evaluator: "Evaluator" = "pycocotools",
+        progress: bool = True,
+    ) -> "CocoMetrics":
+        """COCO mAP on annotated pictures, as the command `evaluate` scores them.
+
+        Args:
+            annotations: COCO's JSON, VOC's folder or list of names, or YOLO's data.yaml or labels folder.
+            images: folder of the pictures that the annotations name.
+            batch_size: pictures per pass at most (`default_batch_size`).
+            evaluator: pycocotools, or hotcoco for the same numbers faster.
+            progress: show a bar with rate and remaining time.
+
+        Raises:
+            UserError: the annotations cannot be read, or are of other categories than the model's.
+        """
+        from detector.datasets.formats.open_dataset import guess_format, open_dataset
+        from detector.datasets.loading.loader import evaluation_loader
+        from detector.evaluation.coco_eval import evaluate_coco
+        from detector.evaluation.ground_truth import ground_truth_of
+        from detector.inference.detect import detect_dataset
+
+        size = self.default_batch_size if batch_size is None else batch_size
+        dataset = open_dataset(guess_format(Path(annotations)), annotations, images)
+        categories = match_categories(self.categories, dataset.categories)
+        loader = evaluation_loader(dataset, self.config, size, device=self.device, warn=log.warning)
+        detections = detect_dataset(self.network, loader, self.device, categories, progress, self.precision)
+        return evaluate_coco(ground_truth_of(dataset), detections, evaluator)
+
     def _predict_list(
         self, sources: Sequence[Picture], score_threshold: float, batch_size: int, channels: Channels
     ) -> list[Detections]:
@@ -171,18 +218,23 @@ class Predictor:
         detections: list[Detections] = []
         waiting: list[np.ndarray] = []  # network inputs of one size, and the sizes of the pictures they came from
         sizes: list[Size] = []
+        given: list[GivenPicture] = []
         for source in sources:
-            image = as_rgb(source, channels, self.config.input.max_pixels, self.config.input.bit_depth)
+            picture = GivenPicture(source, channels, self.config.input.max_pixels, self.config.input.bit_depth)
+            image = picture.rgb()
             pixels = prepare_for_test(image, self.config.input)
             if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
-                detections += self._detect(waiting, sizes, score_threshold)
-                waiting, sizes = [], []
+                detections += self._detect(waiting, sizes, given, score_threshold)
+                waiting, sizes, given = [], [], []
             waiting.append(pixels)
             sizes.append((image.shape[0], image.shape[1]))
-        return detections + self._detect(waiting, sizes, score_threshold) if waiting else detections
+            given.append(picture)
+        return detections + self._detect(waiting, sizes, given, score_threshold) if waiting else detections
 
-    def _detect(self, pixels: list[np.ndarray], sizes: list[Size], score_threshold: float) -> list[Detections]:
-        """Put network inputs of one size through the network. sizes: of the original images."""
+    def _detect(
+        self, pixels: list[np.ndarray], sizes: list[Size], given: list[GivenPicture], score_threshold: float
+    ) -> list[Detections]:
+        """Put network inputs of one size through the network. sizes: of the original images; given: what these are."""
         batch = make_batch(pixels, sizes, list(range(len(pixels))), self.config.input.pad_to_multiple)
         try:
             # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
@@ -194,6 +246,8 @@ class Predictor:
                 "batch size, or input.min_size_test and input.max_size_test in the config."
             ) from None
         return [
-            Detections.of_selection(selection, size, original, self.categories).at_least(score_threshold)
-            for selection, size, original in zip(selections, batch.sizes, batch.original_sizes, strict=True)
+            Detections.of_selection(selection, size, original, self.categories, picture).at_least(score_threshold)
+            for selection, size, original, picture in zip(
+                selections, batch.sizes, batch.original_sizes, given, strict=True
+            )
         ]

@@ -1,6 +1,7 @@
 """The forms in which a user may hand over a picture, and the one form in which it travels on."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,35 @@ from detector.errors import UserError, shown
 
 Picture = str | Path | bytes | np.ndarray | Image.Image | Tensor
 Channels = Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True)
+class GivenPicture:
+    """A picture as a user handed it over: a reference, which is read again when it is needed.
+
+    source: a path, bytes, an array, a PIL image or a tensor. channels: the order of colours of an array or tensor.
+    max_pixels, bit_depth: of files and PIL images; see `read_image`.
+    """
+
+    source: Picture
+    channels: Channels = "rgb"
+    max_pixels: int = MAX_PIXELS
+    bit_depth: int | None = None
+
+    def rgb(self) -> np.ndarray:
+        """The picture as [H, W, 3] uint8 RGB. Raises UserError where it cannot be read, or is gone."""
+        return as_rgb(self.source, self.channels, self.max_pixels, self.bit_depth)
+
+
+def check_channels(channels: Channels) -> None:
+    """Raise UserError unless it is an order of colours: typed programs cannot give another word, all others can."""
+    if channels not in ("rgb", "bgr"):
+        raise UserError(f"channels={shown(channels)}: choose rgb, or bgr for what OpenCV reads.")
+
+
+def in_order(rgb: np.ndarray, channels: Channels) -> np.ndarray:
+    """An [H, W, 3] RGB array in another order of colours, contiguous."""
+    return rgb if channels == "rgb" else np.ascontiguousarray(rgb[..., ::-1])
 
 
 def as_rgb(
@@ -33,8 +63,7 @@ def as_rgb(
         UserError: the file cannot be read as a picture, the array is of another type or shape, or `channels` is
             another word.
     """
-    if channels not in ("rgb", "bgr"):
-        raise UserError(f"channels={shown(channels)}: choose rgb, or bgr for what OpenCV reads.")
+    check_channels(channels)
     if isinstance(source, (str, Path, bytes)):
         return read_image(source, max_pixels, bit_depth)
     if isinstance(source, Image.Image):

@@ -45,6 +45,22 @@ def test_tags_do_not_bury_the_objects_of_a_crowded_picture(seed: int) -> None:
     assert apart.sum(axis=1).max() <= 2 * tags[0].shape[0]
 
 
+@pytest.mark.parametrize(("count", "placed"), [(100, 90), (300, 100)])
+def test_where_tags_would_bury_objects_those_of_the_least_sure_are_left_out(count: int, placed: int) -> None:
+    boxes, size = crowd(0, count), (480, 640)
+    tags = make_tags([f"{NAMES[i % 6]} 0.50" for i in range(count)], [RED] * count, size, largest=17)
+    places = place_tags([tuple(box) for box in boxes.tolist()], [t.shape[:2] for t in tags], size)
+    kept = [place for place in places if place is not None]
+    assert covered(boxes, np.array(kept), size).max() <= 0.34
+    assert placed <= len(kept) <= count
+    assert (len(kept) < count) == (count == 300)
+    assert all(place is not None for place in places[:20])  # the surest choose first
+
+
+def test_the_only_tag_of_a_tiny_picture_is_not_left_out() -> None:
+    assert place_tags([(2, 2, 18, 18)], [(14, 40)], (20, 20)) != [None]
+
+
 def test_letters_shrink_where_there_are_many_and_stay_legible() -> None:
     few, many = (make_tags(["person 0.98"] * count, [RED] * count, (480, 640), 17)[0] for count in (2, 24))
     assert few.shape[0] == text_mask("a", 17).shape[0]

@@ -23,6 +23,7 @@ from detector.config import Config
 from detector.datasets.pictures.read import image_size
 from detector.datasets.pictures.transforms import prepare_for_test
 from detector.errors import UserError
+from detector.evaluation.coco_eval import evaluate_coco
 from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
 from detector.inference.sources import as_rgb
@@ -220,6 +221,36 @@ def test_the_order_of_colours_in_arrays(predictor: Predictor, tmp_path: Path) ->
     assert np.array_equal(expected.draw(by_opencv, channels="bgr"), drawn[..., ::-1])
     with pytest.raises(UserError, match="channels='BGR': choose rgb, or bgr"):
         predictor.predict(by_opencv, channels="BGR")  # type: ignore[call-overload]
+
+
+def test_calling_the_predictor_is_predicting(predictor: Predictor) -> None:
+    pictures = [picture(80, 100), picture(60, 90, seed=1)]
+    assert predictor.names == ["cat", "dog", "猫"]
+    assert_same(predictor(pictures[0], score_threshold=LOW), predictor.predict(pictures[0], score_threshold=LOW))
+    assert [len(one) for one in predictor(pictures, score_threshold=1.0)] == [0, 0]
+
+
+def test_detections_know_the_picture_that_was_given(predictor: Predictor) -> None:
+    pictures = [picture(80, 100), picture(60, 90, seed=1), picture(60, 90, seed=2)]
+    for image, detections in zip(pictures, predictor(pictures, score_threshold=LOW, batch_size=2), strict=True):
+        assert detections.picture is not None
+        assert detections.picture.source is image  # and no copy of it
+        assert np.array_equal(detections.draw(), detections.draw(image))
+
+
+def test_evaluating_gives_what_the_command_gives(predictor: Predictor, tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": f"{i}.png", "height": 80, "width": 100} for i in (1, 2)]
+    for image in images:
+        (tmp_path / image["file_name"]).write_bytes(to_png(picture(80, 100, seed=image["id"])))
+    found = [predictor(tmp_path / image["file_name"], score_threshold=0) for image in images]
+    annotations = [entry for image, one in zip(images, found, strict=True) for entry in one[:3].to_coco(image["id"])]
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES.to_coco()}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    metrics = predictor.evaluate(tmp_path / "truth.json", tmp_path, progress=False)
+    results = [entry for image, one in zip(images, found, strict=True) for entry in one.to_coco(image["id"])]
+    assert metrics == evaluate_coco(content, results)
+    assert metrics.AP > 0.5
+    assert metrics == predictor.evaluate(str(tmp_path / "truth.json"), str(tmp_path), 2, "hotcoco", progress=False)
 
 
 def test_detections_of_a_picture() -> None:
