@@ -131,7 +131,8 @@ class InputConfig:
     max_size_train: int = limited(1333, 1, 20_000)
     min_size_test: int = limited(800, 0, 20_000)  # 0 leaves pictures at their own size
     max_size_test: int = limited(1333, 1, 20_000)
-    resize: Literal["pil", "torchvision"] = "pil"  # 8-bit antialiased bilinear, or torchvision's float bilinear
+    # pil: 8-bit antialiased bilinear (detectron2). cv2: 8-bit bilinear (mmdetection). torchvision: bilinear in floats.
+    resize: Literal["pil", "torchvision", "cv2"] = "pil"
     pad_to_multiple: int = limited(1, 1, 1024)  # of the batch's height and width; torchvision uses 32
     # Of a file; larger pictures are refused before they are decoded, which takes 3 bytes a pixel.
     max_pixels: int = limited(89_478_485, 1, 2**32)

@@ -10,7 +10,7 @@ from detectron2_cases import EMBEDDED, checkpoints, folders_with, recorded
 from detector.datasets.pictures.read import read_image
 from detector.weights.untrusted.foreign_file import read_foreign
 
-MAX_BYTES = 4_000_000
+MAX_BYTES = 8_000_000
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,14 @@ from typing import Literal
 
 from detector.structures import Size
 
-ResizeKind = Literal["pil", "torchvision"]
+ResizeKind = Literal["pil", "torchvision", "cv2"]
 
 
 def resized_size(size: Size, min_size: int, max_size: int, how: ResizeKind) -> Size:
     """The size that brings the shortest edge to `min_size` and the longest to at most `max_size`.
 
-    Both lineages compute in float64; "pil" (detectron2) rounds halves up, "torchvision" rounds down.
+    All lineages compute in float64; "pil" (detectron2) and "cv2" (mmdetection) round halves up, "torchvision" rounds
+    down. They differ in the last bit of the scale too, which decides where a half is met.
 
     Args:
         size: (height, width) of the original image.
@@ -28,6 +29,9 @@ def resized_size(size: Size, min_size: int, max_size: int, how: ResizeKind) -> S
     if how == "torchvision":
         scale = min(min_size / min(size), max_size / max(size))
         return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+    if how == "cv2":
+        scale = min(max_size / max(size), min_size / min(size))
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
     scale = min_size / min(size)
     new_height, new_width = (min_size, scale * width) if height < width else (scale * height, min_size)
     longest = max(new_height, new_width)

@@ -21,12 +21,15 @@ MIN_BOX_SIDE = 1e-5
 def resize(image: np.ndarray, size: Size, how: ResizeKind) -> np.ndarray:
     """Resize an [H, W, 3] uint8 image to `size`.
 
-    "pil" gives uint8, bit for bit Pillow's antialiased bilinear resize. "torchvision" gives float32 in 0..255 by
+    "pil" gives uint8, bit for bit Pillow's antialiased bilinear resize; "cv2" gives uint8, OpenCV's bilinear resize
+    without antialiasing, in fixed-point arithmetic, as mmdetection calls it. "torchvision" gives float32 in 0..255 by
     bilinear sampling without antialiasing, corners not aligned. (torchvision normalises before it resizes; the sampling
     is linear with weights that sum to 1, so the order matters only to float rounding.)
     """
     if how == "pil":
         return resize_like_pil(image, size)
+    if how == "cv2":
+        return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
     if image.shape[:2] != size:
         pixels = F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False)[0]

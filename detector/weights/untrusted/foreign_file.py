@@ -1,10 +1,11 @@
 """Files of other frameworks: recognised by their contents, read without trusting them, as named float32 tensors."""
 
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -15,8 +16,11 @@ from detector.errors import UserError, shown
 from detector.printing import printable
 from detector.regular_file import open_regular
 from detector.weights.compare import as_float32
-from detector.weights.untrusted.torch_file import is_torch_file, read_torch_file
+from detector.weights.untrusted.runner_file import META, WEIGHTS, read_runner_file
+from detector.weights.untrusted.torch_file import RefusedTorchFile, is_torch_file, read_torch_file
 from detector.weights.untrusted.unpickle import is_html, read_pickle
+
+log = logging.getLogger(__name__)
 
 # The largest C4 detector (ResNet-152, with optimizer state) is a tenth of this.
 MAX_BYTES = 8 * 2**30
@@ -31,11 +35,13 @@ class ForeignWeights:
     """Tensors under another framework's names.
 
     tensors: floating-point ones in float32, contiguous, on the CPU. categories: where the file was written by us in
-    another framework's form (`detectron2_export`), which stores them beside the model; else None.
+    another framework's form (`detectron2_export`), which stores them beside the model; else None. meta: what a
+    checkpoint of mmdetection says beside its weights; its values are not checked, and may be `Placeholder`s.
     """
 
     tensors: dict[str, Tensor]
     categories: CategoryMap | None
+    meta: Mapping[Any, Any] = field(default_factory=dict)
 
 
 def read_foreign(path: str | Path) -> ForeignWeights:
@@ -62,11 +68,30 @@ def read_foreign(path: str | Path) -> ForeignWeights:
             raise UserError(f"{path}: the file is empty; copy or download it again.")
         if is_html(head):
             raise UserError(f"{path}: this is a web page saved instead of weights; download the file itself.")
-        content = read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source)
+        content = _read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
     tensors = _tensors(_weights_of(content), size, source)
-    return ForeignWeights(without_module_prefix(tensors), _categories(content.get(CATEGORIES_KEY), source))
+    meta = content.get(META) if WEIGHTS in content else None
+    return ForeignWeights(
+        without_module_prefix(tensors),
+        _categories(content.get(CATEGORIES_KEY), source),
+        meta if isinstance(meta, Mapping) else {},
+    )
+
+
+def _read_torch_file(file: BinaryIO, source: str) -> Any:
+    """Tensors and plain containers; of a training checkpoint with more than these its weights and notes alone."""
+    try:
+        return read_torch_file(file, source)
+    except RefusedTorchFile:
+        file.seek(0)
+        runner = read_runner_file(file, source)
+        if runner is None:
+            raise
+    left_out = f"{', '.join(runner.left_out[:8])}{' …' if len(runner.left_out) > 8 else ''}"
+    log.info("%s: a training checkpoint; not read, and nothing of it run: %s", source, printable(left_out, 500))
+    return {WEIGHTS: runner.state_dict, META: runner.meta}
 
 
 def without_module_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,9 +16,14 @@ ZIP_MAGIC = b"PK\x03\x04"
 # The first pickle of a torch.save file older than PyTorch 1.6: the number 0x1950a86a20f9469cfc6c.
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 LEGACY_PICKLES = 5
-MAX_PICKLE_BYTES = 2**24  # names and shapes; the numbers are beside it
+# Names and shapes, the numbers being beside it; and, in a file of mmengine's Runner, the history of every loss.
+MAX_PICKLE_BYTES = 2**28
 MAX_DIRECTORY_BYTES = 2**24
 _BLOCKED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+class RefusedTorchFile(UserError):  # noqa: N818 (a refusal, which need not be an error of ours or the file's)
+    """The file wants more than tensors and plain containers. Nothing of it was executed."""
 
 
 def is_torch_file(data: bytes) -> bool:
@@ -27,14 +32,14 @@ def is_torch_file(data: bytes) -> bool:
 
 
 def read_torch_file(file: BinaryIO, source: str) -> Any:
-    """Load onto the CPU with `weights_only=True`; there is no fallback to anything laxer.
+    """Load onto the CPU with `weights_only=True`.
 
     Args:
         file: open, at its beginning.
         source: the file's name, for messages.
 
     Raises:
-        UserError: one sentence saying what the file wanted besides tensors, or how it is damaged.
+        UserError: one sentence saying what the file wanted besides tensors (`RefusedTorchFile`), or how it is damaged.
     """
     is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     file.seek(0)
@@ -51,7 +56,7 @@ def read_torch_file(file: BinaryIO, source: str) -> Any:
         blocked = _BLOCKED.search(str(error))
         if blocked is not None:
             wanted = one_line(blocked[1])
-            raise UserError(
+            raise RefusedTorchFile(
                 f"{source}: refused, it wants {wanted}, and weights are tensors in plain containers; nothing of it was "
                 "executed."
             ) from None

@@ -204,15 +204,14 @@ def _stand_ins() -> dict[tuple[str, str], Any]:
     return known
 
 
-class _ArrayUnpickler(pickle._Unpickler):
-    """Python's own pickle interpreter, whose imports end in `_stand_ins`."""
+class PlainUnpickler(pickle._Unpickler):
+    """Python's own pickle interpreter without imports; what a name stands for is for a subclass to say."""
 
     read: Callable[[int], bytes]  # set by `load`
     append: Callable[[Any], None]
 
     def __init__(self, file: BoundedReader) -> None:
         super().__init__(file, encoding="latin1", fix_imports=False)
-        self._known = _stand_ins()
 
     def _load_bytearray(self) -> None:
         # The standard library's makes a bytearray of the claimed length, filled with zeros, before it reads.
@@ -228,16 +227,24 @@ class _ArrayUnpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._known[module, name]
-        except KeyError:
-            raise RefusedPickle(f"it wants {module}.{name}, and weights are numpy arrays in plain containers") from None
+        raise RefusedPickle(f"it wants {module}.{name}, and weights are numpy arrays in plain containers")
 
     def persistent_load(self, pid: Any) -> Any:  # noqa: ARG002 (the interpreter passes it)
         raise RefusedPickle("it wants data kept outside of the pickle, as torch.save writes them")
 
     def get_extension(self, code: int) -> Any:
         raise RefusedPickle(f"it wants the registered extension {code}")
+
+
+class _ArrayUnpickler(PlainUnpickler):
+    """An interpreter whose imports end in `_stand_ins`."""
+
+    def __init__(self, file: BoundedReader) -> None:
+        super().__init__(file)
+        self._known = _stand_ins()
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._known[module, name] if (module, name) in self._known else super().find_class(module, name)
 
 
 def _finish(value: Any, done: dict[int, Any], depth: int) -> Any:

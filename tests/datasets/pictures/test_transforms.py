@@ -54,6 +54,25 @@ def test_sizes_equal_detectron2s(references: Path) -> None:
         assert list(resized_size((height, width), min_size, max_size, "pil")) == expected
 
 
+def test_sizes_equal_mmdetections(references: Path) -> None:
+    table = json.loads((references.parent / "mmdetection" / "resize_shapes.json").read_text())
+    assert table["columns"] == ["w", "h", "long", "short", "new_w", "new_h"]
+    assert len(table["rows"]) >= 300
+    for width, height, longest, shortest, *expected in table["rows"]:
+        assert list(reversed(resized_size((height, width), shortest, longest, "cv2"))) == expected
+
+
+def test_opencvs_resize_keeps_bytes_and_does_not_antialias() -> None:
+    """What it does to a picture that shrinks: a line of every other pixel is the picture's own."""
+    image = noise(30, 30)
+    assert np.array_equal(resize(image, (10, 10), "cv2"), image[1::3, 1::3])
+    assert np.array_equal(resize(image, (30, 30), "cv2"), image)
+    larger = resize(image, (45, 60), "cv2")
+    assert larger.dtype == np.uint8
+    assert larger.shape == (45, 60, 3)
+    assert np.array_equal(larger[..., ::-1], resize(image[..., ::-1].copy(), (45, 60), "cv2"))
+
+
 @pytest.mark.parametrize(
     ("size", "min_size", "max_size", "expected"),
     [
