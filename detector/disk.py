@@ -7,6 +7,7 @@ new one, never a part. (Logs that grow line by line are the exception: their rea
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,6 +141,14 @@ def hold(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def half_written(path: Path) -> list[Path]:
+    """What killed processes left of their `write_atomically` to this path. Call it where no process writes there."""
+    if not path.parent.is_dir():
+        return []
+    pattern = re.compile(re.escape(f".{path.name}.") + r"\d+\.partial")
+    return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detector.disk import write_atomically
+from detector.disk import half_written, write_atomically
 from detector.errors import UserError
 
 RESULTS = "detections.json"
@@ -45,7 +45,8 @@ class OutputFolder:
         Raises:
             UserError: one of `inputs` would be deleted, or a file cannot be.
         """
-        earlier = self._earlier_pictures()
+        listed = self._listed()
+        earlier = [path for path in listed if path.is_file()]
         taken = {path.resolve() for path in earlier} & {path.resolve() for path in inputs}
         if taken:
             raise UserError(
@@ -54,7 +55,10 @@ class OutputFolder:
             )
         try:
             (self.folder / RESULTS).unlink(missing_ok=True)
-            for path in earlier:
+            for path in (self.folder / RESULTS, *listed):
+                for torn in half_written(path):
+                    torn.unlink(missing_ok=True)
+            for path in listed:
                 path.unlink(missing_ok=True)
                 _remove_empty_folders(path.parent, self.folder)
             (self.folder / LIST).unlink(missing_ok=True)
@@ -88,15 +92,15 @@ class OutputFolder:
         """Write `detections.json`. Raises UserError where there is no room or no permission."""
         write_atomically(self.folder / RESULTS, json.dumps(list(results), indent=1).encode())
 
-    def _earlier_pictures(self) -> list[Path]:
-        """The annotated pictures that an earlier prediction wrote, as far as they are there and inside the folder."""
+    def _listed(self) -> list[Path]:
+        """Where an earlier prediction wrote annotated pictures or meant to, inside the folder; no folders."""
         try:
             lines = (self.folder / LIST).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError):
             return []
         root = self.folder.resolve()
         paths = [self.folder / name for line in lines if (name := _read_name(line)) is not None]
-        return [path for path in paths if path.is_file() and path.parent.resolve().is_relative_to(root)]
+        return [path for path in paths if not path.is_dir() and path.parent.resolve().is_relative_to(root)]
 
 
 def _read_name(line: str) -> str | None:

@@ -321,3 +321,31 @@ def test_terminated_midway_keeps_what_was_found(weights: Path, folder: Path, pro
     found = read_json(folder / "out/detections.json")
     assert "003.png" in {entry["file_name"] for entry in found}
     assert "399.png" not in {entry["file_name"] for entry in found}
+
+
+def test_killed_over_an_earlier_prediction_it_leaves_whole_files_of_its_own(
+    weights: Path, folder: Path, project_root: Path
+) -> None:
+    words = ["--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]
+    assert main(["predict", "pictures", *words]) == 0  # a.png and sub/b.jpg, with boxes
+    for number in range(400):
+        shutil.copy(folder / "other/a.png", folder / f"other/{number:03}.png")
+    process = run_tool(project_root, "other", *words)
+    deadline = time.monotonic() + 300  # a busy machine may take a minute to begin
+    while not (folder / "out/003.png").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    pictures = {path.name: path for path in (folder / "out").rglob("[!.]*.*")}
+    assert {"000.png", "003.png"} <= set(pictures) <= {f"{number:03}.png" for number in range(399)}
+    for path in pictures.values():
+        with Image.open(path) as drawn:
+            drawn.load()
+            assert drawn.size == (70, 50)
+    # What a kill leaves half written has a hidden name, and goes with the rest.
+    (folder / "out/.003.png.123.partial").write_bytes(b"\x89PNG")
+    (folder / "out/.mine.png.123.partial").write_bytes(b"not ours")
+    assert main(["predict", "pictures", *words]) == 0
+    left = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*")}
+    assert left == {".mine.png.123.partial", ".pictures", "a.png", "detections.json", "sub", "sub/b.jpg"}
