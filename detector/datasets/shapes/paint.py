@@ -107,9 +107,19 @@ def _smooth_noise(draws: Draws, size: Size, cells: int) -> np.ndarray:
     grey = draws.octets(cells + 1, cells + 1, 1).astype(np.float32) - 128
     tint = draws.octets(cells + 1, cells + 1, 3).astype(np.float32) - 128
     grid = grey + difficulty.BACKGROUND_COLOR * (tint - grey)
-    rows, cols = _grid_positions(height, cells), _grid_positions(width, cells)
-    grid = grid[rows[0]] * (1 - rows[1])[:, None, None] + grid[rows[0] + 1] * rows[1][:, None, None]
-    return grid[:, cols[0]] * (1 - cols[1])[:, None] + grid[:, cols[0] + 1] * cols[1][:, None]
+    (row, down), (col, across) = _grid_positions(height, cells), _grid_positions(width, cells)
+    grid = grid[row] * (1 - down)[:, None, None] + grid[row + 1] * down[:, None, None]
+    across = for_each_channel(across)
+    left, right = grid.take(col, axis=1), grid.take(col + 1, axis=1)
+    left *= 1 - across
+    right *= across
+    left += right
+    return left
+
+
+def for_each_channel(values: np.ndarray) -> np.ndarray:
+    """[...] → [..., 3] with three equal numbers in a row. A view would do, but NumPy's loops over it are slow."""
+    return np.repeat(values, 3).reshape(*values.shape, 3)
 
 
 def _grid_positions(length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,9 +144,9 @@ def _add_clutter(draws: Draws, canvas: np.ndarray) -> None:
         share = ((np.abs(v) * radius <= draws.uniform(0.7, 3.0)) & (np.abs(u) <= 0.9)).astype(np.float32)
     else:
         share = np.clip(1.0 - u * u - v * v * draws.uniform(1.0, 4.0), 0.0, 1.0).astype(np.float32)
-    share = share[..., None] * draws.uniform(0.25, 0.85)
+    share = share * draws.uniform(0.25, 0.85)
     color = np.array([draws.uniform(20, 235) for _ in range(3)], np.float32)
-    window += share * (color - window)
+    window += for_each_channel(share) * (color - window)
 
 
 def unit_vector(draws: Draws) -> tuple[float, float]:
@@ -152,7 +162,7 @@ def camera(draws: Draws, canvas: np.ndarray) -> np.ndarray:
     across = np.arange(width, dtype=np.float32) / width
     down = np.arange(height, dtype=np.float32)[:, None] / height
     light = 1.0 + draws.uniform(-0.3, 0.3) * (across - 0.5) + draws.uniform(-0.3, 0.3) * (down - 0.5)
-    canvas = canvas * (light * draws.uniform(0.8, 1.1)).astype(np.float32)[..., None]
+    canvas = canvas * for_each_channel((light * draws.uniform(0.8, 1.1)).astype(np.float32))
     if draws.chance(difficulty.BLURRED):
         for _ in range(draws.integer(1, 3)):
             canvas = _blur(canvas)

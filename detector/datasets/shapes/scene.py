@@ -135,6 +135,6 @@ def _paint_shape(draws: Draws, canvas: np.ndarray, shape: Shape) -> None:
     mean_red, mean_green, mean_blue = (covered.sum(0) / len(covered)).tolist()
     first, second = paint.choose_colors(draws, shape.name, (mean_red, mean_green, mean_blue))
     texture = paint.choose_texture(draws, shape.name)
-    share = texture(shape.u, shape.v, draws.uniform(1.5, 4.0)).astype(np.float32)[..., None]
+    share = paint.for_each_channel(texture(shape.u, shape.v, draws.uniform(1.5, 4.0)).astype(np.float32))
     color = np.array(first, np.float32) + share * (np.array(second, np.float32) - np.array(first, np.float32))
-    window += shape.coverage[..., None] * (color - window)
+    window += paint.for_each_channel(shape.coverage) * (color - window)
