@@ -1,0 +1,53 @@
+"""The ResNet paper's networks for small pictures (§4.2), of the detector's own blocks."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detector.errors import UserError
+from detector.model.resnet import BasicBlock, ShortcutKind, make_conv, make_norm
+
+
+class CifarNet(nn.Module):
+    """A 3×3 convolution, three stages of n blocks, an average and a linear layer: 6n + 2 layers.
+
+    The first stage has the picture's resolution, the others half and a quarter of it, with twice and four times the
+    channels. With `shortcut="none"` it is the paper's plain network.
+
+    Args:
+        depth: 6n + 2, such as 20, 32, 44, 56 and 110.
+        width: channels of the first stage, 16 in the paper.
+        num_classes: K.
+        shortcut: as for `make_shortcut`; the paper's networks of this form have `identity`.
+    """
+
+    def __init__(self, depth: int, width: int, num_classes: int, shortcut: ShortcutKind) -> None:
+        super().__init__()
+        blocks = blocks_per_stage(depth)
+        self.conv1 = make_conv(3, width, 3)
+        self.norm1 = make_norm("batch", width)
+        stages = []
+        channels = width
+        for stage in range(3):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                stages.append(BasicBlock(channels, width * 2**stage, stride, "batch", shortcut))
+                channels = width * 2**stage
+        self.blocks = nn.Sequential(*stages)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures [N, 3, S, S] to class logits [N, K]."""
+        x = F.relu(self.norm1(self.conv1(x)))
+        return self.classifier(self.blocks(x).mean(dim=(2, 3)))
+
+
+def blocks_per_stage(depth: int) -> int:
+    """n of a network with 6n + 2 layers.
+
+    Raises:
+        UserError: no network of this form has so many.
+    """
+    blocks, rest = divmod(depth - 2, 6)
+    if rest != 0 or blocks < 1:
+        raise UserError(f"{depth} layers: networks of this form have 6n + 2; choose 8, 14, 20, 32, 44, 56 or 110.")
+    return blocks
