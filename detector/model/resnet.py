@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from detector.structures import FeatureMap, Features
 
 NormKind = Literal["frozen_batch", "batch", "group"]
-ShortcutKind = Literal["projection", "identity", "none"]
 
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BASIC_BLOCK_DEPTHS = (18, 34)
@@ -77,47 +76,18 @@ class Projection(nn.Module):
         return self.norm(self.conv(x))
 
 
-class PaddedIdentity(nn.Module):
-    """Shortcut without weights where the width or the stride changes (ResNet paper §3.3, option A).
-
-    It keeps every `stride`-th cell, and fills the channels beyond those of its input with zeros.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.new_channels = out_channels - in_channels
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-
-
-class NoShortcut(nn.Module):
-    """What a plain network has in place of a shortcut: zero (ResNet paper §3.3, plain network)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to a scalar that changes nothing where it is added."""
-        return x.new_zeros(())
-
-
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut, for ResNet-18 and 34 (ResNet paper, figure 5 left).
-
-    shortcut: as for `make_shortcut`.
-    """
+    """Two 3×3 convolutions and a shortcut, for ResNet-18 and 34 (ResNet paper, figure 5 left)."""
 
     expansion = 1
 
-    def __init__(
-        self, in_channels: int, width: int, stride: int, norm: NormKind, shortcut: ShortcutKind = "projection"
-    ) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, norm: NormKind) -> None:
         super().__init__()
         self.conv1 = make_conv(in_channels, width, 3, stride)
         self.norm1 = make_norm(norm, width)
         self.conv2 = make_conv(width, width, 3)
         self.norm2 = make_norm(norm, width)
-        self.shortcut = make_shortcut(in_channels, width, stride, norm, shortcut)
+        self.shortcut = make_shortcut(in_channels, width, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
@@ -150,20 +120,10 @@ class Bottleneck(nn.Module):
         return F.relu(out + self.shortcut(x))
 
 
-def make_shortcut(
-    in_channels: int, out_channels: int, stride: int, norm: NormKind, kind: ShortcutKind = "projection"
-) -> nn.Module:
-    """What a block adds to its convolutions' output (ResNet paper §3.3).
-
-    kind: `projection` (option B, the detectors'): the identity where the shapes agree, else a projection. `identity`
-        (option A): likewise, with zeros for new channels in place of a projection. `none`: nothing, a plain network.
-    """
-    if kind == "none":
-        return NoShortcut()
+def make_shortcut(in_channels: int, out_channels: int, stride: int, norm: NormKind) -> nn.Module:
+    """Identity where the shapes agree, else a projection."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    if kind == "identity":
-        return PaddedIdentity(in_channels, out_channels, stride)
     return Projection(in_channels, out_channels, stride, norm)
 
 

@@ -1,10 +1,52 @@
 """The ResNet paper's networks for small pictures (§4.2), of the detector's own blocks."""
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.model.resnet import BasicBlock, ShortcutKind, make_conv, make_norm
+from detector.model.resnet import BasicBlock, make_conv, make_norm
+
+ShortcutKind = Literal["identity", "projection", "none"]
+
+
+class PaddedIdentity(nn.Module):
+    """Shortcut without weights where the width or the stride changes (ResNet paper §3.3, option A).
+
+    It keeps every `stride`-th cell, and fills the channels beyond those of its input with zeros.
+    """
+
+    def __init__(self, new_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels = new_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+class NoShortcut(nn.Module):
+    """What a plain network has in place of a shortcut: zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to a scalar that changes nothing where it is added."""
+        return x.new_zeros(())
+
+
+def make_block(in_channels: int, width: int, stride: int, shortcut: ShortcutKind) -> BasicBlock:
+    """The detector's basic block, with the shortcut that an experiment asks for (ResNet paper §3.3).
+
+    shortcut: `projection` (option B, the detector's): the identity where the shapes agree, else a projection.
+        `identity` (option A): likewise, with zeros for new channels in place of a projection. `none`: a plain network.
+    """
+    block = BasicBlock(in_channels, width, stride, "batch")
+    if shortcut == "none":
+        block.shortcut = NoShortcut()
+    elif shortcut == "identity" and not isinstance(block.shortcut, nn.Identity):
+        block.shortcut = PaddedIdentity(width - in_channels, stride)
+    return block
 
 
 class CifarNet(nn.Module):
@@ -17,7 +59,7 @@ class CifarNet(nn.Module):
         depth: 6n + 2, such as 20, 32, 44, 56 and 110.
         width: channels of the first stage, 16 in the paper.
         num_classes: K.
-        shortcut: as for `make_shortcut`; the paper's networks of this form have `identity`.
+        shortcut: as for `make_block`; the paper's networks of this form have `identity`.
     """
 
     def __init__(self, depth: int, width: int, num_classes: int, shortcut: ShortcutKind) -> None:
@@ -30,7 +72,7 @@ class CifarNet(nn.Module):
         for stage in range(3):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(BasicBlock(channels, width * 2**stage, stride, "batch", shortcut))
+                stages.append(make_block(channels, width * 2**stage, stride, shortcut))
                 channels = width * 2**stage
         self.blocks = nn.Sequential(*stages)
         self.classifier = nn.Linear(channels, num_classes)

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.model.resnet import ShortcutKind
-from experiments.cifar_net import CifarNet
+from experiments.cifar_net import CifarNet, ShortcutKind
 from experiments.crops import Crops, CropSets
 from experiments.runs import Advance
 
