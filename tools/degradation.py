@@ -84,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(args.output / "table.md", table + "\n")
     write(args.output / "degradation.svg", draw(curves, args.steps, caption(curves)))
     print("\nerror in percent; training: of the last steps' batches\n\n" + table + "\n")
-    print("\n".join(verdicts(curves)))
+    for line in verdicts(curves):
+        print(line)
     minutes, processor = (time.perf_counter() - started) / 60, sum(c.seconds for c in curves) / 60
     print(f"\n{minutes:.1f} minutes, {processor:.1f} of processor time. Curves, table and figure are in {args.output}")
     return 0
