@@ -92,13 +92,14 @@ def encode_deltas(boxes: Tensor, targets: Tensor, weights: DeltaWeights) -> Tens
     )
 
 
-def decode_deltas(boxes: Tensor, deltas: Tensor, weights: DeltaWeights) -> Tensor:
+def decode_deltas(boxes: Tensor, deltas: Tensor, weights: DeltaWeights, limit_shrinking: bool = False) -> Tensor:
     """Apply regression deltas to boxes (R-CNN, appendix C; Faster R-CNN §3.1.2, eq. 2).
 
     Args:
         boxes: [R, 4] xyxy, absolute pixels of the input image.
         deltas: [R, C, 4] or [R, 4], (t_x, t_y, t_w, t_h), scaled by `weights`.
         weights: divisors undoing the scaling applied by `encode_deltas`.
+        limit_shrinking: limit the logarithmic scales from below too, as mmdetection does.
 
     Returns:
         The shape of `deltas`, the type of `boxes`, xyxy, absolute pixels of the input image, not clipped. The
@@ -110,8 +111,9 @@ def decode_deltas(boxes: Tensor, deltas: Tensor, weights: DeltaWeights) -> Tenso
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     center_x, center_y = boxes[..., 0] + 0.5 * width, boxes[..., 1] + 0.5 * height
     t_x, t_y = deltas[..., 0] / weights[0], deltas[..., 1] / weights[1]
-    t_w = (deltas[..., 2] / weights[2]).clamp(max=MAX_LOG_SCALE)
-    t_h = (deltas[..., 3] / weights[3]).clamp(max=MAX_LOG_SCALE)
+    smallest = -MAX_LOG_SCALE if limit_shrinking else None
+    t_w = (deltas[..., 2] / weights[2]).clamp(smallest, MAX_LOG_SCALE)
+    t_h = (deltas[..., 3] / weights[3]).clamp(smallest, MAX_LOG_SCALE)
     new_x, new_y = t_x * width + center_x, t_y * height + center_y
     half_width, half_height = 0.5 * torch.exp(t_w) * width, 0.5 * torch.exp(t_h) * height
     return torch.stack((new_x - half_width, new_y - half_height, new_x + half_width, new_y + half_height), dim=-1)

@@ -1,5 +1,6 @@
 """Read, override and write configs: YAML with one level of `base:`, `key.path=value` words, unknown keys refused."""
 
+import copy
 import dataclasses
 import datetime
 import difflib
@@ -14,7 +15,7 @@ import yaml
 from detector.config.convert import brief, convert
 from detector.config.limits import ConfigError
 from detector.config.recipes import find_config, is_installed_recipe
-from detector.config.settings import Config
+from detector.config.settings import KIND_DEFAULTS, Config
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
 from detector.errors import shown
@@ -203,7 +204,16 @@ def _merge(into: dict[str, Any], values: Mapping[Any, Any]) -> None:
 
 def _build(cls: type[Any], values: Any, prefix: str, source: str) -> Any:
     """Construct dataclass `cls` from a mapping, converting each value by its field's type."""
-    return _construct(cls, _checked(cls, values, prefix, source), source)
+    checked = _checked(cls, values, prefix, source)
+    return _construct(cls, _with_defaults_of_kind(checked) if cls is Config else checked, source)
+
+
+def _with_defaults_of_kind(checked: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values over those that their `model.kind` has in place of the classes' defaults."""
+    values: dict[str, Any] = {}
+    for settings in (KIND_DEFAULTS.get(checked.get("model", {}).get("kind"), {}), checked):
+        _merge(values, copy.deepcopy(settings))
+    return values
 
 
 def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from detector.fast.choose import Conv, choose_convolution
 from detector.fast.convolution import Execution, FusedConv, RoIMaps
-from detector.model.resnet import NORM_EPS, FrozenBatchNorm2d
+from detector.model.resnet import FrozenBatchNorm2d
 
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -141,7 +141,7 @@ def fixed_affine(norm: nn.Module) -> tuple[Tensor, Tensor] | None:
         return None
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + NORM_EPS)
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
 
 

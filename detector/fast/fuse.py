@@ -10,6 +10,7 @@ computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need 
 """
 
 import copy
+import logging
 
 import torch
 
@@ -21,6 +22,8 @@ from detector.fast.roi_head import RoIHead
 from detector.fast.rpn import RPNHead
 from detector.model import resnet, roi_head, rpn
 from detector.model.faster_rcnn import FasterRCNN
+
+log = logging.getLogger(__name__)
 
 
 def fuse(
@@ -44,6 +47,9 @@ def fuse(
     """
     if dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise UserError(f"dtype={dtype}: choose torch.float32 or torch.bfloat16.")
+    if not isinstance(model.backbone, resnet.ResNetC4 | ResNetC4):
+        log.warning("this kind of model has no quicker execution yet: it runs as it is defined.")
+        return copy.deepcopy(model).requires_grad_(False).eval()
     plain_backbone, plain_rpn, plain_head = plain_parts(model)
     execution = choose_execution(dtype, model.device, compiled, timed)
     backbone, head = ResNetC4(plain_backbone, execution), RoIHead(plain_head, execution)

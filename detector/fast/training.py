@@ -38,6 +38,16 @@ def training_network(model: FasterRCNN, proposals: ProposalSettings, fast: bool)
     Raises:
         UserError: the model is a fused one.
     """
+    if not fast or not isinstance(model.roi_head, roi_head.RoIHead):
+        return FasterRCNN(
+            model.normalize,
+            model.backbone,
+            model.anchors,
+            model.rpn,
+            model.roi_head,
+            proposals,
+            model.detection_settings,
+        )
     backbone, region_proposals, head = plain_parts(model)
     return FasterRCNN(
         normalize=model.normalize,

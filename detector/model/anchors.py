@@ -19,8 +19,9 @@ class AnchorGrid:
     Args:
         base: [A, 4] xyxy, one cell's anchors around the origin.
         offset: where the first cell's centre lies, in strides from the image's corner.
-        stride: pixels of the input image per cell.
+        stride: pixels of the input image from one row of cells to the next.
         rows, columns: H' and W' of the feature map.
+        column_stride: pixels from one column to the next; None: as many.
     """
 
     base: Tensor
@@ -28,6 +29,7 @@ class AnchorGrid:
     stride: int
     rows: int
     columns: int
+    column_stride: int | None = None
 
     def __len__(self) -> int:
         """H'·W'·A, the number of anchors."""
@@ -41,38 +43,57 @@ class AnchorGrid:
         """The anchors with the numbers `index`, [B] int64, as [B, 4] like `all`."""
         per_cell = self.base.shape[0]
         cell = index // per_cell
-        x = (cell % self.columns + self.offset) * self.stride
+        x = (cell % self.columns + self.offset) * (self.column_stride or self.stride)
         y = (cell // self.columns + self.offset) * self.stride
         return torch.stack((x, y, x, y), dim=1) + self.base[index % per_cell]
 
 
 class AnchorGenerator(nn.Module):
-    """A anchors per cell, A = len(sizes) · len(ratios); anchor a = size index · len(ratios) + ratio index.
+    """A anchors per cell, A = sizes of a map · len(ratios); anchor a = size index · len(ratios) + ratio index.
 
     Args:
-        sizes: square roots of the anchors' areas, pixels of the input image.
+        sizes: square roots of the anchors' areas, pixels of the input image; of several maps one after the other.
         ratios: height / width.
         offset: where the first anchor's centre lies, in strides from the image's corner.
         rounding: round the base anchors to whole pixels, as py-faster-rcnn and torchvision do.
+        levels: of a pyramid, which share out the sizes in order, as many to each (FPN paper §4.1); with 1, every map
+            has all of them.
+        measured_strides: take the stride of a map from its size, as torchvision does: the padded picture's, which is
+            that of the finest map times its stride, over the map's own, rounded down.
     """
 
     base: Tensor
 
     def __init__(
-        self, sizes: Sequence[float], ratios: Sequence[float], offset: float = 0.0, rounding: bool = False
+        self,
+        sizes: Sequence[float],
+        ratios: Sequence[float],
+        offset: float = 0.0,
+        rounding: bool = False,
+        levels: int = 1,
+        measured_strides: bool = False,
     ) -> None:
         super().__init__()
         self.offset = offset
+        self.levels = levels
+        self.measured_strides = measured_strides
         self.register_buffer("base", base_anchors(sizes, ratios, rounding), persistent=False)
 
     @property
     def per_cell(self) -> int:
         """A."""
-        return self.base.shape[0]
+        return self.base.shape[0] // self.levels
 
     def forward(self, features: Features) -> list[AnchorGrid]:
-        """The anchors of each feature map."""
-        return [AnchorGrid(self.base, self.offset, stride, *values.shape[2:]) for values, stride in features]
+        """The anchors of each feature map, of the finest first."""
+        bases = torch.split(self.base, self.per_cell) if self.levels > 1 else (self.base,) * len(features)
+        grids = []
+        for base, (values, stride) in zip(bases, features, strict=True):
+            rows, columns = values.shape[2:]
+            height, width = (cells * features[0].stride for cells in features[0].values.shape[2:])
+            strides = (height // rows, width // columns) if self.measured_strides else (stride, stride)
+            grids.append(AnchorGrid(base, self.offset, strides[0], rows, columns, strides[1]))
+        return grids
 
 
 def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: bool) -> Tensor:

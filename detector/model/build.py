@@ -5,14 +5,16 @@ import dataclasses
 from torch import nn
 
 from detector.config import Config, ModelConfig, RPNConfig
+from detector.config.settings import PYRAMID_LEVELS
 from detector.errors import UserError
 from detector.model.anchors import AnchorGenerator
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.fpn import FPN, POOLED_STAGES
 from detector.model.normalize import PixelNormalization
 from detector.model.postprocess import DetectionSettings
 from detector.model.proposals import ProposalSettings
-from detector.model.resnet import ResNetC4, ResNetShape
-from detector.model.roi_head import AveragePool, RoIHead, sibling_layers
+from detector.model.resnet import ResNetC4, ResNetC5, ResNetShape
+from detector.model.roi_head import AveragePool, FullyConnectedHead, RoIHead, RoILayers, sibling_layers
 from detector.model.roi_pooling import RoIPooling
 from detector.model.rpn import RPNHead
 
@@ -27,30 +29,22 @@ def build_model(config: Config) -> FasterRCNN:
     if model.num_classes is None:
         raise UserError("model.num_classes is not set; set it, or take it from the dataset's categories.")
     shape = resnet_shape(model)
-    backbone = ResNetC4(shape, model.backbone.freeze_stages)
+    backbone = make_backbone(model, shape)
     channels = backbone.out_channels
     anchors = AnchorGenerator(
         sizes=model.rpn.anchor_sizes,
         ratios=model.rpn.anchor_ratios,
         offset=model.rpn.anchor_offset,
         rounding=model.rpn.anchor_rounding,
+        levels=PYRAMID_LEVELS if model.kind == "fpn" else 1,
+        measured_strides=model.rpn.anchor_strides == "measured",
     )
-    conv5_shape = dataclasses.replace(shape, norm=model.backbone.conv5_norm or shape.norm)
     return FasterRCNN(
         normalize=PixelNormalization(pixels.pixel_mean, pixels.pixel_std),
         backbone=backbone,
         anchors=anchors,
-        rpn=RPNHead(channels, model.rpn.channels or channels, anchors.per_cell),
-        roi_head=RoIHead(
-            pooling=RoIPooling(
-                kind=model.roi.pooling,
-                size=model.roi.pooled_size,
-                sampling_ratio=model.roi.sampling_ratio,
-                aligned=model.roi.aligned,
-            ),
-            body=nn.Sequential(*conv5_shape.make_stage(5), AveragePool()),
-            predictor=sibling_layers(shape.stage_channels(5), model.num_classes),
-        ),
+        rpn=RPNHead(channels, model.rpn.channels or channels, anchors.per_cell, model.rpn.conv_layers),
+        roi_head=make_roi_head(model, shape, channels, model.num_classes),
         proposal_settings=proposal_settings(model.rpn, training=False),
         detection_settings=DetectionSettings(
             score_threshold=model.detection.score_threshold,
@@ -58,8 +52,49 @@ def build_model(config: Config) -> FasterRCNN:
             max_per_image=model.detection.max_per_image,
             min_size=model.detection.min_size,
             delta_weights=model.roi.delta_weights,
+            limit_shrinking=model.roi.limit_shrinking,
+            nms_frame=model.detection.nms_frame,
         ),
     )
+
+
+def make_backbone(model: ModelConfig, shape: ResNetShape) -> ResNetC4 | ResNetC5 | FPN:
+    """What turns pictures into feature maps, as the kind of model has it."""
+    frozen, conv5_norm = model.backbone.freeze_stages, model.backbone.conv5_norm
+    if model.kind == "c4":
+        return ResNetC4(shape, frozen)
+    if model.kind == "dc5":
+        return ResNetC5(shape, frozen, conv5_norm, dilated=True)
+    body = ResNetC5(shape, frozen, conv5_norm, stages=POOLED_STAGES)
+    return FPN(body, [shape.stage_channels(stage) for stage in POOLED_STAGES], model.fpn.channels, model.fpn.norm)
+
+
+def make_roi_head(
+    model: ModelConfig, shape: ResNetShape, channels: int, num_classes: int
+) -> RoIHead | FullyConnectedHead:
+    """What looks at every RoI of maps of `channels`, as the kind of model has it."""
+    roi = model.roi
+    pooling = RoIPooling(
+        kind=roi.pooling,
+        size=roi.pooled_size,
+        sampling_ratio=roi.sampling_ratio,
+        aligned=roi.aligned,
+        level_rule=roi.level_rule if model.kind == "fpn" else None,
+    )
+    if model.kind == "c4":
+        conv5_shape = dataclasses.replace(shape, norm=model.backbone.conv5_norm or shape.norm)
+        body = nn.Sequential(*conv5_shape.make_stage(5), AveragePool())
+        return RoIHead(pooling, body, sibling_layers(shape.stage_channels(5), num_classes))
+    layers = RoILayers(
+        in_channels=channels,
+        size=roi.pooled_size,
+        conv_layers=roi.conv_layers,
+        conv_channels=roi.conv_channels,
+        conv_norm=roi.conv_norm,
+        fc_layers=roi.fc_layers,
+        fc_channels=roi.fc_channels,
+    )
+    return FullyConnectedHead(pooling, layers, sibling_layers(layers.out_channels, num_classes))
 
 
 def resnet_shape(model: ModelConfig) -> ResNetShape:
@@ -71,6 +106,9 @@ def resnet_shape(model: ModelConfig) -> ResNetShape:
         width=backbone.width,
         norm=backbone.norm,
         stride_in_1x1=backbone.stride_in_1x1,
+        norm_eps=backbone.norm_eps,
+        groups=backbone.groups,
+        width_per_group=backbone.width_per_group,
     )
 
 
@@ -82,4 +120,6 @@ def proposal_settings(rpn: RPNConfig, training: bool) -> ProposalSettings:
         nms_threshold=rpn.nms_threshold,
         min_size=rpn.min_size,
         delta_weights=rpn.delta_weights,
+        limit_shrinking=rpn.limit_shrinking,
+        rank_by=rpn.rank_by,
     )

@@ -15,7 +15,7 @@ from detector.structures import Features, ImageBatch, Proposals, Selection, Size
 
 
 class Backbone(Protocol):
-    """`resnet.ResNetC4`, and its twins in `detector.fast`."""
+    """`resnet.ResNetC4`, `resnet.ResNetC5`, `fpn.FPN`, and their twins in `detector.fast`."""
 
     def __call__(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to feature maps."""
@@ -32,7 +32,7 @@ class RPN(Protocol):
 
 
 class Head(Protocol):
-    """`roi_head.RoIHead`, and its twins in `detector.fast`."""
+    """`roi_head.RoIHead`, `roi_head.FullyConnectedHead`, and their twins in `detector.fast`."""
 
     def __call__(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of the regions in N tensors [P_i, 4]."""
@@ -43,7 +43,8 @@ class FasterRCNN(nn.Module):
 
     Four stages, each with the files that hold it:
 
-        features   normalize.py, resnet.py       pixels to feature maps; a C4 network has one, of stride 16
+        features   normalize.py, resnet.py,      pixels to feature maps: C4 and DC5 have one, of stride 16; FPN has
+                   fpn.py                        five, of strides 4 to 64
         propose    rpn.py, anchors.py,           objectness and deltas of every anchor; the best are decoded, and NMS
                    proposals.py                  thins them out
         score      roi_head.py, roi_pooling.py   every region to class scores and to a box of each class
@@ -96,7 +97,7 @@ class FasterRCNN(nn.Module):
         features = self.features(images)
         proposals = self.propose(features, images.sizes)
         scores, boxes = self.score(features, [p.boxes for p in proposals])
-        return self.select(scores, boxes, images.sizes)
+        return self.select(scores, boxes, images.sizes, images.original_sizes)
 
     def features(self, images: ImageBatch) -> Features:
         """What the backbone sees in N pictures: one map or several, each [N, C, H', W'] with its stride."""
@@ -133,18 +134,28 @@ class FasterRCNN(nn.Module):
             for a region, all of that region's scores and boxes are NaN, so that `select` drops it.
         """
         logits, deltas = self.roi_head(features, boxes)
-        scores, refined = decode_scores(logits, deltas, torch.cat(list(boxes)), self.detection_settings.delta_weights)
+        settings = self.detection_settings
+        scores, refined = decode_scores(
+            logits, deltas, torch.cat(list(boxes)), settings.delta_weights, settings.limit_shrinking
+        )
         counts = [b.shape[0] for b in boxes]
         return list(torch.split(scores, counts)), list(torch.split(refined, counts))
 
-    def select(self, scores: Sequence[Tensor], boxes: Sequence[Tensor], sizes: Sequence[Size]) -> list[Selection]:
+    def select(
+        self,
+        scores: Sequence[Tensor],
+        boxes: Sequence[Tensor],
+        sizes: Sequence[Size],
+        original_sizes: Sequence[Size] | None = None,
+    ) -> list[Selection]:
         """The detections among scored boxes: N `Selection`s, in the frame of the input images, the best first.
 
         Args:
             scores, boxes: as `score` returns them.
             sizes: of the N input images without padding; detections are clipped to them.
+            original_sizes: of the N original images, in which some lineages measure overlaps; None: as `sizes`.
         """
         return [
-            select_detections(s, b, size, self.detection_settings)
-            for s, b, size in zip(scores, boxes, sizes, strict=True)
+            select_detections(s, b, size, self.detection_settings, original)
+            for s, b, size, original in zip(scores, boxes, sizes, original_sizes or sizes, strict=True)
         ]

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ class DetectionSettings:
 
     score_threshold: a detection must score more. nms_threshold: IoU above which the worse of two of a class goes.
     max_per_image: of all classes together. min_size: width and height must reach it, in pixels of the input image.
-    delta_weights: of the box code.
+    delta_weights, limit_shrinking: of the box code. nms_frame: in which image's pixels overlaps are measured; that of
+    the two axes which scales more weighs more there.
     """
 
     score_threshold: float
@@ -26,10 +28,12 @@ class DetectionSettings:
     max_per_image: int
     min_size: float
     delta_weights: DeltaWeights
+    limit_shrinking: bool = False
+    nms_frame: Literal["input", "original"] = "input"
 
 
 def decode_scores(
-    class_logits: Tensor, deltas: Tensor, boxes: Tensor, delta_weights: DeltaWeights
+    class_logits: Tensor, deltas: Tensor, boxes: Tensor, delta_weights: DeltaWeights, limit_shrinking: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Class scores of boxes, and where each class would have them.
 
@@ -37,6 +41,7 @@ def decode_scores(
         class_logits: [R, K+1] float32, column 0 the background.
         deltas: [R, K, 4] float32.
         boxes: [R, 4] float32 xyxy, absolute pixels of the input image.
+        delta_weights, limit_shrinking: of the box code.
 
     Returns:
         Scores [R, K+1] in [0, 1] that sum to 1, and boxes [R, K, 4] of the same frame, not clipped. Both are NaN
@@ -44,18 +49,21 @@ def decode_scores(
         give an ordinary box.
     """
     scores = class_logits.softmax(dim=1)
-    decoded = box_ops.decode_deltas(boxes, deltas, delta_weights)
+    decoded = box_ops.decode_deltas(boxes, deltas, delta_weights, limit_shrinking)
     finite = torch.isfinite(scores).all(dim=1) & torch.isfinite(deltas).all(dim=2).all(dim=1)
     return scores.where(finite[:, None], math.nan), decoded.where(finite[:, None, None], math.nan)
 
 
-def select_detections(scores: Tensor, boxes: Tensor, size: Size, settings: DetectionSettings) -> Selection:
+def select_detections(
+    scores: Tensor, boxes: Tensor, size: Size, settings: DetectionSettings, original_size: Size | None = None
+) -> Selection:
     """The detections of one image. One RoI may give a detection of several classes.
 
     Args:
         scores: [P, K+1] float32, column 0 the background; NaN selects nothing.
         boxes: [P, K, 4] float32 xyxy, absolute pixels of the input image.
         size: of the input image without padding; detections are clipped to it.
+        original_size: of the original image, for `nms_frame="original"`; None: as `size`.
 
     Returns:
         Detections in the frame of the input image, descending by score.
@@ -65,7 +73,10 @@ def select_detections(scores: Tensor, boxes: Tensor, size: Size, settings: Detec
     if settings.min_size > 0:
         large = (candidates[:, 2:] - candidates[:, :2] >= settings.min_size).all(dim=1)
         selected, candidates, columns = selected[large], candidates[large], columns[large]
-    kept = batched_nms(candidates, selected, columns, settings.nms_threshold)[: settings.max_per_image]
+    compared = candidates
+    if settings.nms_frame == "original" and original_size is not None:
+        compared = box_ops.rescale(candidates, size, original_size)
+    kept = batched_nms(compared, selected, columns, settings.nms_threshold)[: settings.max_per_image]
     return Selection(candidates[kept], selected[kept], columns[kept] + 1)
 
 

@@ -1,12 +1,19 @@
-"""The head that looks at each region: RoI pooling, a body, two sibling layers (Fast R-CNN §2; ResNet, appendix A)."""
+"""The head that looks at each region: RoI pooling, a body, two sibling layers (Fast R-CNN §2).
+
+The body is conv5_x in a C4 network (ResNet paper, appendix A: `RoIHead`), and fully connected layers in others (FPN
+paper §4.2: `FullyConnectedHead`).
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.model.fpn import NormedConv, xavier
 from detector.model.half_precision import at_least_float32
+from detector.model.resnet import NormKind
 from detector.model.roi_pooling import RoIPooling
 from detector.structures import Features
 
@@ -66,6 +73,73 @@ class RoIHead(nn.Module):
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
-        logits = at_least_float32(self.cls_score(vectors))
-        deltas = at_least_float32(self.bbox_pred(vectors))
-        return logits, torch.unflatten(deltas, 1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
+        return predict(self.cls_score, self.bbox_pred, vectors)
+
+
+def predict(cls_score: nn.Linear, bbox_pred: nn.Linear, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32 or better."""
+    logits, deltas = at_least_float32(cls_score(vectors)), at_least_float32(bbox_pred(vectors))
+    return logits, torch.unflatten(deltas, 1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
+
+
+class RoILayers(nn.Module):
+    """3×3 convolutions, where there are any, then fully connected layers, each with a ReLU (FPN paper §4.2).
+
+    Args:
+        in_channels, size: C and S of the pooled maps.
+        conv_layers, conv_channels, conv_norm: of the convolutions; with a norm they have no bias.
+        fc_layers, fc_channels: of the fully connected layers.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        size: int,
+        conv_layers: int = 0,
+        conv_channels: int = 256,
+        conv_norm: NormKind | None = None,
+        fc_layers: int = 2,
+        fc_channels: int = 1024,
+    ) -> None:
+        super().__init__()
+        maps = [in_channels, *[conv_channels] * conv_layers]
+        self.convs = nn.ModuleList(NormedConv(c, conv_channels, 3, conv_norm) for c in maps[:-1])
+        vectors = [maps[-1] * size**2, *[fc_channels] * fc_layers]
+        self.fcs = nn.ModuleList(nn.Linear(c, fc_channels) for c in vectors[:-1])
+        for layer in self.fcs:
+            assert isinstance(layer, nn.Linear)
+            xavier(layer)
+        self.out_channels = vectors[-1]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Pooled maps [R, C, S, S] to vectors [R, C']; a map's numbers follow each other channel by channel."""
+        for conv in self.convs:
+            maps = F.relu(conv(maps))
+        vectors = maps.flatten(1)
+        for layer in self.fcs:
+            vectors = F.relu(layer(vectors))
+        return vectors
+
+
+class FullyConnectedHead(nn.Module):
+    """Pool every RoI, classify it, and refine its box for each class, without a part of the ResNet.
+
+    Args:
+        pooling: RoIs to maps [R, C, 7, 7].
+        layers: these maps to vectors [R, C'].
+        predictor: vectors to class logits and deltas.
+    """
+
+    def __init__(self, pooling: RoIPooling, layers: RoILayers, predictor: SiblingLayers) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.layers = layers
+        self.cls_score, self.bbox_pred = predictor
+
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Score and refine RoIs, as `RoIHead.forward`."""
+        return self.predict(self.layers(self.pooling(features, boxes)))
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
+        return predict(self.cls_score, self.bbox_pred, vectors)

@@ -1,4 +1,7 @@
-"""Regions of any size to maps of one size: RoIAlign (Mask R-CNN §3) or RoIPool (Fast R-CNN §2.1)."""
+"""Regions of any size to maps of one size: RoIAlign (Mask R-CNN §3) or RoIPool (Fast R-CNN §2.1).
+
+In a pyramid a region is cropped from the level that suits its size (FPN paper §4.2, eq. 1).
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,24 +10,37 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
+from detector import boxes as box_ops
 from detector.model.half_precision import at_least_float32
-from detector.structures import Features
+from detector.structures import FeatureMap, Features
 
 PoolingKind = Literal["align", "pool"]
+LevelRule = Literal["detectron2", "torchvision", "mmdetection"]
+
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 2  # √area of the RoIs that just come to the level of stride 16; the finest is 0
 
 
 class RoIPooling(nn.Module):
-    """Crop every RoI from the feature map as C × size × size.
+    """Crop every RoI from its feature map as C × size × size.
 
     Args:
         kind: `align` averages bilinear samples, `pool` takes the maximum of whole cells.
-        size: edge of the output, 14 before conv5_x.
+        size: edge of the output: 14 before conv5_x, 7 before fully connected layers.
         sampling_ratio: samples per bin and axis of RoIAlign; 0 takes one per feature cell that the bin spans.
         aligned: shift by half a cell, so that RoIs and cell centres agree; without it small RoIs are widened to a cell.
+        level_rule: how the level of a pyramid is chosen; None where there is one feature map.
     """
 
-    def __init__(self, kind: PoolingKind, size: int, sampling_ratio: int = 0, aligned: bool = True) -> None:
+    def __init__(
+        self,
+        kind: PoolingKind,
+        size: int,
+        sampling_ratio: int = 0,
+        aligned: bool = True,
+        level_rule: LevelRule | None = None,
+    ) -> None:
         super().__init__()
+        self.level_rule = level_rule
         self.kind = kind
         self.size = size
         self.sampling_ratio = sampling_ratio
@@ -34,21 +50,57 @@ class RoIPooling(nn.Module):
         """Pool the RoIs of every image.
 
         Args:
-            features: one map of N images, C channels.
+            features: of N images, C channels: one map, or a pyramid, whose last level no RoI comes from.
             boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
 
         Returns:
             [R, C, size, size] of the features' type, the RoIs of the first image first.
         """
-        ((values, stride),) = features
+        rois = indexed_rois(boxes)
+        if self.level_rule is None:
+            (feature_map,) = features
+            return self._crop(feature_map, rois)
+        levels = roi_levels(rois, len(features) - 1, self.level_rule)
+        values = features[0].values
+        pooled = values.new_zeros(rois.shape[0], values.shape[1], self.size, self.size)
+        for number, feature_map in enumerate(features[:-1]):
+            chosen = torch.nonzero(levels == number).flatten()
+            pooled[chosen] = self._crop(feature_map, rois[chosen])
+        return pooled
+
+    def _crop(self, feature_map: FeatureMap, rois: Tensor) -> Tensor:
+        """RoIs [R, 5] of one feature map."""
+        values, stride = feature_map
         maps = at_least_float32(values)
-        rois = indexed_rois(boxes).to(maps.dtype)
+        rois = rois.to(maps.dtype)
         scale = 1.0 / stride
         if self.kind == "pool":
             pooled = roi_pool(maps, rois, self.size, scale)
         else:
             pooled = roi_align(maps, rois, self.size, scale, sampling_ratio=self.sampling_ratio, aligned=self.aligned)
         return pooled.to(values.dtype)
+
+
+def roi_levels(rois: Tensor, count: int, rule: LevelRule) -> Tensor:
+    """Which level of a pyramid each RoI is cropped from: [R, 5] to [R] int64 in 0 … count − 1, 0 the finest.
+
+    ⌊k + log2(√area / 224)⌋ (FPN paper, eq. 1), held to the levels that there are. The lineages differ in where they add
+    a number that keeps log2(0) or a rounding error away, which decides for RoIs at the edge of two levels.
+
+    Args:
+        rois: (image index, x1, y1, x2, y2), absolute pixels of the input image.
+        count: of the levels, of strides 4, 8, …
+        rule: whose.
+    """
+    size = torch.sqrt(box_ops.area(rois[:, 1:]))
+    if rule == "mmdetection":
+        finest = CANONICAL_SIZE / 2**CANONICAL_LEVEL
+        level = torch.floor(torch.log2(size / finest + 1e-6))
+    elif rule == "torchvision":
+        level = torch.floor(CANONICAL_LEVEL + 2 + torch.log2(size / CANONICAL_SIZE) + 1e-6) - 2
+    else:
+        level = torch.floor(CANONICAL_LEVEL + 2 + torch.log2(size / CANONICAL_SIZE + 1e-8)) - 2
+    return level.clamp(0, count - 1).long()
 
 
 def indexed_rois(boxes: Sequence[Tensor]) -> Tensor:

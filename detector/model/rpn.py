@@ -22,32 +22,45 @@ class AnchorScores(NamedTuple):
 
 
 class RPNHead(nn.Module):
-    """A 3×3 convolution and two sibling 1×1 convolutions slid over every feature map.
+    """A 3×3 convolution (or several) and two sibling 1×1 convolutions slid over every feature map.
 
-    Objectness is one logit per anchor, where the paper has a two-class softmax (§3.1, footnote 3 names both).
+    The same for all maps of a pyramid (FPN paper §4.1). Objectness is one logit per anchor, where the paper has a
+    two-class softmax (§3.1, footnote 3 names both).
 
     Args:
         in_channels: C of the feature maps.
-        channels: of the 3×3 convolution.
+        channels: of the 3×3 convolutions.
         anchors_per_cell: A.
+        conv_layers: how many 3×3 convolutions, each with a ReLU.
     """
 
-    def __init__(self, in_channels: int, channels: int, anchors_per_cell: int) -> None:
+    def __init__(self, in_channels: int, channels: int, anchors_per_cell: int, conv_layers: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.more_convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(1, conv_layers))
         self.objectness = nn.Conv2d(channels, anchors_per_cell, 1)
         self.anchor_deltas = nn.Conv2d(channels, 4 * anchors_per_cell, 1)
-        for layer in (self.conv, self.objectness, self.anchor_deltas):
+        for layer in (*self.convs(), self.objectness, self.anchor_deltas):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, features: Features) -> list[AnchorScores]:
         """Score and refine every anchor of each feature map."""
-        return [self.predict(F.relu(self.conv(values))) for values, _ in features]
+        return [self.predict(self.hidden(values)) for values, _ in features]
+
+    def convs(self) -> list[nn.Conv2d]:
+        """The 3×3 convolutions in order."""
+        return [self.conv, *(conv for conv in self.more_convs if isinstance(conv, nn.Conv2d))]
+
+    def hidden(self, values: Tensor) -> Tensor:
+        """What the sibling layers see of a map: [N, C, H', W'] to [N, channels, H', W']."""
+        for conv in self.convs():
+            values = F.relu(conv(values))
+        return values
 
     def predict(self, hidden: Tensor) -> AnchorScores:
-        """The sibling layers on the 3×3 convolution's output [N, channels, H', W']."""
+        """The sibling layers on the last 3×3 convolution's output [N, channels, H', W']."""
         return flatten_head(self.objectness(hidden), self.anchor_deltas(hidden))
 
     def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

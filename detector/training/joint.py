@@ -72,8 +72,9 @@ class JointTraining(nn.Module):
         ]
         logits, deltas = self.network.rpn.at(features, [torch.cat((s.positives, s.negatives)) for s in samples])
         labels = torch.cat([torch.cat((torch.ones_like(s.positives), torch.zeros_like(s.negatives))) for s in samples])
-        # Both divide by the configured number of anchors, not by how many were sampled: the lineage's choice.
-        normalizer = float(self.anchor_settings.batch_size_per_image * len(targets))
+        # detectron2 divides both by the configured number of anchors, torchvision by how many were sampled.
+        configured = self.anchor_settings.batch_size_per_image * len(targets)
+        normalizer = float(max(labels.shape[0], 1) if self.anchor_settings.normalize_by_sampled else configured)
         return {
             "rpn_objectness": objectness_loss(logits, labels, normalizer),
             "rpn_box": box_loss(deltas[labels == 1], torch.cat([s.deltas for s in samples]), self.rpn_beta, normalizer),
@@ -122,6 +123,7 @@ def build_joint(model: FasterRCNN, config: ModelConfig, fast: bool = True) -> Jo
             batch_size_per_image=rpn.batch_size_per_image,
             positive_fraction=rpn.positive_fraction,
             delta_weights=rpn.delta_weights,
+            normalize_by_sampled=rpn.normalize_by == "sampled",
         ),
         rois=RoITargetSettings(
             positive_iou=roi.positive_iou,

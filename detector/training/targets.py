@@ -16,13 +16,17 @@ MOST_PAIRS = 2**25
 
 @dataclass(frozen=True)
 class AnchorTargetSettings:
-    """Numbers of §3.1.2: IoU thresholds, and how many anchors of an image enter the loss."""
+    """Numbers of §3.1.2: IoU thresholds, and how many anchors of an image enter the loss.
+
+    normalize_by_sampled: the loss is divided by the number of anchors that were sampled, not by that which could be.
+    """
 
     positive_iou: float
     negative_iou: float
     batch_size_per_image: int
     positive_fraction: float
     delta_weights: DeltaWeights
+    normalize_by_sampled: bool = False
 
 
 @dataclass(frozen=True)

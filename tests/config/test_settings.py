@@ -64,7 +64,7 @@ def test_the_defaults_are_those_of_the_published_resnet_101_c4() -> None:
     ("cls", "values", "key"),
     [
         (BackboneConfig, {"depth": 20}, "model.backbone.depth=20: choose 18, 34, 50, 101 or 152."),
-        (BackboneConfig, {"freeze_stages": 5}, "model.backbone.freeze_stages"),
+        (BackboneConfig, {"freeze_stages": 6}, "model.backbone.freeze_stages"),
         (BackboneConfig, {"freeze_stages": -1}, "model.backbone.freeze_stages"),
         (BackboneConfig, {"width": 0}, "model.backbone.width=0: choose 1 to 512."),
         (BackboneConfig, {"width": 10**6}, "model.backbone.width=1000000: choose 1 to 512."),

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 from detector import boxes
 from detector.config import Config, InputConfig
 from detector.datasets.pictures.sizes import resized_size
-from detector.model import postprocess, proposals, resnet, rpn
+from detector.model import postprocess, proposals, rpn
 from detector.model.build import build_model
+from detector.model.resnet import FrozenBatchNorm2d
 from detector.structures import Size, Target
 from detector.training import joint, targets
 from detector.training.targets import RoITargets, RoITargetSettings
@@ -87,8 +88,10 @@ def ratio_major_anchors(reference: Reference, _patch: pytest.MonkeyPatch) -> Ref
 
 
 def norm_epsilon(value: float) -> Mistake:
-    def make(reference: Reference, patch: pytest.MonkeyPatch) -> Reference:
-        patch.setattr(resnet, "NORM_EPS", value)
+    def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
+        for module in reference.model.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.eps = value
         return reference
 
     return make

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from detector.config import Config, TrainConfig, config_to_dict, flatten
+from detector.config import Config, ModelConfig, TrainConfig, config_to_dict, flatten
 
 COLOURS = ("brightness", "contrast", "saturation", "hue")
 Void = tuple[tuple[str, ...], str]
@@ -51,8 +51,26 @@ def _void(config: Config, has_val: bool) -> Iterator[Void]:
         yield ("model.backbone.weights_channels",), "it is about the file of model.backbone.weights, which is not read"
     if {model.backbone.norm, model.backbone.conv5_norm or model.backbone.norm} == {"frozen_batch"}:
         yield ("train.norm_weight_decay",), "all norms are constants"
+    yield from _void_in_model(model)
     if model.roi.pooling == "pool":
         yield ("model.roi.sampling_ratio", "model.roi.aligned"), "model.roi.pooling=pool takes no samples"
+
+
+def _void_in_model(model: ModelConfig) -> Iterator[Void]:
+    """Settings of one kind of model under another."""
+    if model.kind == "c4":
+        layers = ("conv_layers", "conv_channels", "conv_norm", "fc_layers", "fc_channels")
+        yield tuple(f"model.roi.{name}" for name in layers), "model.kind=c4 has conv5_x on every RoI"
+    elif model.roi.conv_layers == 0:
+        yield ("model.roi.conv_channels", "model.roi.conv_norm"), "model.roi.conv_layers is 0"
+    if model.kind != "c4" and model.roi.fc_layers == 0:
+        yield ("model.roi.fc_channels",), "model.roi.fc_layers is 0"
+    if model.kind != "fpn":
+        pyramid = ("model.fpn.channels", "model.fpn.norm", "model.rpn.anchor_strides", "model.roi.level_rule")
+        yield pyramid, f"model.kind={model.kind} has one feature map"
+    if model.backbone.depth < 50:
+        bottleneck = tuple(f"model.backbone.{name}" for name in ("groups", "width_per_group"))
+        yield bottleneck, f"model.backbone.depth={model.backbone.depth} has no bottlenecks"
 
 
 def _void_in_training(train: TrainConfig) -> Iterator[Void]:

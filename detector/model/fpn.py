@@ -1,0 +1,88 @@
+"""The feature pyramid: maps of strides 4 to 64 that are all of the same depth of meaning (FPN paper §3)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detector.model.resnet import NormKind, ResNetC5, make_norm
+from detector.structures import FeatureMap, Features
+
+POOLED_STAGES = (
+    2,
+    3,
+    4,
+    5,
+)  # whose maps become a level each; one more level, the coarsest, is the last one's subsample
+
+
+class FPN(nn.Module):
+    """A ResNet whose maps are merged from the coarsest to the finest.
+
+    A level is the 3×3 convolution of what its stage's map, by a 1×1 convolution, and the next coarser merged map,
+    doubled in size, add up to. The coarsest level is for the region proposal network alone.
+
+    Args:
+        body: gives the maps of `POOLED_STAGES`.
+        body_channels: C of these maps.
+        channels: of every level.
+        norm: after each convolution, which then has no bias; None for none.
+    """
+
+    def __init__(
+        self, body: ResNetC5, body_channels: list[int], channels: int = 256, norm: NormKind | None = None
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.lateral = nn.ModuleList(NormedConv(c, channels, 1, norm) for c in body_channels)
+        self.output = nn.ModuleList(NormedConv(channels, channels, 3, norm) for _ in body_channels)
+        self.out_channels = channels
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to five maps [N, C, ⌈H/stride⌉, ⌈W/stride⌉] of strides 4 to 64."""
+        merged = None
+        levels: list[FeatureMap] = []
+        for (values, stride), lateral, output in zip(
+            reversed(self.body(pixels)), reversed(self.lateral), reversed(self.output), strict=True
+        ):
+            merged = add_doubled(lateral(values), merged)
+            levels.append(FeatureMap(output(merged), stride))
+        return (*reversed(levels), subsampled(levels[0]))
+
+
+class NormedConv(nn.Module):
+    """A convolution that keeps the size, with a norm or a bias after it, and no ReLU.
+
+    Args:
+        in_channels, channels: of input and output.
+        kernel_size: 1 or 3.
+        norm: which, or None for a bias.
+    """
+
+    def __init__(self, in_channels: int, channels: int, kernel_size: int, norm: NormKind | None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2, bias=norm is None)
+        xavier(self.conv)
+        self.norm = nn.Identity() if norm is None else make_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H', W'] to [N, channels, H', W']."""
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+def xavier(layer: nn.Conv2d | nn.Linear) -> None:
+    """Fresh weights, uniform with a variance of 1/(3 · inputs), as Caffe2 calls Xavier's; the bias is 0."""
+    nn.init.kaiming_uniform_(layer.weight, a=1)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def add_doubled(values: Tensor, coarser: Tensor | None) -> Tensor:
+    """The sum of a map [N, C, H', W'] and the next coarser one, each cell of which stands for 2×2, if there is one."""
+    if coarser is None:
+        return values
+    return values + F.interpolate(coarser, size=values.shape[2:], mode="nearest")
+
+
+def subsampled(level: FeatureMap) -> FeatureMap:
+    """Every second row and column of a level: [N, C, H', W'] to [N, C, ⌈H'/2⌉, ⌈W'/2⌉]."""
+    return FeatureMap(level.values[:, :, ::2, ::2], 2 * level.stride)
