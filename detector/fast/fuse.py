@@ -22,6 +22,7 @@ from detector.fast.roi_head import RoIHead
 from detector.fast.rpn import RPNHead
 from detector.model import resnet, roi_head, rpn
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.fpn import FPN
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ def fuse(
     """
     if dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise UserError(f"dtype={dtype}: choose torch.float32 or torch.bfloat16.")
-    if not isinstance(model.backbone, resnet.ResNetC4 | ResNetC4):
+    plain_backbone, plain_rpn, plain_head = plain_parts(model)
+    if not (isinstance(plain_backbone, resnet.ResNetC4) and isinstance(plain_head, roi_head.RoIHead)):
         log.warning("this kind of model has no quicker execution yet: it runs as it is defined.")
         return copy.deepcopy(model).requires_grad_(False).eval()
-    plain_backbone, plain_rpn, plain_head = plain_parts(model)
     execution = choose_execution(dtype, model.device, compiled, timed)
     backbone, head = ResNetC4(plain_backbone, execution), RoIHead(plain_head, execution)
     if compiled:
@@ -68,7 +69,11 @@ def fuse(
     return network.requires_grad_(False).eval()
 
 
-def plain_parts(model: FasterRCNN) -> tuple[resnet.ResNetC4, rpn.RPNHead, roi_head.RoIHead]:
+PlainBackbone = resnet.ResNetC4 | resnet.ResNetC5 | FPN
+PlainHead = roi_head.RoIHead | roi_head.FullyConnectedHead
+
+
+def plain_parts(model: FasterRCNN) -> tuple[PlainBackbone, rpn.RPNHead, PlainHead]:
     """Backbone, region proposal network and head of a network that `build_model` made.
 
     Raises:
@@ -77,6 +82,10 @@ def plain_parts(model: FasterRCNN) -> tuple[resnet.ResNetC4, rpn.RPNHead, roi_he
     # The classes of `detector.model`, whose twins in this folder have the same names.
     parts: tuple[object, object, object] = (model.backbone, model.rpn, model.roi_head)
     match parts:
-        case resnet.ResNetC4() as backbone, rpn.RPNHead() as proposer, roi_head.RoIHead() as head:
+        case (
+            (resnet.ResNetC4() | resnet.ResNetC5() | FPN()) as backbone,
+            rpn.RPNHead() as proposer,
+            (roi_head.RoIHead() | roi_head.FullyConnectedHead()) as head,
+        ):
             return backbone, proposer, head
     raise UserError("this network is fused already; give the one that build_model or detector.load made.")

@@ -38,23 +38,17 @@ def training_network(model: FasterRCNN, proposals: ProposalSettings, fast: bool)
     Raises:
         UserError: the model is a fused one.
     """
-    if not fast or not isinstance(model.roi_head, roi_head.RoIHead):
-        return FasterRCNN(
-            model.normalize,
-            model.backbone,
-            model.anchors,
-            model.rpn,
-            model.roi_head,
-            proposals,
-            model.detection_settings,
-        )
     backbone, region_proposals, head = plain_parts(model)
+    if not (fast and isinstance(backbone, resnet.ResNetC4) and isinstance(head, roi_head.RoIHead)):
+        return FasterRCNN(
+            model.normalize, backbone, model.anchors, region_proposals, head, proposals, model.detection_settings
+        )
     return FasterRCNN(
         normalize=model.normalize,
-        backbone=ResNetC4(backbone) if fast else backbone,
+        backbone=ResNetC4(backbone),
         anchors=model.anchors,
-        rpn=RPNHead(region_proposals) if fast else region_proposals,
-        roi_head=RoIHead(head) if fast else head,
+        rpn=RPNHead(region_proposals),
+        roi_head=RoIHead(head),
         proposal_settings=proposals,
         detection_settings=model.detection_settings,
     )

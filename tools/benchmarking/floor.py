@@ -14,6 +14,7 @@ from detector.fast.fuse import plain_parts
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.resnet import Bottleneck, Projection
+from detector.model.roi_head import RoIHead
 from detector.structures import Size
 
 PEAK_ROUNDS = 5
@@ -71,6 +72,7 @@ def _run(model: FasterRCNN, size: Size, rois: int, backward: bool = False) -> tu
     pooled = torch.empty(rois, values.shape[1], head.pooling.size, head.pooling.size, device="meta")
     if backward:  # RoIAlign is left out, and has a gradient; its own arithmetic is not counted anywhere
         pooled = pooled + values.sum()
+    assert isinstance(head, RoIHead)
     outputs: tuple[Tensor, ...] = (*rpn(features)[0], *head.predict(head.conv5_x(pooled)))
     if backward:
         torch.stack([output.sum() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
@@ -80,6 +82,7 @@ def _run(model: FasterRCNN, size: Size, rois: int, backward: bool = False) -> tu
 def _saved(model: FasterRCNN, cells: int, rois: int) -> float:
     """Multiply-adds that running the first 1×1 convolutions of conv5_x on the map saves."""
     _, _, head = plain_parts(model)
+    assert isinstance(head, RoIHead)
     first, side = head.conv5_x[0], head.pooling.size
     if not isinstance(first, Bottleneck):
         return 0.0
