@@ -39,6 +39,13 @@ class Sample:
     iscrowd: np.ndarray
 
 
+def _moved(tensor: Tensor, device: torch.device, non_blocking: bool) -> Tensor:
+    """A copy on another device. A GPU fetches it by itself, from page-locked memory, where it is put first."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device, non_blocking=non_blocking)
+
+
 @dataclass
 class Target:
     """Ground truth of one image of a batch.
@@ -50,11 +57,8 @@ class Target:
     labels: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Target:
-        """A copy on another device; with `non_blocking` the host does not wait for it (from pinned memory)."""
-        return Target(
-            self.boxes.to(device, non_blocking=non_blocking),
-            self.labels.to(device, non_blocking=non_blocking),
-        )
+        """A copy on another device; the host does not wait for a GPU, nor with `non_blocking` for any other device."""
+        return Target(_moved(self.boxes, device, non_blocking), _moved(self.labels, device, non_blocking))
 
     def pin_memory(self) -> Target:
         """A copy in page-locked memory, from which a GPU reads without the processor's help."""
@@ -81,7 +85,7 @@ class ImageBatch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> ImageBatch:
         """The batch with its pixels on another device, as `Target.to`."""
-        pixels = self.pixels.to(device, non_blocking=non_blocking)
+        pixels = _moved(self.pixels, device, non_blocking)
         return ImageBatch(pixels, self.sizes, self.original_sizes, self.image_ids)
 
     def pin_memory(self) -> ImageBatch:

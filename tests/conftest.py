@@ -10,6 +10,9 @@ from pretended_gpu import pretended_gpu
 
 from detector.arithmetic import float32_products
 
+if not torch.cuda.is_available():  # where there is no GPU, kernels for one are interpreted on the CPU
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 

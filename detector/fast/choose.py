@@ -20,6 +20,7 @@ from detector.fast.onednn import onednn_fault
 from detector.fast.whole_maps import WholeMapConv
 from detector.fast.winograd import WinogradConv
 from detector.fast.winograd_fault import winograd_fault
+from detector.model.roi_pooling import RoIPooling
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +173,16 @@ def whole_maps_pay(weight: Tensor, stride: int, padding: int, maps: RoIMaps) -> 
     """Whether `WholeMapConv` can compute a convolution, weight [O, C, k, k], of RoIs' maps, and is faster at it."""
     in_range = stride in (1, 2) and stride <= maps.size <= WHOLE_MAX_OUTPUTS * stride
     return in_range and filters_3x3(weight, padding, WHOLE_MIN_CHANNELS)
+
+
+def hoisting_pays(pooling: RoIPooling, device: torch.device) -> bool:
+    """Whether the 1×1 convolutions that open conv5_x run before RoIAlign, which RoIPool does not allow.
+
+    Not with torchvision's RoIAlign, which other devices than the CPU have: it pools every bin of both their maps, in
+    float32, two and a half times as many values as it does of the features, and that would take longer than the
+    products that are saved (by counting; no GPU has measured it).
+    """
+    return pooling.kind == "align" and device.type == "cpu"
 
 
 def training_tiles_pay(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:

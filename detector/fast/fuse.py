@@ -5,8 +5,8 @@ computes the same from copies of the same parameters in less time, and its file'
 `backbone.py` folds norms, biases, shortcuts and ReLUs into convolutions, `rpn.py` makes one convolution of two,
 `roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks. On a CPU, `roi_align.py`
 computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need fewer multiplications (`winograd.py`,
-`whole_maps.py`); on other devices RoIAlign is torchvision's. The stages that join the parts are those of
-`detector.model.faster_rcnn`; there are no others.
+`whole_maps.py`). The stages that join the parts are those of `detector.model.faster_rcnn`; on a GPU what passes between
+them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch.
 """
 
 import copy
@@ -20,6 +20,7 @@ from detector.fast.choose import choose_execution
 from detector.fast.compiled import Compiled
 from detector.fast.roi_head import RoIHead
 from detector.fast.rpn import RPNHead
+from detector.fast.slots import SlotFasterRCNN
 from detector.model import resnet, roi_head, rpn
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.fpn import FPN
@@ -57,7 +58,8 @@ def fuse(
     if compiled:
         backbone.layers = Compiled(backbone.layers, "the backbone")
         head.stage.layers = Compiled(head.stage.layers, "conv5_x")
-    network = FasterRCNN(
+    assemble = SlotFasterRCNN if model.device.type == "cuda" else FasterRCNN
+    network = assemble(
         normalize=copy.deepcopy(model.normalize).to(execution.precision),
         backbone=backbone,
         anchors=copy.deepcopy(model.anchors).float(),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
 from detector.fast.backbone import fuse_stage
+from detector.fast.choose import hoisting_pays
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
 from detector.fast.roi_align import order_by_size, pool_aligned
@@ -45,7 +46,7 @@ class RoIHead(nn.Module):
         conv5_x, average = head.conv5_x[:-1], head.conv5_x[-1]
         assert isinstance(average, plain.AveragePool)
         self.stage: HoistedStage | PooledStage
-        if head.pooling.kind == "align" and isinstance(conv5_x[0], Bottleneck):
+        if isinstance(conv5_x[0], Bottleneck) and hoisting_pays(head.pooling, head.cls_score.weight.device):
             self.stage = HoistedStage(head.pooling, conv5_x, self.chunk, execution)
         else:
             self.stage = PooledStage(head.pooling, conv5_x, self.chunk, execution)
@@ -76,14 +77,22 @@ class RoIHead(nn.Module):
         if rois.shape[0] == 0:
             return vectors
         maps = self.stage.prepare(feature_map)
+        if rois.device.type != "cpu":  # where RoIs of unequal size may as well go together
+            outs = [self.stage(maps, part) for part in torch.split(rois, self.chunk)]
+            return torch.cat([average_of(out) for out in outs]).to(vectors.dtype)
         for chosen in torch.split(order_by_size(rois, self.pooling, feature_map.stride), self.chunk):
             out: Tensor = self.stage(maps, rois[chosen])
-            vectors[chosen] = F.avg_pool2d(out, out.shape[2]).flatten(1).to(vectors.dtype)
+            vectors[chosen] = average_of(out).to(vectors.dtype)
         return vectors
 
 
+def average_of(maps: Tensor) -> Tensor:
+    """The mean of square maps over their cells, [R, C, S, S] to [R, C]."""
+    return F.avg_pool2d(maps, maps.shape[2]).flatten(1)
+
+
 class PooledStage(nn.Module):
-    """conv5_x on pooled features, as the plain head has it: for RoIPool, and for basic blocks.
+    """conv5_x on pooled features, as the plain head has it: for RoIPool, basic blocks, and where hoisting is slower.
 
     RoIPool takes maxima, which commute with nothing. A basic block opens with a 3×3 convolution, which does not commute
     with RoIAlign; its projection does, but is less than a fiftieth of the stage.

@@ -1,0 +1,62 @@
+"""From class logits and deltas to detections, in a fixed number of slots. The twin of `detector.model.postprocess`.
+
+How it works: the scores of all regions and classes of a picture are sorted; NMS walks down them, class by class, until
+it has as many detections as are wanted. Those of a whole batch come to the host as one tensor: its only wait.
+"""
+
+import torch
+from torch import Tensor
+
+from detector.fast.nms import survivors
+from detector.fast.proposals import clip_to, take_rows
+from detector.model.postprocess import DetectionSettings
+from detector.structures import Selection
+
+# What a slot holds: x1, y1, x2, y2, score, label; all zero where it is empty.
+COLUMNS = 6
+
+
+def detection_slots(
+    scores: Tensor, boxes: Tensor, valid: Tensor, limits: Tensor, settings: DetectionSettings
+) -> Tensor:
+    """The detections of N pictures: those of `model.postprocess.select_detections`.
+
+    Args:
+        scores: [N, P, K+1] float32, column 0 the background; NaN selects nothing.
+        boxes: [N, P, K, 4] float32 xyxy, absolute pixels of the input image.
+        valid: [N, P] bool, which regions there are.
+        limits: of the input images without padding, from `fast.proposals.limits_of`.
+        settings: D is `max_per_image`, or the number of classes of all regions, if that is less.
+
+    Returns:
+        [N, D, 6] float32: boxes in the frame of the input image, scores, labels; descending by score, empty slots last.
+    """
+    classes = boxes.shape[2]
+    foreground = scores[..., 1:].where(valid[..., None], -torch.inf).flatten(1)
+    candidates = foreground.where(foreground > settings.score_threshold, -torch.inf)
+    candidates, order = candidates.sort(dim=1, descending=True, stable=True)
+    most = min(order.shape[1], boxes.shape[1] * classes_above(settings.score_threshold, classes))
+    candidates, order = candidates[:, :most], order[:, :most]
+    places = clip_to(take_rows(boxes.flatten(1, 2), order), limits)
+    usable = candidates > settings.score_threshold
+    if settings.min_size > 0:
+        usable &= (places[..., 2:] - places[..., :2] >= settings.min_size).all(dim=2)
+    labels = order % classes
+    kept = survivors(places, usable, labels, settings.nms_threshold, min(settings.max_per_image, most))
+    chosen = kept.clamp(min=0)
+    rows = torch.cat((places, candidates[..., None], labels[..., None] + 1), dim=2)
+    return take_rows(rows, chosen).where((kept >= 0)[..., None], 0.0)
+
+
+def classes_above(threshold: float, classes: int) -> int:
+    """How many of K classes of one region may score above a threshold: together they have 1, to rounding."""
+    return classes if threshold <= 0 else min(classes, int(1.0 / threshold) + 1)
+
+
+def read_slots(slots: Tensor) -> list[Selection]:
+    """The detections that `detection_slots` found, in the host's memory. A GPU is waited for once."""
+    selections = []
+    for rows in slots.to(torch.device("cpu")):
+        filled = rows[: int((rows[:, 5] > 0).sum())]
+        selections.append(Selection(filled[:, :4].clone(), filled[:, 4].clone(), filled[:, 5].long()))
+    return selections

@@ -1,0 +1,87 @@
+"""From scored anchors to proposals, in a fixed number of slots. The twin of `detector.model.proposals` for a GPU.
+
+How it works: nothing is taken out of a tensor, since the host would wait to learn what is left. What is not usable is
+marked; of all pictures, and of all their feature maps, one NMS is asked for as many survivors as are wanted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detector import boxes as box_ops
+from detector.fast.nms import survivors
+from detector.model.anchors import AnchorGrid
+from detector.model.proposals import ProposalSettings
+from detector.model.rpn import AnchorScores
+from detector.structures import Size
+
+
+@dataclass(frozen=True)
+class ProposalSlots:
+    """P slots for the proposals of each of N pictures, the most promising first; those without one come last.
+
+    boxes: [N, P, 4] float32 xyxy, absolute pixels of the input image, clipped to it; zeros where there is none.
+    logits: [N, P], −∞ where there is none. valid: [N, P] bool, whether there is one.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    valid: Tensor
+
+
+def limits_of(sizes: Sequence[Size], device: torch.device) -> Tensor:
+    """[N, 1, 4] float32, the largest (x1, y1, x2, y2) of a box in images of these sizes; the host does not wait."""
+    limits = torch.tensor([[[width, height, width, height]] for height, width in sizes], dtype=torch.float32)
+    return limits.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else limits.to(device)
+
+
+def clip_to(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Boxes [N, B, 4] clipped to their images, as `boxes.clip` does. limits: of `limits_of`."""
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def proposal_slots(
+    scored: Sequence[AnchorScores], anchors: Sequence[AnchorGrid], limits: Tensor, settings: ProposalSettings
+) -> ProposalSlots:
+    """The proposals of N pictures: those of `model.proposals.select_proposals`.
+
+    Args:
+        scored: of each feature map.
+        anchors: of each feature map, which the scores are of.
+        limits: of the input images without padding, from `limits_of`.
+        settings: P is `post_nms_top_n`, or the number of anchors that are looked at, if that is less.
+    """
+    parts = [_of_one_map(s.logits, s.deltas, grid, settings) for s, grid in zip(scored, anchors, strict=True)]
+    logits, boxes = (torch.cat(kind, dim=1) for kind in zip(*parts, strict=True))
+    boxes = clip_to(boxes, limits)
+    usable = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)
+    usable &= box_ops.is_larger_than(boxes, settings.min_size)
+    groups = None
+    if len(parts) > 1:  # each map is thinned out alone; the first survivors of all in order are the best of all
+        numbers = [torch.full_like(part, number, dtype=torch.int64) for number, (part, _) in enumerate(parts)]
+        order = logits.where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        logits, usable, groups = (t.gather(1, order) for t in (logits, usable, torch.cat(numbers, dim=1)))
+        boxes = take_rows(boxes, order)
+    count = min(settings.post_nms_top_n, logits.shape[1])
+    kept = survivors(boxes, usable, groups, settings.nms_threshold, count)
+    valid, places = kept >= 0, kept.clamp(min=0)
+    return ProposalSlots(
+        take_rows(boxes, places).where(valid[..., None], 0.0), logits.gather(1, places).where(valid, -torch.inf), valid
+    )
+
+
+def take_rows(values: Tensor, places: Tensor) -> Tensor:
+    """[N, B, C] at the places [N, S], as [N, S, C]."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _of_one_map(
+    logits: Tensor, deltas: Tensor, anchors: AnchorGrid, settings: ProposalSettings
+) -> tuple[Tensor, Tensor]:
+    """Logits [N, B] and boxes [N, B, 4] of the best anchors of one feature map, the best first."""
+    logits, chosen = logits.topk(min(settings.pre_nms_top_n, logits.shape[1]), dim=1)
+    rows = take_rows(deltas, chosen).flatten(0, 1)
+    boxes = box_ops.decode_deltas(anchors.at(chosen.flatten()), rows, settings.delta_weights)
+    return logits, boxes.view(*chosen.shape, 4)
