@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.fast.backbone import convolutions
+from detector.fast.choose import hoisting_pays
 from detector.fast.folding import fixed_affine
 from detector.fast.fuse import plain_parts
 from detector.fast.roi_align import order_by_size, pool_aligned
@@ -126,10 +127,11 @@ class RoIHead(nn.Module):
         rois = indexed_rois(boxes)
         if pooling.kind == "pool" or rois.shape[0] == 0:
             return self.plain(features, boxes)
-        order = order_by_size(rois, pooling, feature_map.stride)
-        rois = rois[order]
+        on_cpu = rois.device.type == "cpu"  # where equal RoIs together take less memory and time
+        order = order_by_size(rois, pooling, feature_map.stride) if on_cpu else None
+        rois = rois if order is None else rois[order]
         first, *others, average = self.plain.conv5_x
-        if isinstance(first, Bottleneck):
+        if isinstance(first, Bottleneck) and hoisting_pays(pooling, rois.device):
             x = self._hoisted(first, feature_map, rois)
         else:
             maps = at_least_float32(feature_map.values)
@@ -137,7 +139,8 @@ class RoIHead(nn.Module):
             x = run_block(first, pooled.to(feature_map.values.dtype))
         for block in others:
             x = run_block(block, x)
-        return self.plain.predict(average(x)[order.argsort()])
+        vectors = average(x)
+        return self.plain.predict(vectors if order is None else vectors[order.argsort()])
 
     def _hoisted(self, block: Bottleneck, features: FeatureMap, rois: Tensor) -> Tensor:
         """The first block of conv5_x on RoIs [R, 5], its first convolution and its shortcut before RoIAlign."""

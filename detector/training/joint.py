@@ -10,8 +10,9 @@ from detector.fast.training import training_network
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
 from detector.process_group import mean_over_processes
-from detector.structures import Features, ImageBatch, Target
+from detector.structures import Features, ImageBatch, Size, Target
 from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
+from detector.training.slot_losses import fits_slots, roi_slot_losses, rpn_slot_losses, training_proposals
 from detector.training.targets import AnchorTargetSettings, RoITargetSettings, anchor_targets, roi_targets
 
 # The samplers of one image draw from different streams.
@@ -28,6 +29,8 @@ class JointTraining(nn.Module):
         network: what runs: `model` as training needs it, with the same parameters.
         anchors, rois: how anchors and RoIs are labelled and sampled.
         rpn_beta, roi_beta: smooth L1's β of the two box losses.
+        in_slots: sample into a fixed number of slots, for which a GPU's host does not wait. The losses are the same to
+            rounding.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class JointTraining(nn.Module):
         rois: RoITargetSettings,
         rpn_beta: float,
         roi_beta: float,
+        in_slots: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -46,6 +50,7 @@ class JointTraining(nn.Module):
         self.roi_settings = rois
         self.rpn_beta = rpn_beta
         self.roi_beta = roi_beta
+        self.in_slots = in_slots
 
     def forward(self, images: ImageBatch, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
         """Compute the losses of a batch.
@@ -60,9 +65,21 @@ class JointTraining(nn.Module):
             trained parameter takes part in them whatever the batch holds, so no worker of many waits for a gradient.
         """
         features = self.network.features(images)
+        if self.in_slots:
+            return self._losses_in_slots(features, images.sizes, targets, seeds)
         losses = self._rpn_losses(features, targets, seeds)
         proposals = self.network.propose(features, images.sizes)
         return losses | self._roi_losses(features, [p.boxes for p in proposals], targets, seeds)
+
+    def _losses_in_slots(
+        self, features: Features, sizes: Sequence[Size], targets: Sequence[Target], seeds: Sequence[int]
+    ) -> Losses:
+        network, streams = self.network, [[_stream(seed, s) for seed in seeds] for s in (RPN_STREAM, ROI_STREAM)]
+        losses = rpn_slot_losses(network, features, targets, streams[0], self.anchor_settings, self.rpn_beta)
+        proposals = training_proposals(network, features, sizes)
+        return losses | roi_slot_losses(
+            network, features, proposals, targets, streams[1], self.roi_settings, self.roi_beta, self.training
+        )
 
     def _rpn_losses(self, features: Features, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
         anchors = torch.cat([grid.all() for grid in self.network.anchors(features)])
@@ -105,15 +122,21 @@ def _stream(seed: int, stream: int) -> int:
     return (2 * seed + stream) % 2**63
 
 
-def build_joint(model: FasterRCNN, config: ModelConfig, fast: bool = True) -> JointTraining:
+def build_joint(
+    model: FasterRCNN, config: ModelConfig, fast: bool = True, in_slots: bool | None = None
+) -> JointTraining:
     """Wrap a network for training with the numbers of its config.
 
     Args:
         model: as `build_model` makes it, on its device, and with its norms in their final form.
         config: of the model.
         fast: run it from the parts of `detector.fast.training`, which give the same to float rounding.
+        in_slots: as for `JointTraining`; None: on a GPU, unless a batch norm trains in the RoI head.
     """
     rpn, roi = config.rpn, config.roi
+    if in_slots is None:
+        slots = (rpn.batch_size_per_image, roi.batch_size_per_image)
+        in_slots = fast and model.device.type == "cuda" and fits_slots(model, *slots)
     return JointTraining(
         model,
         network=training_network(model, proposal_settings(rpn, training=True), fast),
@@ -133,4 +156,5 @@ def build_joint(model: FasterRCNN, config: ModelConfig, fast: bool = True) -> Jo
         ),
         rpn_beta=rpn.smooth_l1_beta,
         roi_beta=roi.smooth_l1_beta,
+        in_slots=in_slots,
     )

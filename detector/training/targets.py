@@ -48,7 +48,7 @@ def anchor_targets(anchors: Tensor, target: Target, settings: AnchorTargetSettin
         anchors: [H'·W'·A, 4] xyxy, absolute pixels of the input image.
         target: ground truth of the image, same frame.
     """
-    matches = _match(target.boxes, anchors, settings.positive_iou, settings.negative_iou, keep_best=True)
+    matches = match_in_parts(target.boxes, anchors, settings.positive_iou, settings.negative_iou, keep_best=True)
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
     matched = target.boxes[matches.index[positives]]
     return AnchorTargets(positives, negatives, encode_deltas(anchors[positives], matched, settings.delta_weights))
@@ -87,7 +87,7 @@ def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, 
     """
     # Early proposals miss most objects; with the ground truth among them the head always has something to learn from.
     candidates = torch.cat((proposals, target.boxes))
-    matches = _match(target.boxes, candidates, settings.positive_iou, settings.positive_iou, keep_best=False)
+    matches = match_in_parts(target.boxes, candidates, settings.positive_iou, settings.positive_iou, keep_best=False)
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
     matched = matches.index[positives]
     boxes = candidates[positives]
@@ -96,8 +96,10 @@ def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, 
     return RoITargets(torch.cat((boxes, candidates[negatives])), labels, deltas)
 
 
-def _match(boxes: Tensor, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool) -> Matches:
-    """`match` of candidates [P, 4] with boxes [G, 4] of one frame; where these are many, some of them at a time."""
+def match_in_parts(
+    boxes: Tensor, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
+) -> Matches:
+    """`matcher.match` of candidates [P, 4] with boxes [G, 4] of one frame; where these are many, some at a time."""
     parts = torch.split(boxes, max(1, MOST_PAIRS // max(1, candidates.shape[0])))
     matches = match(pairwise_iou(parts[0], candidates), positive_iou, negative_iou, keep_best)
     done = parts[0].shape[0]

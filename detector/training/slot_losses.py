@@ -1,0 +1,168 @@
+"""The four losses of a batch with targets in a fixed number of slots: on a GPU the host waits for none of it.
+
+They are those of `joint.py` with `targets.py`, of the same anchors and regions, to float rounding: sums have zeros in
+them where slots are empty.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detector.boxes import encode_deltas
+from detector.fast.proposals import ProposalSlots, limits_of, proposal_slots, take_rows
+from detector.model.faster_rcnn import FasterRCNN
+from detector.process_group import mean_over_processes
+from detector.structures import Features, Size, Target
+from detector.training.losses import foreground_deltas
+from detector.training.matcher import IGNORED
+from detector.training.slot_sampler import MOST_SLOTS, SlotSample, draw, follows_randperm, sample_slots
+from detector.training.targets import AnchorTargetSettings, RoITargetSettings, match_in_parts
+
+Losses = dict[str, Tensor]
+
+
+def fits_slots(network: FasterRCNN, *counts: int) -> bool:
+    """Whether a network can be trained in slots, with so many of them a picture.
+
+    A batch norm that trains in the RoI head would take empty slots into its statistics.
+    """
+    norms = (torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm)
+    head = network.roi_head
+    assert isinstance(head, torch.nn.Module)
+    trains_norm = any(isinstance(module, norms) for module in head.modules())
+    return max(counts) <= MOST_SLOTS and not trains_norm and follows_randperm()
+
+
+@dataclass(frozen=True)
+class PaddedTargets:
+    """Ground truth of N pictures, each with as many rows as that with the most boxes has.
+
+    boxes: [N, G, 4] float32, zeros in rows without a box. labels: [N, G] int64. G is at least 1.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, targets: Sequence[Target]) -> "PaddedTargets":
+        """The ground truth of N pictures, on their device."""
+        most = max(1, *(t.labels.shape[0] for t in targets))
+        return cls(
+            torch.stack([F.pad(t.boxes, (0, 0, 0, most - t.boxes.shape[0])) for t in targets]),
+            padded([t.labels for t in targets], most, 0),
+        )
+
+
+def padded(rows: Sequence[Tensor], count: int, value: int) -> Tensor:
+    """N tensors [L] of int64, none longer than `count`, as [N, count], with `value` after their ends."""
+    return torch.stack([F.pad(row, (0, count - row.shape[0]), value=value) for row in rows])
+
+
+def rpn_slot_losses(
+    network: FasterRCNN,
+    features: Features,
+    targets: Sequence[Target],
+    seeds: Sequence[int],
+    settings: AnchorTargetSettings,
+    beta: float,
+) -> Losses:
+    """`rpn_objectness` and `rpn_box`, as `JointTraining` has them. seeds: of the sampler, one for each picture."""
+    with torch.no_grad():
+        anchors = torch.cat([grid.all() for grid in network.anchors(features)])
+        matches = [
+            match_in_parts(t.boxes, anchors, settings.positive_iou, settings.negative_iou, keep_best=True)
+            for t in targets
+        ]
+        draws = draw(seeds, anchors.shape[0] + settings.batch_size_per_image, anchors.device)
+        labels = torch.stack([m.labels for m in matches])
+        chosen = sample_slots(labels, settings.batch_size_per_image, settings.positive_fraction, draws)
+        matched = torch.stack([m.index for m in matches]).gather(1, chosen.places)
+        moves = encode_deltas(
+            anchors[chosen.places.flatten()],
+            take_rows(PaddedTargets.of(targets).boxes, matched).flatten(0, 1),
+            settings.delta_weights,
+        )
+    logits, deltas = network.rpn.at(features, list(chosen.places))
+    normalizer = float(settings.batch_size_per_image * len(targets))
+    positive, valid = chosen.positive.flatten(), chosen.valid.flatten()
+    uncertain = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
+    return {
+        "rpn_objectness": uncertain.where(valid, 0.0).sum() / normalizer,
+        "rpn_box": slot_box_loss(deltas, moves, positive, beta) / normalizer,
+    }
+
+
+@torch.no_grad()
+def training_proposals(network: FasterRCNN, features: Features, sizes: Sequence[Size]) -> ProposalSlots:
+    """The network's proposals; no gradient flows through them (§3.2)."""
+    limits = limits_of(sizes, features[0].values.device)
+    return proposal_slots(network.rpn(features), network.anchors(features), limits, network.proposal_settings)
+
+
+def roi_slot_losses(
+    network: FasterRCNN,
+    features: Features,
+    proposals: ProposalSlots,
+    targets: Sequence[Target],
+    seeds: Sequence[int],
+    settings: RoITargetSettings,
+    beta: float,
+    together: bool,
+) -> Losses:
+    """`roi_class` and `roi_box`, as `JointTraining` has them.
+
+    Args:
+        seeds: of the sampler, one for each picture.
+        together: divide by the number of regions that processes sampled in the mean, not by this one's.
+    """
+    truth = PaddedTargets.of(targets)
+    with torch.no_grad():
+        candidates = torch.cat((proposals.boxes, truth.boxes), dim=1)
+        chosen, matched = _sampled_rois(proposals, targets, candidates.shape[1], seeds, settings)
+        boxes = take_rows(candidates, chosen.places).where(chosen.valid[..., None], 0.0)
+        labels = truth.labels.gather(1, matched).where(chosen.positive, 0).flatten()
+        moves = encode_deltas(
+            boxes.flatten(0, 1), take_rows(truth.boxes, matched).flatten(0, 1), settings.delta_weights
+        )
+        count = chosen.valid.sum().float()
+        normalizer = (mean_over_processes(count) if together else count).clamp(min=1)
+    logits, deltas = network.roi_head(features, list(boxes))
+    own_class = foreground_deltas(deltas, labels.clamp(min=1))
+    unlikely = F.cross_entropy(logits, labels, reduction="none").where(chosen.valid.flatten(), 0.0)
+    return {
+        "roi_class": unlikely.sum() / normalizer,
+        "roi_box": slot_box_loss(own_class, moves, chosen.positive.flatten(), beta) / normalizer,
+    }
+
+
+def _sampled_rois(
+    proposals: ProposalSlots, targets: Sequence[Target], count: int, seeds: Sequence[int], settings: RoITargetSettings
+) -> tuple[SlotSample, Tensor]:
+    """Which of `count` candidates, the proposals and then the ground truth, are sampled, and whose box each stands for.
+
+    Returns:
+        The sample, and [N, S] int64, numbers of boxes.
+    """
+    labels, indices = [], []
+    for boxes, valid, target in zip(proposals.boxes, proposals.valid, targets, strict=True):
+        candidates = torch.cat((boxes, target.boxes))
+        iou = settings.positive_iou
+        matches = match_in_parts(target.boxes, candidates, iou, iou, keep_best=False)
+        there = torch.cat((valid, valid.new_ones(target.boxes.shape[0])))
+        labels.append(matches.labels.where(there, IGNORED))
+        indices.append(matches.index)
+    draws = draw(seeds, count + settings.batch_size_per_image, proposals.boxes.device)
+    chosen = sample_slots(
+        padded(labels, count, IGNORED), settings.batch_size_per_image, settings.positive_fraction, draws
+    )
+    return chosen, padded(indices, count, 0).gather(1, chosen.places)
+
+
+def slot_box_loss(deltas: Tensor, moves: Tensor, positive: Tensor, beta: float) -> Tensor:
+    """The summed smooth L1 of deltas [S, 4] where `positive` [S]; `moves` [S, 4] may be anything elsewhere."""
+    wanted = moves.where(positive[:, None], 0.0)
+    loss = F.smooth_l1_loss(deltas, wanted, reduction="none", beta=beta)
+    return loss.where(positive[:, None], 0.0).sum()
