@@ -35,6 +35,9 @@ class BackboneConfig:
     norm: NormName = "frozen_batch"
     norm_eps: float = limited(1e-5, 0, 0.1)  # the published weights of torchvision's fasterrcnn_resnet50_fpn have 0
     conv5_norm: NormName | None = None  # of conv5_x; null: as `norm`
+    # Deep residual shrinkage (Zhao et al. 2020): soft thresholds on what each block adds, for noisy pictures; one for
+    # every channel (channel) or for all of a block (shared). Trained from scratch, with live norms.
+    shrinkage: Literal["channel", "shared"] | None = None
     stride_in_1x1: bool = True  # MSRA and detectron2 put a bottleneck's stride in the 1×1, torchvision in the 3×3
     # Stages that are not trained. 0: none; 1: conv1; 2: conv1 and conv2_x; … 5, of FPN and DC5: conv1 … conv5_x.
     freeze_stages: int = limited(2, 0, 5)
@@ -50,6 +53,11 @@ class BackboneConfig:
         require(
             self.depth < 50 or self.width_per_group is not None or self.width % self.groups == 0,
             f"model.backbone.width={self.width} is no multiple of groups={self.groups}; set width_per_group.",
+        )
+        require(
+            self.shrinkage is None or "frozen_batch" not in (self.norm, self.conv5_norm),
+            f"model.backbone.shrinkage={self.shrinkage} changes what frozen norms were computed for; set "
+            "model.backbone.norm (and conv5_norm) to batch or group.",
         )
 
 

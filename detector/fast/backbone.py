@@ -5,6 +5,8 @@ and the ReLU are computed as it writes its result (`folding.py`). Everything sta
 a convolution is decided when its unit is made.
 """
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import Unit, fuse_conv
 from detector.model import resnet as plain
 from detector.model.resnet import BasicBlock, Bottleneck, Projection
+from detector.model.shrinkage import Shrinkage
 from detector.structures import FeatureMap, Features
 
 
@@ -21,19 +24,25 @@ class FusedBlock(nn.Module):
     Args:
         units: the block's convolutions in order, each with its ReLU; the last one also adds the shortcut.
         shortcut: the projection, or None for the identity.
+        shrink: what is done to the last convolution's result before the shortcut is added; that unit then has no ReLU.
     """
 
-    def __init__(self, units: list[Unit], shortcut: Unit | None) -> None:
+    def __init__(self, units: list[Unit], shortcut: Unit | None, shrink: nn.Module | None = None) -> None:
         super().__init__()
         self.first = nn.Sequential(*units[:-1])
         self.last = units[-1]
         self.shortcut = shortcut
+        self.shrink = shrink
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W'], both channels-last."""
         out = self.first(x)
         residual = x if self.shortcut is None else self.shortcut(x)
-        return self.last(out, residual)
+        if self.shrink is None:
+            return self.last(out, residual)
+        shrunk: Tensor = self.shrink(self.last(out))
+        shrunk += residual
+        return shrunk.relu_()
 
 
 class ResNetC4(nn.Module):
@@ -75,11 +84,19 @@ def fuse_block(block: BasicBlock | Bottleneck, execution: Execution, maps: RoIMa
     shortcut = None
     if isinstance(block.shortcut, Projection):
         shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution, maps=maps)
+    shrink = copy_of_shrinkage(block, execution)
+    *opening, last = convolutions(block)
     units = []
-    for conv, norm in convolutions(block):
+    for conv, norm in opening:
         units.append(fuse_conv(conv, norm, True, execution, maps=maps))
         maps = None if maps is None else maps.after(conv.stride[0])
-    return FusedBlock(units, shortcut)
+    units.append(fuse_conv(*last, shrink is None, execution, maps=maps))
+    return FusedBlock(units, shortcut, shrink)
+
+
+def copy_of_shrinkage(block: BasicBlock | Bottleneck, execution: Execution) -> nn.Module | None:
+    """A block's thresholds, in the type that is computed in; None where it has none. They cannot be folded away."""
+    return copy.deepcopy(block.shrink).to(execution.dtype) if isinstance(block.shrink, Shrinkage) else None
 
 
 def convolutions(block: BasicBlock | Bottleneck) -> list[tuple[nn.Conv2d, nn.Module]]:

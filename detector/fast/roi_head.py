@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
-from detector.fast.backbone import fuse_stage
+from detector.fast.backbone import copy_of_shrinkage, fuse_stage
 from detector.fast.choose import hoisting_pays
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
@@ -179,18 +179,24 @@ class LayersAfterHoisting(nn.Module):
         self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution, maps=reduced)
         bias = None
         self.after_project: nn.Module = nn.Identity()
-        if is_foldable(shortcut.norm):
+        self.shrink = copy_of_shrinkage(first, execution)
+        if is_foldable(shortcut.norm) and self.shrink is None:
             # The shortcut's bias may as well be added with that of the convolution that it joins.
             _, bias = fold_norm(shortcut.conv, shortcut.norm)
         else:
             self.after_project = remaining_part(shortcut.conv, shortcut.norm, False, execution)
-        self.conv3 = fuse_conv(first.conv3, first.norm3, True, execution, bias, convolved)
+        self.conv3 = fuse_conv(first.conv3, first.norm3, self.shrink is None, execution, bias, convolved)
         self.blocks = fuse_stage(others, execution, convolved)
 
     def forward(self, reduced: Tensor, shortcut: Tensor) -> Tensor:
         """The two pooled maps, [r, C, S, S] and [r, C', S', S'], which may be overwritten, to [r, C', S', S']."""
         out = self.conv2(self.execution.channels_last(self.after_reduce(reduced)))
-        return self.blocks(self.conv3(out, self.execution.channels_last(self.after_project(shortcut))))
+        residual = self.execution.channels_last(self.after_project(shortcut))
+        if self.shrink is None:
+            return self.blocks(self.conv3(out, residual))
+        shrunk: Tensor = self.shrink(self.conv3(out))
+        shrunk += residual
+        return self.blocks(shrunk.relu_())
 
 
 def as_pooled(values: Tensor, stride: int, pooling: RoIPooling, execution: Execution) -> FeatureMap:

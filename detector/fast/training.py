@@ -153,7 +153,7 @@ class RoIHead(nn.Module):
         )
         reduced, shortcut = (finish(norm, x) for (_, norm), x in zip(opening, pooled, strict=True))
         out = F.relu_(conv_norm(block.conv2, block.norm2, F.relu_(reduced)))
-        out = conv_norm(block.conv3, block.norm3, out)
+        out = block.shrink(conv_norm(block.conv3, block.norm3, out))
         out += shortcut
         return F.relu_(out)
 
@@ -165,7 +165,7 @@ def run_block(block: nn.Module, x: Tensor) -> Tensor:
     *opening, (last_conv, last_norm) = convolutions(block)
     for conv, norm in opening:
         out = F.relu_(conv_norm(conv, norm, out))
-    out = conv_norm(last_conv, last_norm, out)
+    out = block.shrink(conv_norm(last_conv, last_norm, out))
     if isinstance(block.shortcut, Projection):
         out += conv_norm(block.shortcut.conv, block.shortcut.norm, x)
     else:

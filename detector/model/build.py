@@ -109,6 +109,7 @@ def resnet_shape(model: ModelConfig) -> ResNetShape:
         norm_eps=backbone.norm_eps,
         groups=backbone.groups,
         width_per_group=backbone.width_per_group,
+        shrinkage=backbone.shrinkage,
     )
 
 

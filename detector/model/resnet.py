@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.model.shrinkage import Shrinkage, ShrinkageKind
 from detector.structures import FeatureMap, Features
 
 NormKind = Literal["frozen_batch", "batch", "group"]
@@ -21,6 +22,7 @@ BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (
 BASIC_BLOCK_DEPTHS = (18, 34)
 NORM_EPS = 1e-5
 GROUPS = 32  # GroupNorm paper, §4.1
+SHRINKAGE_REDUCTION = 4  # of the channels of a block's 3×3 convolution; `shrinkage.py` says whose
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -101,12 +103,13 @@ class BasicBlock(nn.Module):
         self.norm1 = make_norm(norm, width, norm_eps)
         self.conv2 = make_conv(width, width, 3, dilation=dilation)
         self.norm2 = make_norm(norm, width, norm_eps)
+        self.shrink: nn.Module = nn.Identity()  # a Shrinkage, where the network has them
         self.shortcut = make_shortcut(in_channels, width, stride, norm, norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
         out = F.relu(self.norm1(self.conv1(x)))
-        out = self.norm2(self.conv2(out))
+        out = self.shrink(self.norm2(self.conv2(out)))
         return F.relu(out + self.shortcut(x))
 
 
@@ -146,13 +149,14 @@ class Bottleneck(nn.Module):
         self.norm2 = make_norm(norm, inner, norm_eps)
         self.conv3 = make_conv(inner, out_channels, 1)
         self.norm3 = make_norm(norm, out_channels, norm_eps)
+        self.shrink: nn.Module = nn.Identity()  # a Shrinkage, where the network has them
         self.shortcut = make_shortcut(in_channels, out_channels, stride, norm, norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C', H/stride, W/stride], rounded up."""
         out = F.relu(self.norm1(self.conv1(x)))
         out = F.relu(self.norm2(self.conv2(out)))
-        out = self.norm3(self.conv3(out))
+        out = self.shrink(self.norm3(self.conv3(out)))
         return F.relu(out + self.shortcut(x))
 
 
@@ -170,6 +174,7 @@ class ResNetShape:
     width: channels of the first 3×3 convolution of conv2_x (64 in the paper); it doubles with every stage.
     groups, width_per_group: of a bottleneck's 3×3 convolution, which then has their product as channels in conv2_x;
     None: `width` in all.
+    shrinkage: which thresholds the blocks' branches have, or None for none.
     """
 
     depth: int
@@ -180,6 +185,7 @@ class ResNetShape:
     norm_eps: float = NORM_EPS
     groups: int = 1
     width_per_group: int | None = None
+    shrinkage: ShrinkageKind | None = None
 
     @property
     def expansion(self) -> int:
@@ -204,6 +210,13 @@ class ResNetShape:
         return nn.Sequential(first, *others)
 
     def _make_block(self, stage: int, in_channels: int, stride: int, dilation: int) -> nn.Module:
+        block = self._plain_block(stage, in_channels, stride, dilation)
+        if self.shrinkage is not None:
+            reduction = SHRINKAGE_REDUCTION * self.expansion
+            block.shrink = Shrinkage(self.stage_channels(stage), self.shrinkage, reduction)
+        return block
+
+    def _plain_block(self, stage: int, in_channels: int, stride: int, dilation: int) -> BasicBlock | Bottleneck:
         factor = 2 ** (stage - 2)
         width = self.width * factor
         if self.depth in BASIC_BLOCK_DEPTHS:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from detector.config import TrainConfig
 from detector.errors import UserError
 
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm)
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def build_optimizer(model: nn.Module, train: TrainConfig) -> torch.optim.SGD:

@@ -1,7 +1,7 @@
 """Starting a training run from weights: an ImageNet backbone, or a detector of the same or of other classes."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from detector.errors import UserError
 from detector.model.resnet import FrozenBatchNorm2d
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
 from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
-from detector.weights.layout import BACKBONE_PREFIXES, BBOX_PRED, CLS_SCORE, LAST_STAGE
+from detector.weights.files import SUFFIX
+from detector.weights.layout import BACKBONE_PREFIXES, BBOX_PRED, CLS_SCORE, LAST_STAGE, has_thresholds
 from detector.weights.resolve import resolve_weights
 
 log = logging.getLogger(__name__)
@@ -50,20 +51,39 @@ def initialise(model: nn.Module, config: Config, categories: CategoryMap) -> Sta
     Raises:
         UserError: the weights are not available, are of another network, or need pictures prepared in another way.
     """
+    source = config.model.weights or config.model.backbone.weights
+    if source is None:
+        return None
+    if not source.endswith(SUFFIX):  # before it is fetched: other frameworks' networks have none
+        require_thresholds((), config, source)
     if config.model.weights is not None:
         weights = resolve_weights(config.model.weights)
+        require_thresholds(weights.state_dict, config, source)
         if len(weights.categories) == 0:
             raise UserError(
                 f"model.weights={config.model.weights}: holds a backbone alone; set model.backbone.weights."
             )
         check_preparation(config, weights.config, config.model.weights)
         report = load_matching(model, weights.state_dict, weights.categories, categories, config.model.weights)
-    elif config.model.backbone.weights is not None:
-        report = load_backbone(model, resolve_backbone(config).state, config.model.backbone.weights)
     else:
-        return None
+        state = resolve_backbone(config).state
+        require_thresholds(state, config, source)
+        report = load_backbone(model, state, source)
     log.info("%s", report.describe())
     return report
+
+
+def require_thresholds(names: Iterable[str], config: Config, where: str) -> None:
+    """Raise UserError where a network with shrinkage would start from tensors, of our names, of one without.
+
+    The thresholds would be fresh, and what was trained was trained without any.
+    """
+    shrinkage = config.model.backbone.shrinkage
+    if shrinkage is not None and not has_thresholds(names):
+        raise UserError(
+            f"{where}: these weights were trained without thresholds; leave out model.backbone.shrinkage={shrinkage}, "
+            "or train from scratch."
+        )
 
 
 def load_backbone(model: nn.Module, state: Mapping[str, Tensor], where: str) -> StartReport:

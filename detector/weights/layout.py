@@ -54,6 +54,11 @@ def imagenet_shapes(config: Config, in_file: bool, where: str) -> dict[str, tupl
     return {name: shape for name, shape in shapes.items() if not name.startswith(LAST_STAGE)}
 
 
+def has_thresholds(names: Iterable[str]) -> bool:
+    """Whether blocks with thresholds (`model.backbone.shrinkage`) are among our names."""
+    return any(".shrink." in name for name in names)
+
+
 def has_last_stage(names: Iterable[str]) -> bool:
     """Whether conv5_x is among our names."""
     return any(name.startswith(LAST_STAGE) for name in names)

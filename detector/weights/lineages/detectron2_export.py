@@ -35,6 +35,7 @@ from detector.weights.untrusted.foreign_file import CATEGORIES_KEY
 DETECTION_ONLY: Mapping[str, Any] = {
     "input.pad_to_multiple": 1,
     "input.resize": "pil",
+    "model.backbone.shrinkage": None,
     "model.detection.min_size": 0.0,
     "model.rpn.anchor_rounding": False,
 }

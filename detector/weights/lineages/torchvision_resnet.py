@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detector.config import Config
 from detector.errors import UserError
-from detector.weights.layout import BACKBONE_PREFIXES, CONV1, has_last_stage, imagenet_shapes
+from detector.weights.layout import BACKBONE_PREFIXES, CONV1, has_last_stage, has_thresholds, imagenet_shapes
 from detector.weights.remap import remap, reverse_channels, translate
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -70,9 +70,12 @@ def to_torchvision_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
     batches). The rest of our detector has no place there.
 
     Raises:
-        UserError: norms without statistics, which are group norms; torchvision's ResNets have batch norms.
+        UserError: norms without statistics, which are group norms; torchvision's ResNets have batch norms. Or
+            thresholds of residual shrinkage, which they do not have.
     """
     names = [name for name in state_dict if name.startswith(BACKBONE_PREFIXES)]
+    if has_thresholds(names):
+        raise UserError("model.backbone.shrinkage: torchvision's ResNets have no place for its thresholds.")
     norms = [name.removesuffix("bias") for name in names if name.endswith(".bias")]
     grouped = [norm for norm in norms if norm + "running_mean" not in state_dict]
     if grouped:
