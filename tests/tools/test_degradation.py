@@ -37,7 +37,7 @@ def test_one_command_writes_curves_table_and_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tool = load_tool("degradation")
-    monkeypatch.setattr(tool, "load_crops", small_sets)
+    monkeypatch.setattr("experiments.experiment.load_crops", small_sets)
     words = ["--depths", "8", "14", "--seeds", "0", "--steps", "2", "--width", "2", "--processes", "2"]
     assert tool.main([*words, "--output", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.iterdir()} == {"curves.json", "table.md", "degradation.svg"}

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.model.resnet import BasicBlock, make_conv, make_norm
+from detector.model.resnet import SHRINKAGE_REDUCTION, BasicBlock, make_conv, make_norm
+from detector.model.shrinkage import Shrinkage, ShrinkageKind
 
 ShortcutKind = Literal["identity", "projection", "none"]
 
@@ -35,13 +36,18 @@ class NoShortcut(nn.Module):
         return x.new_zeros(())
 
 
-def make_block(in_channels: int, width: int, stride: int, shortcut: ShortcutKind) -> BasicBlock:
+def make_block(
+    in_channels: int, width: int, stride: int, shortcut: ShortcutKind, shrinkage: ShrinkageKind | None = None
+) -> BasicBlock:
     """The detector's basic block, with the shortcut that an experiment asks for (ResNet paper §3.3).
 
     shortcut: `projection` (option B, the detector's): the identity where the shapes agree, else a projection.
         `identity` (option A): likewise, with zeros for new channels in place of a projection. `none`: a plain network.
+    shrinkage: the thresholds of its branch, as the detector's backbone has them; None for none.
     """
     block = BasicBlock(in_channels, width, stride, "batch")
+    if shrinkage is not None:
+        block.shrink = Shrinkage(width, shrinkage, SHRINKAGE_REDUCTION)
     if shortcut == "none":
         block.shortcut = NoShortcut()
     elif shortcut == "identity" and not isinstance(block.shortcut, nn.Identity):
@@ -59,10 +65,17 @@ class CifarNet(nn.Module):
         depth: 6n + 2, such as 20, 32, 44, 56 and 110.
         width: channels of the first stage, 16 in the paper.
         num_classes: K.
-        shortcut: as for `make_block`; the paper's networks of this form have `identity`.
+        shortcut, shrinkage: as for `make_block`; the paper's networks of this form have `identity`, and no thresholds.
     """
 
-    def __init__(self, depth: int, width: int, num_classes: int, shortcut: ShortcutKind) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        num_classes: int,
+        shortcut: ShortcutKind,
+        shrinkage: ShrinkageKind | None = None,
+    ) -> None:
         super().__init__()
         blocks = blocks_per_stage(depth)
         self.conv1 = make_conv(3, width, 3)
@@ -72,7 +85,7 @@ class CifarNet(nn.Module):
         for stage in range(3):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                stages.append(make_block(channels, width * 2**stage, stride, shortcut))
+                stages.append(make_block(channels, width * 2**stage, stride, shortcut, shrinkage))
                 channels = width * 2**stage
         self.blocks = nn.Sequential(*stages)
         self.classifier = nn.Linear(channels, num_classes)

@@ -49,6 +49,20 @@ def load_crops(folder: Path, size: int) -> CropSets:
     return CropSets(splits["train"], splits["val"], tuple(dataset.categories.names))
 
 
+def with_noise(sets: CropSets, deviation: float, seed: int) -> CropSets:
+    """The crops with noise that belongs to them: Gaussian, the same whenever they are seen, cut at 0 and 255.
+
+    deviation: in grey levels, of every channel of every pixel.
+    """
+    generator = np.random.default_rng(seed)
+
+    def noisy(crops: Crops) -> Crops:
+        pixels = crops.pixels + generator.normal(0, deviation, crops.pixels.shape)
+        return Crops(pixels.round().clip(0, 255).astype(np.uint8), crops.labels)
+
+    return CropSets(noisy(sets.train), noisy(sets.val), sets.names)
+
+
 def cut_out(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """The square around a box, as large as its longer edge, moved into the picture and averaged down.
 

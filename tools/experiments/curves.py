@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.model.shrinkage import ShrinkageKind
 from experiments.cifar_net import CifarNet, ShortcutKind
 from experiments.crops import Crops, CropSets
 from experiments.runs import Advance
@@ -22,12 +23,16 @@ LAST = 100  # steps at the end whose mean error is the final one
 
 @dataclass(frozen=True)
 class NetSpec:
-    """Which network is trained, and from which seed: it decides the first weights and the order of the pictures."""
+    """Which network is trained, and from which seed: it decides the first weights and the order of the pictures.
+
+    depth, width, shortcut, shrinkage: as for `CifarNet`.
+    """
 
     depth: int
     width: int
     shortcut: ShortcutKind
     seed: int
+    shrinkage: ShrinkageKind | None = None
 
     @property
     def kind(self) -> str:
@@ -61,7 +66,8 @@ def train_net(spec: NetSpec, advance: Advance, crops: CropSets, steps: int) -> C
     """
     started = time.process_time()
     torch.manual_seed(spec.seed)
-    net = CifarNet(spec.depth, spec.width, len(crops.names), spec.shortcut).to(memory_format=torch.channels_last)
+    net = CifarNet(spec.depth, spec.width, len(crops.names), spec.shortcut, spec.shrinkage)
+    net = net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [int(part * steps) for part in DIVIDED_AT])
     pixels, all_labels = inputs(crops.train, crops.train), torch.from_numpy(crops.train.labels)
