@@ -84,6 +84,8 @@ class RPNConfig:
     anchor_ratios: tuple[float, ...] = limited((0.5, 1.0, 2.0), 0.01, 100, most=32)  # height / width
     # Centre of the first anchor, in strides; 0.5 puts it on the cell's middle.
     anchor_offset: float = limited(0.0, -10, 10)
+    # Whether a cell's anchors go through the ratios of each size (size), or, in mmdetection, the sizes of each ratio.
+    anchor_order: Literal["size", "ratio"] = "size"
     anchor_rounding: bool = False  # torchvision and py-faster-rcnn round base anchors to whole pixels
     # Pixels between a level's anchors: its nominal stride, or, as in torchvision, the padded picture's size divided by
     # the map's and rounded down (61 in place of 64, where 800 rows give 13).

@@ -51,6 +51,8 @@ class AnchorGrid:
 class AnchorGenerator(nn.Module):
     """A anchors per cell, A = sizes of a map · len(ratios); anchor a = size index · len(ratios) + ratio index.
 
+    With `ratio_first` it is ratio index · sizes + size index.
+
     Args:
         sizes: square roots of the anchors' areas, pixels of the input image; of several maps one after the other.
         ratios: height / width.
@@ -60,6 +62,8 @@ class AnchorGenerator(nn.Module):
             has all of them.
         measured_strides: take the stride of a map from its size, as torchvision does: the padded picture's, which is
             that of the finest map times its stride, over the map's own, rounded down.
+        ratio_first: go through the sizes of each ratio, as mmdetection does, in place of the ratios of each size. It
+            decides which channel of the RPN is whose, and which anchor comes first among equal scores.
     """
 
     base: Tensor
@@ -72,12 +76,16 @@ class AnchorGenerator(nn.Module):
         rounding: bool = False,
         levels: int = 1,
         measured_strides: bool = False,
+        ratio_first: bool = False,
     ) -> None:
         super().__init__()
         self.offset = offset
         self.levels = levels
         self.measured_strides = measured_strides
-        self.register_buffer("base", base_anchors(sizes, ratios, rounding), persistent=False)
+        base = base_anchors(sizes, ratios, rounding)
+        if ratio_first:
+            base = base.view(levels, -1, len(ratios), 4).transpose(1, 2).reshape(-1, 4)
+        self.register_buffer("base", base, persistent=False)
 
     @property
     def per_cell(self) -> int:

@@ -38,6 +38,7 @@ def build_model(config: Config) -> FasterRCNN:
         rounding=model.rpn.anchor_rounding,
         levels=PYRAMID_LEVELS if model.kind == "fpn" else 1,
         measured_strides=model.rpn.anchor_strides == "measured",
+        ratio_first=model.rpn.anchor_order == "ratio",
     )
     return FasterRCNN(
         normalize=PixelNormalization(pixels.pixel_mean, pixels.pixel_std),

@@ -83,7 +83,10 @@ def _top(logits: Tensor, settings: ProposalSettings) -> tuple[Tensor, Tensor]:
     """The logits of the best anchors of a map, descending by what ranks them, and the anchors' numbers."""
     count = min(settings.pre_nms_top_n, logits.shape[0])
     if settings.rank_by == "sigmoid":
-        chosen = logits.sigmoid().argsort(descending=True, stable=True)[:count]
+        # Many are 1.0. Which of them are among the top n is for torch's own sort to say, as it is in mmdetection; where
+        # all are, NMS goes by their numbers.
+        is_cut = logits.shape[0] > settings.pre_nms_top_n
+        chosen = logits.sigmoid().sort(descending=True, stable=not is_cut).indices[:count]
         return logits[chosen], chosen
     return logits.topk(count)
 

@@ -18,6 +18,13 @@ from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.detectron2_tensors import from_detectron2, is_detectron2
 from detector.weights.lineages.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
+from detector.weights.lineages.mmdetection_config_text import read_mmdetection_config
+from detector.weights.lineages.mmdetection_tensors import (
+    from_mmdetection,
+    is_mmdetection,
+    read_class_names,
+    read_stored_config,
+)
 from detector.weights.lineages.torchvision_detector import (
     from_torchvision_detector,
     is_torchvision_detector,
@@ -38,10 +45,11 @@ def resolve_weights(name_or_path: str | Path, config_path: str | Path | None = N
 
     Args:
         name_or_path: a `.safetensors` of ours; a published name (`R101-C4-3x`, `ResNet-50`, …), fetched into the cache
-            folder; or another framework's file: detectron2's `.pkl` or `.pth`, a torchvision detector or ResNet, a
-            Caffe2 ResNet.
-        config_path: for a file of detectron2 its own `config.yaml`, which is needed; for the others a config of ours
-            that replaces what the file says or what is inferred from its shapes.
+            folder; or another framework's file: detectron2's `.pkl` or `.pth`, mmdetection's `.pth`, a torchvision
+            detector or ResNet, a Caffe2 ResNet.
+        config_path: for a file of detectron2 its own `config.yaml`, which is needed; for one of mmdetection its dumped
+            config, in place of the one that the file carries; for the others a config of ours that replaces what the
+            file says or what is inferred from its shapes.
 
     Returns:
         State dict, config with `model.num_classes` set, categories, provenance. For an ImageNet ResNet only
@@ -91,6 +99,13 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
             )
         state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})")
         return _detector(state, config, weights.categories, _provenance("detectron2", path))
+    if is_mmdetection(tensors):
+        values = (
+            read_stored_config(weights.meta, where) if config_path is None else read_mmdetection_config(config_path)
+        )
+        state, model = from_mmdetection(tensors, values, where if config_path is None else f"{where} ({config_path})")
+        categories = read_class_names(weights.meta, model, where)
+        return _detector(state, model.config, categories, _provenance("mmdetection", path))
     given = None if config_path is None else load_config(config_path)
     if is_torchvision_detector(tensors):
         config = given or _torchvision_config(tensors, where)
@@ -109,8 +124,8 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
         return _detector(state, given, weights.categories, _provenance("torch.save", path))
     first = ", ".join(printable(name, 60) for name in list(tensors)[:3])
     raise UserError(
-        f"{where}: names such as {first} match no model known here (detectron2 C4 Faster R-CNN, torchvision "
-        "FasterRCNN or ResNet, Caffe2 ResNet)."
+        f"{where}: names such as {first} match no model known here (Faster R-CNN of detectron2, mmdetection "
+        "or torchvision, ResNet of torchvision or Caffe2)."
     )
 
 

@@ -37,6 +37,7 @@ DETECTION_ONLY: Mapping[str, Any] = {
     "input.resize": "pil",
     "model.backbone.shrinkage": None,
     "model.detection.min_size": 0.0,
+    "model.rpn.anchor_order": "size",
     "model.rpn.anchor_rounding": False,
 }
 # The same of training; another value is reported, since the written model detects alike.
