@@ -21,10 +21,14 @@ from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
 from detector.datasets.faults import Fault, by_kind
 from detector.datasets.formats.contents import Format
 from detector.datasets.formats.open_dataset import guess_format
+from detector.datasets.layouts.apply import describe_layout, take_data_word, with_layout
+from detector.datasets.splits import describe_hold_out
 from detector.disk import write_atomically
 from detector.errors import UserError
 
 EXAMPLES = """examples:
+  {program} data=FOLDER
+      every split of a folder, which is understood as train understands it, and whether a picture is in two of them
   {program} train.json --images images
   {program} train.json --images images --against val.json
       and whether a picture is in both, whatever it is called
@@ -41,7 +45,9 @@ The exit code is 0 for sound data, and 2 where there are faults (--ignore leaves
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument(
-        "annotations", type=Path, help="COCO's JSON; VOC's folder or list of names; YOLO's data.yaml or labels folder"
+        "annotations",
+        type=Path,
+        help="data=FOLDER; or COCO's JSON; VOC's folder or list of names; YOLO's data.yaml or labels folder",
     )
     parser.add_argument("--images", type=Path, help="folder of the pictures")
     parser.add_argument(
@@ -83,6 +89,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for words that do not go together."""
+    if is_folder_word(args):
+        if args.images is not None or args.against is not None:
+            raise UserError(
+                "data=FOLDER says where all splits and their pictures are; leave out --images and --against."
+            )
+        if args.fix is not None:
+            raise UserError("--fix takes one annotation file; give it, and --images, in the place of data=FOLDER.")
+        return
     if args.images is None and not args.no_images:
         raise UserError("give the folder of the pictures with --images, or --no-images to check the annotations alone.")
     if args.fix is not None and args.fix.suffix != ".json":
@@ -95,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
     """Print what the data contain and every fault in them; returns the exit code, 2 where there are faults."""
     check_arguments(args)
     config = Config() if args.config is None else load_config(args.config)
+    if is_folder_word(args):
+        return check_folder(args, config)
     data_format = args.format or guess_format(args.annotations)
     print(f"annotations {args.annotations} ({data_format})")
     print(f"pictures    {'stay closed' if args.no_images else args.images}")
@@ -117,6 +133,41 @@ def run(args: argparse.Namespace) -> int:
     if args.fix is not None:
         fix(args, examined, faults)
     return command.EXIT_USER_ERROR if faults else 0
+
+
+def is_folder_word(args: argparse.Namespace) -> bool:
+    """Whether the annotations are given as `data=FOLDER`."""
+    return str(args.annotations).startswith("data=")
+
+
+def check_folder(args: argparse.Namespace, config: Config) -> int:
+    """Check every split of a folder, and whether they share pictures; returns the exit code."""
+    words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
+    layout = take_data_word(words)[1]
+    assert layout is not None
+    print(*describe_layout(layout), sep="\n")
+    if "val" not in layout.splits and "train" in layout.splits:
+        print(describe_hold_out(with_layout(config.data, layout)))
+    all_faults: list[Fault] = []
+    looked_at: list[tuple[Examined, Path]] = []
+    for split, place in layout.splits.items():
+        print(f"\n{split}: {place.annotations} ({layout.format}), pictures in {place.images}")
+        examined = look(args, layout.format, place.annotations, place.images)
+        print(*describe_counts(examined.columns), *describe_sizes(examined.columns), sep="\n")
+        print(describe_anchors(examined.columns, config), flush=True)
+        faults = list(examined.faults)
+        for other, images in looked_at:
+            faults += [] if layout.format == "voc" else check_categories(other.columns, examined.columns)
+            if not args.no_images:
+                pictures = (other.pictures, examined.pictures)
+                faults += check_leaks(other.columns, images, examined.columns, place.images, *pictures)
+        looked_at.append((examined, place.images))
+        faults = [fault for fault in faults if fault.kind.name not in args.ignore]
+        print(*describe_faults(faults, args.show), sep="\n")
+        all_faults += faults
+    if args.report is not None:
+        write_report(args.report, all_faults)
+    return command.EXIT_USER_ERROR if all_faults else 0
 
 
 def look(

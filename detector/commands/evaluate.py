@@ -13,11 +13,14 @@ from detector.errors import UserError
 from detector.printing import printable
 
 if TYPE_CHECKING:
+    from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.ground_truth import GroundTruth
 
 EXAMPLES = """examples:
   {program} --weights output/quickstart/model_best.safetensors
       on the val split that the model was trained beside, which config.yaml in the run's folder names
+  {program} --weights output/cells/model_best.safetensors data=cells --split test
+      on a split of a folder, which is understood as train understands it
   {program} --weights R101-C4-3x --annotations data/coco/annotations/instances_val2017.json \\
       --images data/coco/val2017 --output output/coco
   {program} --weights output/mine/model_best.safetensors input.min_size_test=600
@@ -38,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detections", type=Path, help="score this COCO results file instead of a model")
     parser.add_argument("--annotations", type=Path, help="ground truth (default: the val split of the weights' run)")
     parser.add_argument("--images", type=Path, help="folder of the pictures that the annotations name")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="of the weights' run, or of data=FOLDER (default: val)"
+    )
     parser.add_argument("--output", type=Path, help="folder for metrics.json and, of a model, detections.json")
     parser.add_argument(
         "--evaluator",
@@ -47,17 +53,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_network_arguments(parser)
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: 2)")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="data=FOLDER to score on, as train takes it; and settings of the weights' config to change",
+    )
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for words that do not go together, and for what is not there, before anything takes time."""
     if (args.weights is None) == (args.detections is None):
         raise UserError("give either --weights, to score a model, or --detections, to score a results file.")
-    if args.detections is not None and args.annotations is None:
-        raise UserError("--detections needs --annotations, the ground truth to score them against.")
-    if args.detections is not None and args.settings:
-        raise UserError(f"{args.settings[0]}: settings change a model; there is none with --detections.")
+    has_data = any(word.startswith("data=") for word in args.settings)
+    if args.detections is not None and args.annotations is None and not has_data:
+        raise UserError("--detections needs --annotations or data=FOLDER, the ground truth to score them against.")
+    if args.annotations is not None and (has_data or args.split is not None):
+        other = "data=FOLDER" if has_data else "--split"
+        raise UserError(f"--annotations and {other} both say what to score on; give one of them.")
+    words = [word for word in args.settings if not word.startswith(("data=", "data.format="))]
+    if args.detections is not None and words:
+        raise UserError(f"{words[0]}: settings change a model; there is none with --detections.")
     if args.weights is not None and (args.annotations is None) != (args.images is None):
         raise UserError("--annotations and --images belong together; give both, or none for the run's val split.")
     for path, what in ((args.annotations, "annotations"), (args.detections, "detections")):
@@ -78,15 +94,16 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
 
     from detector import process_group
-    from detector.evaluation.ground_truth import read_ground_truth
+    from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
     from detector.evaluation.results import read_results
 
     truth: GroundTruth | None
     try:
         if args.detections is not None:
-            truth, detections = read_ground_truth(args.annotations), read_results(args.detections)
+            truth = read_ground_truth(args.annotations) if args.annotations else ground_truth_of(open_data(args, None))
+            detections = read_results(args.detections)
             source = str(args.detections)
-            print(f"detections {source}, {len(detections)} of them\nannotations {args.annotations}")
+            print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
             truth, detections = detect(args)
             source = "detections"
@@ -103,26 +120,24 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
 
     from detector import process_group
     from detector.categories import match_categories
-    from detector.datasets.formats.open_dataset import open_dataset
     from detector.datasets.loading.loader import evaluation_loader
     from detector.evaluation.ground_truth import ground_truth_of
     from detector.inference.detect import detect_dataset, gather_results
     from detector.inference.predictor import load
 
     device = process_group.start(args.device)
-    settings = list(args.settings)
+    settings = [word for word in args.settings if not word.startswith("data=")]
     if args.num_workers is not None:
         settings.append(f"data.num_workers={args.num_workers}")
     predictor = load(args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile)
-    annotations, images, data_format = choose_data(args)
-    dataset = open_dataset(data_format, annotations, images)
+    dataset = open_data(args, args.weights)
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size
     if process_group.is_main():
         print(f"weights     {args.weights}")
         processes = f" in each of {process_group.world_size()} processes" if process_group.world_size() > 1 else ""
         print(f"device      {device}, {args.precision}, {batch_size} at a time{processes}")
-        print(f"annotations {annotations}, {len(dataset)} images in {images}")
+        print(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
         print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
     loader = evaluation_loader(
         dataset,
@@ -137,33 +152,48 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     return ground_truth_of(dataset) if is_main else None, gather_results(local)
 
 
-def choose_data(args: argparse.Namespace) -> tuple[str, str, str]:
-    """Annotations, pictures and their format: of the command line, else the val split of the weights' run.
+def open_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset:
+    """What is scored on: --annotations, a split of `data=FOLDER`, or one of the run that made the weights.
 
-    Which data that is, config.yaml beside the weights says; nothing is rendered, nor written, because a file says so.
+    Which data that run had, config.yaml beside the weights says; nothing is rendered, nor written, because a file says
+    so. A val split that was held out of its training pictures is held out again.
     """
-    from detector.config import override_config
-    from detector.datasets.formats.open_dataset import guess_format
+    from detector.config import Config, override_config
+    from detector.datasets.formats.open_dataset import guess_format, open_dataset
+    from detector.datasets.layouts.apply import describe_layout, describe_splits, take_data_word, with_layout
+    from detector.datasets.splits import open_split, split_paths
+    from detector.process_group import is_main
     from detector.weights.run_config import read_run_config
 
     if args.annotations is not None:
-        return str(args.annotations), str(args.images), guess_format(args.annotations)
-    run = read_run_config(args.weights)
+        return open_dataset(guess_format(args.annotations), args.annotations, args.images)
+    run = None if weights is None else read_run_config(weights)
+    words, layout = take_data_word(args.settings)
+    split = args.split or "val"
+    if layout is not None:
+        data = with_layout((Config() if run is None else run[1]).data, layout)
+        if split == "val" and args.split is None and list(layout.splits) != ["train"] and "train" not in layout.splits:
+            split = next(iter(layout.splits))  # the one that there is
+        dataset = open_split(data, split)
+        if is_main():
+            print(*describe_layout(layout), describe_splits(data, {split: dataset}), "", sep="\n")
+        return dataset
     if run is None:
         raise UserError(
-            f"{args.weights}: no config.yaml of a training run lies beside it, so its val split is not known; give "
-            "--annotations and --images."
+            f"{weights}: no config.yaml of a training run lies beside it, so its {split} split is not known; give "
+            "--annotations and --images, or data=FOLDER."
         )
     path, run_config = run
-    data = override_config(run_config, args.settings).data
-    if data.val_annotations is None or data.val_images is None:
-        raise UserError(f"{path}: names no val split; give --annotations and --images.")
-    if data.generate == "shapes" and not Path(data.val_annotations).is_file():
+    data = override_config(run_config, words).data
+    paths = split_paths(data, split)
+    if paths is None and not (split == "val" and data.hold_out):
+        raise UserError(f"{path}: names no {split} split; give --annotations and --images, or data=FOLDER.")
+    if data.generate == "shapes" and paths is not None and not Path(paths[0]).is_file():
         raise UserError(
-            f"{data.val_annotations}, of the embedded set that {path} names, is not there; training renders it, or "
-            "give --annotations and --images."
+            f"{paths[0]}, of the embedded set that {path} names, is not there; training renders it, or give "
+            "--annotations and --images."
         )
-    return data.val_annotations, data.val_images, data.format
+    return open_split(data, split, drop_degenerate_boxes=True)
 
 
 def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], source: str) -> None:

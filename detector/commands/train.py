@@ -1,15 +1,24 @@
 """Train a detector, score it, and show what it finds."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detector.command import add_device_argument
-from detector.config import CONFIG_FILE, Config, load_config
+from detector.config import CONFIG_FILE, Config
 from detector.config.recipes import find_config, recipe_folder
 from detector.errors import UserError
 
+if TYPE_CHECKING:
+    from detector.training.configure import Configured
+
 EXAMPLES = """examples:
+  {program} data=FOLDER epochs=12
+      train on your own pictures: a Roboflow export, an ultralytics tree (or its data.yaml), COCO, Pascal VOC, or a
+      folder of pictures with their annotations; what was understood is printed first
   {program}
       train the small detector of the recipe quickstart on the embedded pictures: minutes on a CPU
   {program} --config r50c4_bccd --output output/cells train.batch_size=4
@@ -33,22 +42,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in --output and start again")
     parser.add_argument("--weights", help="start from this detector: a .safetensors file or a published name")
     add_device_argument(parser)
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings to change: train.iterations=500")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="data=FOLDER to train on, and settings to change: train.iterations=500; short: epochs= batch= lr= imgsz=",
+    )
 
 
-def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Config, Path]:
+def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Configured, Path]:
     """The config with its overrides, and the output folder.
 
     A run that is resumed without --config goes on with the settings that its folder holds.
     """
+    from detector.training.configure import configure
+
     path = recipe_folder() / "quickstart.yaml" if arguments.config is None else find_config(arguments.config)
-    output: Path = arguments.output or Path("output") / path.stem
-    if resume and arguments.config is None and (output / CONFIG_FILE).is_file():
-        path = output / CONFIG_FILE
+    data = next((word.removeprefix("data=") for word in arguments.settings if word.startswith("data=")), None)
+    name = path.stem if data is None or arguments.config is not None else folder_name(data)
+    output: Path = arguments.output or Path("output") / name
+    goes_on = resume and arguments.config is None and (output / CONFIG_FILE).is_file()
     settings = list(arguments.settings)
     if arguments.weights:
         settings.append(f"model.weights={arguments.weights}")
-    return load_config(path, settings), output
+    return configure(output / CONFIG_FILE if goes_on else path, settings, goes_on), output
+
+
+def folder_name(data: str) -> str:
+    """The name of the folder that `data=…` names, or of the one around the file that it names."""
+    path = Path(data).expanduser().absolute()
+    return (path if path.is_dir() else path.parent).name or "data"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     # torchrun starts the same command again after a failure: that start goes on, whatever the first one was to do.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     resume = arguments.resume or restarted
-    config, output = choose_config(arguments, resume)
+    configured, output = choose_config(arguments, resume)
+    config = configured.config
     check_paths(config)
 
     from detector.training.engine import train
@@ -66,12 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not resume:
         check_start(config.model)
         check_weights(config)
+    if os.environ.get("RANK", "0") == "0":
+        print(*configured.notes, sep="\n", end="\n" if configured.notes else "", flush=True)
     outcome = train(config, output, resume, arguments.overwrite and not restarted, arguments.device)
     return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
 
 
 def check_paths(config: Config) -> None:
     """Raise UserError for weights and data that are not there: now, and not when much is rendered and read."""
+    from detector.datasets.splits import missing_paths
     from detector.weights.published.catalogue import find_weights
 
     for weights in (config.model.weights, config.model.backbone.weights):
@@ -79,10 +106,9 @@ def check_paths(config: Config) -> None:
             find_weights(weights)
     if config.data.generate is not None:
         return
-    for key in ("train_annotations", "train_images", "val_annotations", "val_images"):
-        path = getattr(config.data, key)
-        if path is not None and not Path(path).exists():
-            raise UserError(f"data.{key}={path}: no such file or folder; check the path, or fetch the data.")
+    missing = missing_paths(config.data)
+    if missing:
+        raise UserError(f"{missing[0]}: no such file or folder; check the path, or fetch the data.")
 
 
 def check_weights(config: Config) -> None:

@@ -10,6 +10,7 @@ from detector.config.loading import (
     load_config,
     override_config,
     project_root,
+    read_words,
     save_config,
 )
 from detector.config.settings import (
@@ -47,5 +48,6 @@ __all__ = [
     "load_config",
     "override_config",
     "project_root",
+    "read_words",
     "save_config",
 ]

@@ -36,7 +36,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
         if value is None:
             return None
         inner = [a for a in args if a is not type(None)]
-        return convert(value, inner[0], key, source)
+        number = convert(value, float if float in inner else inner[0], key, source)
+        return int(number) if set(inner) == {int, float} and number == int(number) else number
     if origin is Literal:
         # YAML reads bare `no` and `off` as False; no choice is spelled so, and the text is compared as written.
         if value in args:

@@ -16,6 +16,7 @@ from detector.config.convert import brief, convert
 from detector.config.limits import ConfigError
 from detector.config.recipes import find_config, is_installed_recipe
 from detector.config.settings import KIND_DEFAULTS, Config
+from detector.config.short_words import expand
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
 from detector.errors import shown
@@ -25,6 +26,8 @@ PATH_KEYS = (
     "data.train_images",
     "data.val_annotations",
     "data.val_images",
+    "data.test_annotations",
+    "data.test_images",
 )
 # Weights may be a published name instead of a path; only what looks like a path is resolved.
 WEIGHT_KEYS = ("model.weights", "model.backbone.weights")
@@ -55,20 +58,41 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     return _override(config, values, overrides)
 
 
-def override_config(config: Config, overrides: Sequence[str]) -> Config:
-    """Apply `key.path=value` words, as `load_config` does, to a config that is there already. Raises ConfigError."""
+def override_config(config: Config, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
+    """Apply `key.path=value` words, as `load_config` does, to a config that is there already. Raises ConfigError.
+
+    Args:
+        overrides: words, or values by the settings' dotted names (or `read_words`'), as YAML would have them.
+    """
     return _override(config, config_to_dict(config), overrides)
 
 
-def _override(config: Config, values: dict[str, Any], overrides: Sequence[str]) -> Config:
-    """`config`, which was built from `values`, with overrides."""
-    flat_overrides: dict[str, Any] = {}
+def read_words(overrides: Sequence[str]) -> dict[str, Any]:
+    """Words such as `train.learning_rate=0.01` as values by dotted name, unchecked; short words become what they mean.
+
+    Raises:
+        ConfigError: a word has no equals sign, or is one of other frameworks.
+    """
+    values: dict[str, Any] = {}
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"{shown(word)} (command line): overrides are written key.path=value.")
+        for name, value in expand(key, text).items():
+            values.pop(name, None)  # the last one counts, also among settings within one another
+            values[name] = tuple(_read_word(name, v) for v in value) if isinstance(value, tuple) else value
+            if isinstance(value, str):
+                values[name] = _read_word(name, value)
+    return values
+
+
+def _override(config: Config, values: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> Config:
+    """`config`, which was built from `values`, with overrides."""
+    flat_overrides: dict[str, Any] = {}
+    given = overrides if isinstance(overrides, Mapping) else read_words(overrides)
+    for key, value in given.items():
         nested: dict[str, Any] = {}
-        _set(nested, key, _read_word(key, text))
+        _set(nested, key, value)
         _resolve_paths(nested, Path.cwd(), "command line")
         _merge(flat_overrides, nested)
     if not flat_overrides:

@@ -265,6 +265,11 @@ class DataConfig:
     train_images: str | None = None
     val_annotations: str | None = None
     val_images: str | None = None
+    test_annotations: str | None = None  # kept aside: only `evaluate --split test` reads it
+    test_images: str | None = None
+    # Without a val split: this share of the training pictures becomes it, chosen by a hash of their bytes.
+    hold_out: float = limited(0.0, 0, 0.9)
+    hold_out_seed: int = limited(0, 0, 2**63 - 1)
     keep_empty_images: bool = True  # train on pictures without objects too; detectron2 leaves them out
     drop_degenerate_boxes: bool = True  # drop boxes without area, counted in the log; false: stop and name them
     max_dropped: float = limited(0.05, 0, 1)  # the greatest share of boxes that may be dropped; more than that stops
@@ -281,6 +286,8 @@ class DataConfig:
 class TrainConfig:
     """Optimisation, schedule, and what is written when. An iteration is one optimizer step."""
 
+    # Passes over the training pictures; where set, it decides `iterations`, and the run's config.yaml has these.
+    epochs: float | None = limited(None, 1e-3, MOST)
     iterations: int = limited(90_000, 1, MOST)
     # Pictures per optimizer step, over all processes and accumulated micro-batches together.
     batch_size: int = limited(16, 1, 100_000)
@@ -293,9 +300,10 @@ class TrainConfig:
     weight_decay: float = limited(1e-4, 0, 100)
     norm_weight_decay: float = limited(0.0, 0, 100)
     schedule: Literal["steps", "cosine"] = "steps"
-    milestones: tuple[int, ...] = limited((60_000, 80_000), 0, MOST, fewest=0, most=1000)
+    # Of the steps schedule: iterations, or below 1 shares of all of them.
+    milestones: tuple[int | float, ...] = limited((60_000, 80_000), 0, MOST, fewest=0, most=1000)
     gamma: float = limited(0.1, 1e-9, 100)
-    warmup_iterations: int = limited(1000, 0, MOST)
+    warmup_iterations: int | float = limited(1000, 0, MOST)  # or below 1 a share of all iterations
     warmup_factor: float = limited(0.001, 0, 1)
     clip_gradient_norm: float | None = limited(None, 1e-9, 1e9)
     # auto: bfloat16 autocast on a GPU that has it, else float32; float32 uses no TF32 on a GPU, tf32 does
@@ -304,7 +312,7 @@ class TrainConfig:
     ema_decay: float | None = limited(None, 1e-6, 0.9999999)
     seed: int = limited(0, 0, 2**63 - 1)
     log_every: int = limited(20, 1, MOST)
-    evaluate_every: int = limited(5000, 0, MOST)  # 0: only at the end
+    evaluate_every: int | float = limited(5000, 0, MOST)  # 0: only at the end; below 1 a share of all iterations
     validation_loss: bool = True  # the four losses on the val split beside its AP
     patience: int | None = limited(None, 1, MOST)  # stop after this many evaluations without a better AP
     save_every: int = limited(5000, 1, MOST)

@@ -81,7 +81,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
                     log.info(f"stopped by {signal_name(stop.received)} before the first step.")
                     return Outcome(0, stop.received)
                 describe_run(run)
-                if is_finished(output) and plan.is_finished(run.progress, config.train):
+                if is_finished(output) and plan.is_finished(run.progress, run.config.train):
                     log.info(f"{output} is finished; a larger train.iterations would take it further.")
                     return Outcome(run.progress.iteration, 0)
                 log.begin_numbers(run.progress, config.train.tensorboard)

@@ -1,8 +1,54 @@
 """The learning rate as a pure function of the iteration, so that a resumed run needs no schedule state."""
 
 import math
+from dataclasses import replace
 
 from detector.config import TrainConfig
+
+EPOCH_WARMUP = 0.05  # of a run that is given in epochs, where nobody has said
+
+
+def in_iterations(train: TrainConfig, pictures: int) -> tuple[TrainConfig, list[str]]:
+    """The schedule in iterations alone: epochs and shares of the run become whole numbers of steps.
+
+    Args:
+        train: its `iterations` are those of another length where `epochs` is set; the default milestones and warm-up,
+            which are meant for them, then keep their shares of the run.
+        pictures: that an epoch has.
+
+    Returns:
+        The settings, `epochs` being None, and a line with the arithmetic of each thing that was computed.
+    """
+    lines = []
+    if train.epochs is not None:
+        default = TrainConfig()
+        iterations = max(1, math.ceil(train.epochs * pictures / train.batch_size - 1e-9))
+        lines.append(
+            f"train.epochs={train.epochs:g}: {train.epochs:g} × {pictures} pictures / {train.batch_size} a step = "
+            f"train.iterations={iterations}"
+        )
+        if train.milestones == default.milestones and train.schedule == "steps":
+            train = replace(train, milestones=tuple(m / default.iterations for m in default.milestones))
+        if train.warmup_iterations == default.warmup_iterations:
+            train = replace(train, warmup_iterations=EPOCH_WARMUP)
+        train = replace(train, iterations=iterations, epochs=None)
+    fixed = replace(
+        train,
+        milestones=tuple(_steps(value, train.iterations) for value in train.milestones),
+        warmup_iterations=_steps(train.warmup_iterations, train.iterations),
+        evaluate_every=max(1, every) if (every := _steps(train.evaluate_every, train.iterations)) else 0,
+    )
+    for name in ("milestones", "warmup_iterations", "evaluate_every"):
+        before, after = getattr(train, name), getattr(fixed, name)
+        if before != after:
+            shown = list(after) if isinstance(after, tuple) else after
+            lines.append(f"train.{name}={shown} of {train.iterations} iterations")
+    return fixed, lines
+
+
+def _steps(value: float, iterations: int) -> int:
+    """A number of iterations, or a share of all of them, as a number of iterations; a share is one step or more."""
+    return max(1, round(value * iterations)) if 0 < value < 1 else int(value)
 
 
 def learning_rate(iteration: int, train: TrainConfig) -> float:
@@ -42,7 +88,7 @@ def _factor(iteration: int, train: TrainConfig) -> float:
     return start * (1 - progress) + end * progress
 
 
-def _schedule(iteration: int, train: TrainConfig) -> float:
+def _schedule(iteration: float, train: TrainConfig) -> float:
     if train.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(iteration / train.iterations, 1.0)))
     passed = sum(iteration >= milestone for milestone in train.milestones)

@@ -178,7 +178,7 @@ def test_other_categories(weights: Path, data: Path, tmp_path: Path) -> None:
     [
         ([], "give either --weights"),
         (["--weights", "a", "--detections", "b", "--annotations", "c"], "give either --weights"),
-        (["--detections", "d.json"], "--detections needs --annotations"),
+        (["--detections", "d.json"], "--detections needs --annotations or data=FOLDER"),
         (["--weights", "w", "--annotations", "a.json"], "--annotations and --images belong together"),
         (["--detections", "d.json", "--annotations", "a.json", "train.seed=1"], "settings change a model"),
         (["--detections", "d.json", "--annotations", "a.json"], r"a\.json: cannot read the annotations"),

@@ -175,7 +175,7 @@ MISTAKES = {
         "expected one of frozen_batch, batch, group; did you mean frozen_batch?",
     ),
     "no list": ("train: {milestones: 5}", "train.milestones=5 (own.yaml): expected a list."),
-    "item of a list": ("train: {milestones: [1, x]}", "train.milestones[1]=x (own.yaml): expected a whole number."),
+    "item of a list": ("train: {milestones: [1, x]}", "train.milestones[1]=x (own.yaml): expected a number."),
     "a list without end": (
         "train: {milestones: [" + "1, " * 2000 + "]}",
         "train.milestones (own.yaml) has 2000 values",

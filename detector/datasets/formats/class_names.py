@@ -30,11 +30,26 @@ def find_class_file(source: Path) -> Path:
         for name in _NAME_FILES:
             if (folder / name).is_file():
                 return folder / name
+        others = [path for path in sorted(folder.iterdir()) if path.suffix in (".yaml", ".yml", ".names")]
+        named = [path for path in others if path.suffix == ".names" or _has_names(path)]
+        if len(named) == 1:
+            return named[0]
     raise UserError(f"{source}: found no class names; put a data.yaml or classes.txt into the folder, or above it.")
 
 
-def read_classes(path: Path) -> tuple[CategoryMap, KeypointShape | None]:
+def _has_names(path: Path) -> bool:
+    """Whether a YAML file has a list of names at the beginning of a line."""
+    try:
+        return any(line.startswith("names:") for line in lines_of(read_text(path)))
+    except UserError:
+        return False
+
+
+def read_classes(path: Path, lists: bool = False) -> tuple[CategoryMap, KeypointShape | None]:
     """The class names that a file lists, and the shape of its keypoints where it states one.
+
+    Args:
+        lists: one of its lists of pictures is read; else a file whose splits are lists is refused.
 
     Raises:
         UserError: the file cannot be read, or has no names that are sound.
@@ -52,7 +67,8 @@ def read_classes(path: Path) -> tuple[CategoryMap, KeypointShape | None]:
     entries = _entries(document, path) if isinstance(document, yaml.MappingNode) else {}
     if "names" not in entries:
         raise UserError(f"{path}: has no class names; {_EXAMPLE}.")
-    _refuse_lists(entries, path)
+    if not lists:
+        _refuse_lists(entries, path)
     names = _names(entries["names"], path)
     count = entries.get("nc")
     if isinstance(count, yaml.ScalarNode) and count.value.strip() not in ("", str(len(names))):

@@ -31,7 +31,8 @@ def is_picture_list(source: Path) -> bool:
 def read_picture_list(source: Path, images: Path) -> list[str]:
     """File names below `images`, in the order of the list.
 
-    A path may start at the list's folder, at `images` or one of the folders above it, or at the root.
+    A path may start at the list's folder, at `images` or one of the folders above it, or at the root. Where nothing is
+    there, as on another machine than the author's, it may lack its first folders: darknet's lists begin with `data/`.
 
     Raises:
         UserError: a path is twice in the list, or leads to no file below `images`.
@@ -51,11 +52,18 @@ def read_picture_list(source: Path, images: Path) -> list[str]:
 def _below(path: str, source: Path, root: str) -> str | None:
     """The path relative to the folder of pictures `root`, or None where there is no such file in it."""
     starts = [os.path.abspath(source.parent.as_posix()), root, *_parents(root, 3)]
-    for start in starts:
-        whole = posixpath.normpath(posixpath.join(start, path))
-        if whole.startswith(root.rstrip("/") + "/") and Path(whole).is_file():
-            return posixpath.relpath(whole, root)
+    for spelled in shortened(path):
+        for start in starts:
+            whole = posixpath.normpath(posixpath.join(start, spelled))
+            if whole.startswith(root.rstrip("/") + "/") and Path(whole).is_file():
+                return posixpath.relpath(whole, root)
     return None
+
+
+def shortened(path: str) -> list[str]:
+    """A path, and then without its first folder, its first two, … but never the name alone."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return [path, *("/".join(parts[first:]) for first in range(1, len(parts) - 1))]
 
 
 def _parents(folder: str, count: int) -> list[str]:

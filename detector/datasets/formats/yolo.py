@@ -51,7 +51,7 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     """
     source = Path(annotations)
     is_list = is_picture_list(source)
-    categories, keypoints = read_classes(find_class_file(source.parent if is_list else source))
+    categories, keypoints = read_classes(find_class_file(source.parent if is_list else source), is_list)
     folder = _labels_folder(source, images)
     all_pictures = list_pictures(images)
     stems = by_stem(all_pictures)

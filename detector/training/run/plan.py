@@ -33,5 +33,5 @@ def is_log_due(progress: Progress, train: TrainConfig) -> bool:
     return _is_multiple(progress.iteration, train.log_every) or progress.iteration >= train.iterations
 
 
-def _is_multiple(iteration: int, every: int) -> bool:
+def _is_multiple(iteration: int, every: float) -> bool:
     return every > 0 and iteration > 0 and iteration % every == 0

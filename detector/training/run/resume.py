@@ -14,6 +14,7 @@ WITHOUT_EFFECT = (
     "model.detection.",
     "data.num_workers",
     "data.val_",
+    "data.test_",
     "input.min_size_test",
     "input.max_size_test",
     "train.log_every",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from detector.config import Config, save_config
 from detector.datasets.checks.examine import check_before_training
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.fingerprint import Fingerprint, fingerprint
+from detector.datasets.layouts.apply import describe_splits
 from detector.datasets.pictures.depth import with_bit_depth
 from detector.evaluation.ground_truth import ground_truth_of
 from detector.model.build import build_model
@@ -26,8 +28,9 @@ from detector.training.run.output import CHECKPOINTS, CONFIG_FILE, check_room
 from detector.training.run.parts import Run
 from detector.training.run.plan import is_evaluation_due
 from detector.training.run.resume import check_resumable
-from detector.training.run.start import check_batch, check_start, open_data, with_classes
+from detector.training.run.start import check_batch, check_start, open_data, pictures_of_epoch, with_classes
 from detector.training.run.void import void_settings
+from detector.training.schedule import in_iterations
 from detector.training.state.checkpoint import TrainingState, load_checkpoint, load_newest
 from detector.training.state.progress import Progress
 from detector.training.state.random_state import restore_random_states, seed_everything
@@ -62,6 +65,11 @@ def set_up(
     check_batch(config.train, process_group.world_size())
     with at_once():
         train_data, val_data = open_data(config.data)
+    log.info(describe_splits(config.data, {"train": train_data} | ({"val": val_data} if val_data else {})))
+    train_settings, lines = in_iterations(config.train, pictures_of_epoch(train_data, config.data))
+    for line in lines:
+        log.info(line)
+    config = replace(config, train=train_settings)
     config = with_bit_depth(with_classes(config, train_data), train_data, log.warning)
     process_group.on_main(lambda: warn_of_faults(train_data, val_data, log))
     annotations = {"train": fingerprint(train_data)} | ({"val": fingerprint(val_data)} if val_data else {})
@@ -71,7 +79,10 @@ def set_up(
     else:
         check_start(config.model)
     if val_data is None:
-        log.info("there is no val split (data.val_annotations): the model is not scored, and none is kept as the best.")
+        log.info(
+            "there is no val split (data.val_annotations, or data.hold_out): the model is not scored, and none is kept "
+            "as the best."
+        )
     for line in void_settings(config, has_val=val_data is not None):
         log.info(f"without effect: {line}")
     seed_everything(config.train.seed)

@@ -7,8 +7,8 @@ from detector import process_group
 from detector.categories import list_categories
 from detector.config import Config, DataConfig, ModelConfig, TrainConfig
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.shapes import ensure_shapes
+from detector.datasets.splits import open_train_and_val
 from detector.errors import UserError
 
 
@@ -59,17 +59,12 @@ def open_data(data: DataConfig) -> tuple[DetectionDataset, DetectionDataset | No
         UserError: there is no training data, half of a val split, a file of them cannot be used, or the splits have
             different classes.
     """
-    if data.train_annotations is None or data.train_images is None:
-        raise UserError("data.train_annotations and data.train_images are not set: there is nothing to train on.")
-    if (data.val_annotations is None) != (data.val_images is None):
-        given, missing = ("val_annotations", "val_images")[:: 1 if data.val_images is None else -1]
-        raise UserError(f"data.{given} is set and data.{missing} is not: set both to score the model, or neither.")
-    if data.generate == "shapes":
+    if data.generate == "shapes" and data.train_annotations is not None:
         folder = Path(data.train_annotations).parent
         process_group.on_main(lambda: ensure_shapes(folder))
-    drop, most = data.drop_degenerate_boxes, data.max_dropped
-    train = open_dataset(data.format, data.train_annotations, data.train_images, drop, max_dropped=most)
-    if data.val_annotations is None or data.val_images is None:
-        return train, None
-    val = open_dataset(data.format, data.val_annotations, data.val_images, drop, like=train, max_dropped=most)
-    return train, val
+    return open_train_and_val(data)
+
+
+def pictures_of_epoch(dataset: DetectionDataset, data: DataConfig) -> int:
+    """How many of the training pictures an epoch has: those without objects only where they are kept."""
+    return len(dataset) if data.keep_empty_images else max(1, int((dataset.object_counts() > 0).sum()))

@@ -36,6 +36,8 @@ def _void(config: Config, has_val: bool) -> Iterator[Void]:
     if not has_val:
         scoring = ("evaluate_every", "validation_loss", "patience", "sample_pictures")
         yield tuple(f"train.{name}" for name in scoring), "there is no val split"
+    if config.data.val_annotations is not None:
+        yield ("data.hold_out", "data.hold_out_seed"), "there is a val split"
     augment, model = config.data.augment, config.model
     if augment.crop == 0:
         yield ("data.augment.crop_min_scale",), "data.augment.crop is 0"

@@ -1,0 +1,95 @@
+"""Names of files and folders that say which split something belongs to."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from detector.datasets.layouts.layout import ambiguous
+from detector.datasets.pictures.suffixes import picture_suffixes
+
+_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "minival": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+# Folders of annotations and of pictures, in small letters.
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
+PICTURE_FOLDERS = ("images", "jpegimages", "imgs", "img", "pictures", "photos", "data")
+_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+MOST_ENTRIES = 2000  # that a look into a folder takes
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name speaks of: val for `instances_val2017.json`, train for `train`; None for none or several.
+
+    `trainval` speaks of both, and so of none.
+    """
+    found = {_WORDS[word.lower()] for word in _PART.findall(name) if word.lower() in _WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+def without_split(name: str) -> str:
+    """A name with a star where it speaks of a split, so that those of one set's splits are equal."""
+    return _PART.sub(lambda word: "*" if word.group().lower() in _WORDS else word.group(), name)
+
+
+def is_split_name(name: str) -> bool:
+    """Whether the whole of a name is that of a split, but for digits: `valid`, `train2017`."""
+    return name.lower().rstrip("0123456789_-") in _WORDS
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; hidden ones are passed over."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Those folders in a folder whose name, in small letters, is one of some, in the order of these."""
+    table = {path.name.lower(): path for path in subfolders(folder)}
+    return [table[name] for name in names if name in table]
+
+
+def split_folders(folder: Path, source: Path) -> dict[str, Path]:
+    """The folders in a folder that are named for splits. Raises UserError where two are for one split."""
+    table: dict[str, Path] = {}
+    for path in subfolders(folder):
+        split = split_of(path.name) if is_split_name(path.name) else None
+        if split is None:
+            continue
+        if split in table:
+            both = f"{table[split].name} and {path.name} both look like the {split} split"
+            choices = [f"rename or move {table[split]}", f"rename or move {path}"]
+            raise ambiguous(source, both, choices)
+        table[split] = path
+    return table
+
+
+def files_of(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files directly in a folder with one of the suffixes (in any case), by name, of the first `MOST_ENTRIES`."""
+    found = []
+    try:
+        with os.scandir(folder) as entries:
+            for _, entry in zip(range(MOST_ENTRIES), entries, strict=False):
+                if entry.name.lower().endswith(suffixes) and not entry.name.startswith(".") and entry.is_file():
+                    found.append(Path(entry.path))
+    except OSError:
+        return []
+    return sorted(found)
+
+
+def has_pictures(folder: Path, depth: int = 2) -> bool:
+    """Whether there are pictures in a folder, or in folders in it."""
+    if files_of(folder, picture_suffixes()):
+        return True
+    return depth > 0 and any(has_pictures(inner, depth - 1) for inner in subfolders(folder)[:100])

@@ -1,0 +1,105 @@
+"""What the word `data=…` means: a folder or file of annotated pictures as a layout, or the reason why it is none."""
+
+from pathlib import Path
+
+from detector.datasets.formats.contents import Format
+from detector.datasets.formats.picture_list import is_picture_list
+from detector.datasets.layouts.coco_files import is_coco_file
+from detector.datasets.layouts.coco_layouts import coco_candidates, coco_file_layout
+from detector.datasets.layouts.layout import Candidate, Layout, ambiguous
+from detector.datasets.layouts.names import files_of, has_pictures, split_of, subfolders
+from detector.datasets.layouts.voc_layouts import voc_candidates, voc_list_layout
+from detector.datasets.layouts.yolo_layouts import yolo_candidates
+from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
+from detector.datasets.layouts.yolo_yaml import yaml_layout
+from detector.errors import UserError
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z")
+_DEPTH = 2  # folders around a folder that is a set: what an archive was unpacked into
+_MOST_FOLDERS = 50
+# What others write, and is not read: the end of a file's name, and what it is.
+_OTHERS = {
+    "_annotations.csv": "a CSV file of TensorFlow's or RetinaNet's form",
+    "_annotations.createml.json": "Apple's CreateML",
+    ".tfrecord": "TensorFlow records",
+    ".parquet": "Parquet",
+}
+
+
+def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
+    """The layout of a folder of annotated pictures, or of the set that one of its files stands for.
+
+    Args:
+        source: a folder; a YOLO set's YAML or `.data` file; a COCO file; a list of pictures or names.
+        data_format: only this format is looked for, where a folder holds several.
+
+    Raises:
+        UserError: there is nothing, nothing that is known, or it can be read in several ways, which are named.
+    """
+    path = Path(source).expanduser().absolute()
+    if not path.exists():
+        raise UserError(f"data={source}: no such file or folder. Check the path.")
+    if path.is_file():
+        return _of_file(path)
+    candidates = _candidates(path, path, data_format, _DEPTH)
+    if not candidates:
+        raise UserError(_nothing(path, data_format))
+    if len(candidates) > 1:
+        kinds = ", ".join(dict.fromkeys(candidate.kind for candidate in candidates))
+        what = f"can be read in {len(candidates)} ways ({kinds})"
+        raise ambiguous(path, what, [candidate.choice for candidate in candidates])
+    return candidates[0].open()
+
+
+def _of_file(path: Path) -> Layout:
+    name = path.name.lower()
+    if name.endswith((".yaml", ".yml")):
+        return yaml_layout(path, path)
+    if name.endswith(".data"):
+        return darknet_layout(path, path)
+    if is_coco_file(path):
+        return coco_file_layout(path)
+    if name.endswith(_ARCHIVES):
+        raise UserError(f"{path}: is an archive; unpack it, and give the folder.")
+    if is_picture_list(path):
+        split = split_of(path.stem) or "train"
+        return Layout(path, "YOLO", "yolo", {split: list_split(path, path)})
+    if name.endswith(".txt"):
+        return voc_list_layout(path)
+    raise UserError(
+        f"{path}: is no data set's YAML file, no COCO file and no list; give the folder of the set, or one of these."
+    )
+
+
+def _candidates(folder: Path, source: Path, data_format: Format | None, depth: int) -> list[Candidate]:
+    found = [*coco_candidates(folder, source), *voc_candidates(folder, source), *yolo_candidates(folder, source)]
+    found = [candidate for candidate in found if data_format in (None, candidate.format)]
+    if found or depth == 0:
+        return found
+    inside = [
+        (inner, candidates)
+        for inner in subfolders(folder)[:_MOST_FOLDERS]
+        if (candidates := _candidates(inner, source, data_format, depth - 1))
+    ]
+    if len(inside) > 1:
+        return [Candidate(found[0].kind, found[0].format, f"data={inner}", found[0].open) for inner, found in inside]
+    return inside[0][1] if inside else []
+
+
+def _nothing(folder: Path, data_format: Format | None) -> str:
+    for path in files_of(folder, tuple(_OTHERS)) or [
+        path for inner in subfolders(folder)[:10] for path in files_of(inner, tuple(_OTHERS))
+    ]:
+        what = next(text for end, text in _OTHERS.items() if path.name.lower().endswith(end))
+        return f"{path}: is {what}, which is not read; export the set as COCO, Pascal VOC or YOLO."
+    if not any(folder.iterdir()):
+        return f"{folder}: is empty. Check the path."
+    if has_pictures(folder):
+        wanted = {"coco": "COCO", "voc": "Pascal VOC", "yolo": "YOLO"}.get(
+            data_format or "", "COCO, Pascal VOC or YOLO"
+        )
+        return (
+            f"{folder}: has pictures and no annotations that are known as {wanted}; put data.yaml, a COCO file or the "
+            "XML files there, or name them with data.train_annotations and data.train_images."
+        )
+    return f"{folder}: has neither pictures nor annotations in a place that is known. Check the path."

@@ -1,0 +1,115 @@
+"""Ways to read a folder as Pascal VOC annotations: the devkit's tree, Roboflow's exports, XML files beside pictures."""
+
+from functools import partial
+from pathlib import Path
+
+from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.layouts.layout import SPLITS, Candidate, Layout, Split, ambiguous
+from detector.datasets.layouts.names import (
+    ANNOTATION_FOLDERS,
+    PICTURE_FOLDERS,
+    files_of,
+    has_pictures,
+    named_folders,
+    split_folders,
+    subfolders,
+)
+from detector.errors import UserError
+
+_LISTS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+def voc_candidates(folder: Path, source: Path) -> list[Candidate]:
+    """The ways to read a folder's XML files: one, or none; one for each year of a devkit.
+
+    Args:
+        folder: the uppermost of the set.
+        source: what the user gave.
+
+    Raises:
+        UserError: two folders are named for one split.
+    """
+    choice = f"data={source} data.format=voc"
+    if _lists(folder):
+        return [Candidate("Pascal VOC", "voc", choice, lambda: _open_lists(folder, source))]
+    years = [year for year in subfolders(folder) if year.name.upper().startswith("VOC") and _lists(year)]
+    if years:
+        return [Candidate("Pascal VOC", "voc", f"data={year}", partial(_open_lists, year, source)) for year in years]
+    folders = split_folders(folder, source)
+    pairs = {split: _pair(folders[split], folders[split]) for split in SPLITS if split in folders}
+    splits = {split: pair for split, pair in pairs.items() if pair is not None}
+    if "train" in splits:
+        kind = "Roboflow export, Pascal VOC" if (folder / "README.roboflow.txt").is_file() else "Pascal VOC"
+        return [Candidate(kind, "voc", choice, lambda: Layout(source, kind, "voc", splits))]
+    pair = _pair(folder, folder)
+    if pair is None:
+        return []
+    return [Candidate("Pascal VOC", "voc", choice, lambda: _open_folders(pair, source))]
+
+
+def voc_list_layout(path: Path) -> Layout:
+    """What a list of names in a devkit's ImageSets stands for: the splits beside it."""
+    root = next((parent for parent in path.parents[:3] if (parent / "Annotations").is_dir()), path.parent)
+    return _open_lists(root, path)
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    """The lists of names in a devkit's tree by their stems; those of one class are left out."""
+    found: dict[str, Path] = {}
+    if (folder / "Annotations").is_dir():
+        for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
+            for path in files_of(place, (".txt",)):
+                if path.stem.lower() in (*_LISTS, "trainval", "default"):
+                    found.setdefault(path.stem.lower(), path)
+    return found
+
+
+def _open_lists(folder: Path, source: Path) -> Layout:
+    lists = _lists(folder)
+    annotations = folder / "Annotations"
+    pictures = named_folders(folder, PICTURE_FOLDERS)
+    if not pictures and not has_pictures(folder):
+        raise UserError(f"{folder}: has annotations and no pictures; put them into JPEGImages there.")
+    images = pictures[0] if pictures else folder
+    splits: dict[str, Split] = {}
+    notes: list[str] = []
+    for stem, path in lists.items():
+        names = [line.strip() for line in lines_of(read_text(path, "list of names")) if line.strip()]
+        known = [name for name in names[:50] if (annotations / f"{name}.xml").is_file()]
+        known += [name for name in names[:50] if (annotations / f"{name.split()[0]}.xml").is_file()]
+        if not names or not known:
+            notes.append(f"{path} is not used: {'it is empty' if not names else 'its pictures have no annotations'}.")
+        elif stem in _LISTS:
+            if _LISTS[stem] in splits:
+                both = [str(splits[_LISTS[stem]].annotations), str(path)]
+                raise ambiguous(source, f"two lists are of the {_LISTS[stem]} split", [f"remove {p}" for p in both])
+            splits[_LISTS[stem]] = Split(path, images)
+    whole = lists.get("trainval") or lists.get("default")
+    if "train" not in splits and whole is not None:
+        splits["train"] = Split(whole, images)
+        if "val" in splits and whole.stem.lower() == "trainval":  # whose pictures are in it
+            del splits["val"]
+    return Layout(
+        source, "Pascal VOC", "voc", {split: splits[split] for split in SPLITS if split in splits}, tuple(notes)
+    )
+
+
+def _pair(folder: Path, pictures: Path) -> Split | None:
+    """XML files directly in a folder, or in one for annotations in it; and where their pictures lie."""
+    if files_of(folder, (".xml",)):
+        return Split(folder, pictures)
+    for annotations in named_folders(folder, ANNOTATION_FOLDERS):
+        inner = subfolders(annotations)[:20]
+        if files_of(annotations, (".xml",)) or any(files_of(path, (".xml",)) for path in inner):
+            beside = [path for path in named_folders(folder, PICTURE_FOLDERS) if has_pictures(path)]
+            return Split(annotations, beside[0] if beside else folder)
+    return None
+
+
+def _open_folders(pair: Split, source: Path) -> Layout:
+    """Folders of annotations and pictures, with the splits as folders in both, or without splits."""
+    texts, images = split_folders(pair.annotations, source), split_folders(pair.images, source)
+    if "train" not in texts:
+        return Layout(source, "Pascal VOC", "voc", {"train": pair})
+    splits = {split: Split(texts[split], images.get(split, pair.images)) for split in SPLITS if split in texts}
+    return Layout(source, "Pascal VOC", "voc", splits)

@@ -1,0 +1,90 @@
+"""Ways to read a folder as YOLO annotations: ultralytics trees, Roboflow's exports, darknet's lists, text files beside
+pictures."""
+
+from functools import partial
+from pathlib import Path
+
+from detector.datasets.formats.class_names import find_class_file
+from detector.datasets.formats.picture_list import is_picture_list
+from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.layouts.layout import SPLITS, Candidate, Layout, Split
+from detector.datasets.layouts.names import files_of, has_pictures, named_folders, split_folders, split_of
+from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
+from detector.datasets.layouts.yolo_yaml import read_splits, yaml_layout
+from detector.errors import UserError
+
+_NO_LABELS = ("classes.txt", "obj.names", "labels.txt", "requirements.txt", "license.txt")
+_LOOKED_INTO = 20  # text files, until one says what they are
+
+
+def yolo_candidates(folder: Path, source: Path) -> list[Candidate]:
+    """The ways to read a folder's YOLO annotations: each YAML file that names splits, else the one that folders say.
+
+    Args:
+        folder: the uppermost of the set.
+        source: what the user gave.
+
+    Raises:
+        UserError: two folders are named for one split.
+    """
+    yamls = [path for path in files_of(folder, (".yaml", ".yml")) if "train" in (read_splits(path) or {})]
+    if yamls:
+        return [Candidate("YOLO", "yolo", f"data={path}", partial(yaml_layout, path, source)) for path in yamls]
+    data = files_of(folder, (".data",))
+    if data:
+        return [Candidate("darknet", "yolo", f"data={path}", partial(darknet_layout, path, source)) for path in data]
+    splits = _trees(folder, source)
+    if not splits:
+        return []
+    return [Candidate("YOLO", "yolo", f"data={source} data.format=yolo", lambda: _open(splits, folder, source))]
+
+
+def _open(splits: dict[str, Split], folder: Path, source: Path) -> Layout:
+    find_class_file(folder)  # without class names there is nothing to train for
+    if "train" not in splits:
+        raise UserError(f"{source}: has a {next(iter(splits))} split and no train split. Add one.")
+    return Layout(source, "YOLO", "yolo", {split: splits[split] for split in SPLITS if split in splits})
+
+
+def _trees(folder: Path, source: Path) -> dict[str, Split]:
+    """Labels and pictures by split, by the names of folders or lists; empty where there are none."""
+    lists = {split_of(path.stem): path for path in files_of(folder, (".txt",)) if is_picture_list(path)}
+    named = {split: list_split(path, source) for split, path in lists.items() if split is not None}
+    if "train" in named:
+        return named
+    images, labels = (next(iter(named_folders(folder, (name,))), None) for name in ("images", "labels"))
+    if images is not None and labels is not None:
+        inner = {split: path for split, path in split_folders(images, source).items() if _labels(labels / path.name)}
+        if inner:
+            return {split: Split(labels / path.name, path) for split, path in inner.items()}
+        return {"train": Split(labels, images)} if _labels(labels) else {}
+    splits: dict[str, Split] = {}
+    for split, path in split_folders(folder, source).items():
+        images, labels = (next(iter(named_folders(path, (name,))), path) for name in ("images", "labels"))
+        if _labels(labels) and has_pictures(images):
+            splits[split] = Split(labels, images)
+    if splits:
+        return splits
+    return {"train": Split(folder, folder)} if _labels(folder) and has_pictures(folder, 0) else {}
+
+
+def _labels(folder: Path) -> bool:
+    """Whether a folder has text files of boxes: the first line that is there is a class and four fractions or more."""
+    for path in files_of(folder, (".txt",))[:_LOOKED_INTO]:
+        if path.name.lower() in _NO_LABELS or path.name.lower().startswith("readme"):
+            continue
+        try:
+            lines = [line.split() for line in lines_of(read_text(path)) if line.strip()]
+        except UserError:
+            continue
+        if lines:
+            return len(lines[0]) >= 5 and all(map(_is_number, lines[0]))
+    return False
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

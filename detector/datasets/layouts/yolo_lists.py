@@ -1,0 +1,58 @@
+"""Lists of pictures, one path a line, as the splits of YOLO and darknet trees."""
+
+import os
+from pathlib import Path
+
+from detector.datasets.formats.picture_list import shortened
+from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.layouts.layout import SPLITS, Layout, Split
+from detector.errors import UserError
+
+_STARTS = 3  # folders above a list at which its paths may start
+
+
+def list_split(path: Path, source: Path) -> Split:
+    """The split that a list of pictures stands for; its folder of pictures is the one around them all.
+
+    Raises:
+        UserError: the list is empty, or its first picture is not there.
+    """
+    lines = [line.strip().replace("\\", "/") for line in lines_of(read_text(path, "list of pictures")) if line.strip()]
+    if not lines:
+        raise UserError(f"{path}: lists no pictures; {source} names it as a split.")
+    starts = [path.parent, *path.parents[1:_STARTS]]
+    for dropped, spelled in enumerate(shortened(lines[0])):
+        start = next((start for start in starts if (start / spelled).is_file()), None)
+        if start is not None:
+            places = [os.path.normpath(start / [*shortened(line)[: dropped + 1]][-1]) for line in lines]
+            folder = Path(os.path.commonpath([os.path.dirname(place) for place in places]))
+            above = [parent for parent in (folder, *folder.parents) if parent.name == "images"]
+            return Split(path, above[0] if above else folder)
+    raise UserError(f"{path}: lists {lines[0]}, which is not there. Correct the paths.")
+
+
+def darknet_layout(path: Path, source: Path) -> Layout:
+    """The splits that a darknet `.data` file names.
+
+    Raises:
+        UserError: it names no list of training pictures, or a list that is not there.
+    """
+    entries: dict[str, str] = {}
+    for line in lines_of(read_text(path)):
+        key, equals, value = line.partition("=")
+        if equals:
+            entries[key.strip().lower()] = value.strip()
+    splits: dict[str, Split] = {}
+    for key, split in (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test")):
+        if key not in entries or split in splits:
+            continue
+        starts = [path.parent, *path.parents[1:_STARTS]]
+        candidates = [*(start / entries[key] for start in starts), path.parent / Path(entries[key]).name]
+        found = next((place for place in candidates if place.is_file()), None)
+        if found is not None:
+            splits[split] = list_split(found, source)
+        elif split == "train":
+            raise UserError(f"{path}: names the list {entries[key]}, which is not there. Correct its path.")
+    if "train" not in splits:
+        raise UserError(f"{path}: names no list of training pictures; write train = LIST into it.")
+    return Layout(source, "darknet", "yolo", {split: splits[split] for split in SPLITS if split in splits})

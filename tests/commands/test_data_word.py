@@ -1,0 +1,76 @@
+"""`data=FOLDER` means the same to training, scoring and checking."""
+
+import json
+from pathlib import Path
+
+import folder_layouts as layouts
+import pytest
+from tiny_run import SETTINGS
+
+from detector.commands.main import main
+from detector.config import load_config
+from detector.errors import UserError
+
+SCHEDULE = ("train.iterations", "train.milestones", "train.warmup", "train.evaluate_every", "train.save_every")
+NETWORK = [word for word in SETTINGS if not word.startswith((*SCHEDULE, "train.batch_size"))]
+
+
+def train(word: str, output: Path) -> int:
+    return main(["train", f"data={word}", "--output", str(output), "--device", "cpu", *NETWORK, "epochs=1", "batch=2"])
+
+
+def test_three_commands_understand_one_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = layouts.roboflow_coco(tmp_path / "set")
+    output = tmp_path / "run"
+    assert train(word, output) == 0
+    printed = capsys.readouterr().out
+    assert f"data {word}: Roboflow export, COCO; splits train, val, test" in printed
+    assert "data as understood (coco)" in printed
+    assert "placeholder-category" in printed
+    assert "train.epochs=1: 1 × 4 pictures / 2 a step = train.iterations=2" in printed
+    written = load_config(output / "config.yaml")
+    assert (written.train.iterations, written.train.epochs, written.model.num_classes) == (2, None, 2)
+    assert written.data.test_annotations == f"{word}/test/_annotations.coco.json"
+
+    weights = ["--weights", str(output / "model_final.safetensors"), "--device", "cpu", "--num-workers", "0"]
+    scores = []
+    for name, more in {"run": ["--split", "test"], "word": [f"data={word}", "--split", "test"]}.items():
+        assert main(["evaluate", *weights, *more, "--output", str(tmp_path / name)]) == 0
+        scores.append(json.loads((tmp_path / name / "detections.json").read_text()))
+        assert {row["image_id"] for row in scores[-1]} <= set(layouts.numbers("test"))
+    assert scores[0] == scores[1]
+    detections = ["--detections", str(tmp_path / "run" / "detections.json")]
+    assert main(["evaluate", *detections, f"data={word}", "--split", "test"]) == 0
+    with pytest.raises(UserError, match="both say what to score on"):
+        main(["evaluate", *detections, f"data={word}", "--annotations", str(output / "config.yaml")])
+
+    capsys.readouterr()
+    assert main(["check-data", f"data={word}"]) == 2
+    printed = capsys.readouterr().out
+    assert all(f"\n{split}: " in printed for split in ("train", "val", "test"))
+    assert "category 0 (pets)" in printed
+    with pytest.raises(UserError, match="leave out --images"):
+        main(["check-data", f"data={word}", "--images", word])
+
+
+def test_a_picture_in_two_splits_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = layouts.roboflow_voc(tmp_path / "set")
+    assert main(["check-data", f"data={word}"]) == 0
+    (tmp_path / "set/test/200.png").write_bytes((tmp_path / "set/train/0.png").read_bytes())
+    assert main(["check-data", f"data={word}", "--no-images"]) == 0
+    assert main(["check-data", f"data={word}"]) == 2
+    assert "200.png" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
+def test_every_layout_trains_with_one_word(tmp_path: Path, name: str) -> None:
+    word = layouts.LAYOUTS[name][0](tmp_path / "set")
+    assert train(word, tmp_path / "run") == 0
+    config = load_config(tmp_path / "run" / "config.yaml")
+    assert config.data.format == layouts.LAYOUTS[name][1]
+    # The same run again, from what was written alone.
+    again = ["train", "--config", str(tmp_path / "run/config.yaml"), "--output", str(tmp_path / "again")]
+    assert main([*again, "--device", "cpu"]) == 0
+    files = [tmp_path / run / "evaluation/metrics.json" for run in ("run", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()

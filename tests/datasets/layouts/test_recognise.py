@@ -1,0 +1,176 @@
+"""Folders as people have them: each is understood, with every box where it is; what is ambiguous is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import folder_layouts as layouts
+import numpy as np
+import pytest
+
+from detector.config import DataConfig
+from detector.datasets.layouts.apply import describe_splits, take_data_word, with_layout
+from detector.datasets.layouts.recognise import recognise
+from detector.datasets.splits import open_split, open_train_and_val
+from detector.errors import UserError
+
+
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
+def test_a_layout_is_understood(tmp_path: Path, name: str) -> None:
+    make, data_format, splits = layouts.LAYOUTS[name]
+    word = make(tmp_path / "set")
+    layout = recognise(word)
+    assert layout.format == data_format
+    assert tuple(layout.splits) == (splits or ("train",))
+    data = with_layout(DataConfig(), layout)
+    assert data.hold_out == (0 if splits else 0.2)
+    train, val = open_train_and_val(data)
+    assert val is not None
+    assert train.categories.names == val.categories.names == ["cat", "dog"]
+    if splits:
+        opened = {"train": train, "val": val, "test": open_split(data, "test")} if "test" in splits else {"val": val}
+        for split, dataset in opened.items():
+            assert len(dataset) == layouts.COUNTS[split]
+    else:
+        assert (len(train), len(val)) == (6, 2)
+    for index in range(len(val)):
+        sample = val[index]
+        number = int(Path(sample.path).stem)
+        x, y, width, height = layouts.box(number)
+        np.testing.assert_allclose(sample.boxes, [[x, y, x + width, y + height]], atol=1e-3)
+        assert sample.labels.tolist() == [layouts.label(number) + 1]
+        assert Path(sample.path).is_file()
+    table = describe_splits(data, {"train": train, "val": val})
+    assert f"({data_format})" in table
+    assert "2 classes" in table
+    assert ("evaluate --split test" in table) == ("test" in splits)
+
+
+def test_a_folder_around_the_folder_is_the_same_set(tmp_path: Path) -> None:
+    layouts.roboflow_coco(tmp_path / "download" / "pets.v1i.coco")
+    assert set(recognise(tmp_path / "download").splits) == {"train", "val", "test"}
+
+
+def test_any_file_of_a_set_stands_for_it(tmp_path: Path) -> None:
+    layouts.roboflow_coco(tmp_path / "a")
+    layouts.voc_devkit(tmp_path / "b")
+    whole = recognise(tmp_path / "a").splits
+    assert recognise(tmp_path / "a/train/_annotations.coco.json").splits == whole
+    assert recognise(tmp_path / "a/valid/_annotations.coco.json").splits == whole
+    main = tmp_path / "b/VOCdevkit/VOC2012/ImageSets/Main/train.txt"
+    assert recognise(main).splits == recognise(tmp_path / "b").splits
+
+
+def test_pictures_of_one_name_in_two_splits_are_told_apart(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        layouts.coco(tmp_path / "annotations" / f"{split}.json", [1, 2])
+        for n in (1, 2):
+            layouts.picture(tmp_path / "images" / split / f"{n}.png", n)
+            layouts.picture(tmp_path / "images" / f"{n}.png", n + 50)
+    splits = recognise(tmp_path).splits
+    assert {split: places.images for split, places in splits.items()} == {
+        split: tmp_path / "images" / split for split in ("train", "val")
+    }
+
+
+def both_valid_and_val(root: Path) -> None:
+    layouts.roboflow_voc(root)
+    shutil.copytree(root / "valid", root / "val")
+
+
+def two_formats(root: Path) -> None:
+    layouts.roboflow_coco(root)
+    layouts.roboflow_yolo(root)
+
+
+def two_training_files(root: Path) -> None:
+    layouts.plain_coco(root)
+    layouts.coco(root / "annotations" / "instances_train2014.json", layouts.numbers("train"))
+
+
+def two_yaml_files(root: Path) -> None:
+    layouts.ultralytics(root)
+    shutil.copy(root / "pets.yaml", root / "other.yaml")
+
+
+def two_years(root: Path) -> None:
+    layouts.voc_devkit(root)
+    shutil.copytree(root / "VOCdevkit/VOC2012", root / "VOCdevkit/VOC2007")
+
+
+def two_sets(root: Path) -> None:
+    layouts.flat_coco(root / "first")
+    layouts.flat_voc(root / "second")
+
+
+def two_whole_files(root: Path) -> None:
+    layouts.labels_file(root)
+    layouts.coco(root / "more.json", layouts.numbers("all"))
+
+
+def two_picture_folders(root: Path) -> None:
+    layouts.labels_file(root)
+    shutil.copytree(root / "data", root / "images")
+
+
+AMBIGUOUS: dict[Callable[[Path], None], tuple[str, ...]] = {
+    both_valid_and_val: ("/val", "/valid"),
+    two_formats: ("data.format=coco", "/data.yaml"),
+    two_training_files: ("instances_train2017.json", "instances_train2014.json"),
+    two_yaml_files: ("data=", "/pets.yaml", "/other.yaml"),
+    two_years: ("/VOC2007", "/VOC2012"),
+    two_sets: ("/first", "/second"),
+    two_whole_files: ("/labels.json", "/more.json"),
+    two_picture_folders: ("data.train_images=", "/data", "/images"),
+}
+
+
+@pytest.mark.parametrize("make", AMBIGUOUS)
+def test_what_can_mean_several_things_is_refused_with_its_choices(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    with pytest.raises(UserError, match="Choose one: ") as error:
+        recognise(tmp_path)
+    for choice in AMBIGUOUS[make]:
+        assert choice in str(error.value)
+
+
+def test_each_choice_that_is_named_can_be_taken(tmp_path: Path) -> None:
+    two_formats(tmp_path)
+    assert take_data_word([f"data={tmp_path}", "data.format=coco"])[1] == recognise(tmp_path, "coco")
+    assert recognise(tmp_path / "data.yaml").format == "yolo"
+    assert recognise(tmp_path, "coco").splits["val"].images == tmp_path / "valid"
+
+
+def test_what_is_no_set_is_refused_with_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    layouts.picture(tmp_path / "bare" / "a.png", 1)
+    layouts.picture(tmp_path / "table" / "a.png", 1)
+    (tmp_path / "table" / "_annotations.csv").write_text("filename,width\n")
+    (tmp_path / "set.zip").write_bytes(b"PK\3\4")
+    for name, message in {
+        "absent": "no such file or folder",
+        "empty": "is empty",
+        "bare": "has pictures and no annotations",
+        "table": "is a CSV file",
+        "set.zip": "unpack it",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            recognise(tmp_path / name)
+    with pytest.raises(UserError, match="give one set"):
+        take_data_word(["data=a", "data=b"])
+
+
+def test_labels_without_class_names_are_refused(tmp_path: Path) -> None:
+    layouts.flat_yolo(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    with pytest.raises(UserError, match="found no class names"):
+        recognise(tmp_path)
+
+
+def test_a_yaml_file_that_leads_nowhere_names_what_is_missing(tmp_path: Path) -> None:
+    layouts.ultralytics(tmp_path)
+    shutil.rmtree(tmp_path / "images" / "test")
+    assert "'images/test', is not there" in recognise(tmp_path).notes[0]
+    shutil.rmtree(tmp_path / "images" / "train")
+    with pytest.raises(UserError, match="its train split, 'images/train', is not there"):
+        recognise(tmp_path)
