@@ -34,13 +34,14 @@ WEIGHT_KEYS = ("model.weights", "model.backbone.weights")
 CONFIG_FILE = "config.yaml"  # the settings of a run, in its folder
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
     """Read a YAML config, apply `key.path=value` overrides, and validate.
 
     Args:
         path: the YAML file, or the name of a recipe; None starts from the defaults.
         overrides: words such as `train.learning_rate=0.01`. Values are read as YAML and converted by the type of
-            the field, so `1e-4` is a float and `no` stays a string where a string is wanted.
+            the field, so `1e-4` is a float and `no` stays a string where a string is wanted. Or values by the
+            settings' dotted names.
 
     Returns:
         A frozen `Config`. Relative paths of the file are resolved against its project root (`project_root`), those

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detector.config import Config, TrainConfig, load_config, override_config, read_words
-from detector.datasets.layouts.apply import describe_layout, take_data_word, with_layout
+from detector.config import Config, TrainConfig, load_config, read_words
+from detector.datasets.layouts.apply import describe_layout, layout_settings, take_data_word
 from detector.errors import UserError
 
 # What is counted in steps, and means a number of pictures.
@@ -35,22 +35,23 @@ def configure(path: str | Path | None, words: Sequence[str], is_resumed_config: 
     """
     words, layout = take_data_word(words)
     given = read_words(words)
-    config = load_config(path)
+    before = load_config(path)
     notes: list[str] = []
+    found: dict[str, Any] = {}
     if layout is not None:
         if "train" not in layout.splits:
             raise UserError(
                 f"{layout.source}: has only the {', '.join(layout.splits)} split; there is nothing to train on. Give "
                 "the folder of the whole set."
             )
-        config = replace(config, data=with_layout(config.data, layout))
+        found = layout_settings(layout, before.data.hold_out)
         notes += describe_layout(layout)
-    changed = override_config(config, given)
+    config = load_config(path, found | given)
     if not is_resumed_config:
-        train, lines = follow(config.train, changed.train, given)
-        changed = replace(changed, train=train)
+        train, lines = follow(before.train, config.train, given)
+        config = replace(config, train=train)
         notes += lines
-    return Configured(changed, tuple(notes))
+    return Configured(config, tuple(notes))
 
 
 def follow(before: TrainConfig, after: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfig, list[str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -36,19 +37,26 @@ def take_data_word(words: Sequence[str]) -> tuple[list[str], Layout | None]:
     return rest, recognise(given[0], wanted[-1] if wanted else None)
 
 
-def with_layout(data: DataConfig, layout: Layout) -> DataConfig:
-    """Settings of data with the format and the splits of a layout in the place of their own.
+def layout_settings(layout: Layout, hold_out: float = 0.0) -> dict[str, Any]:
+    """The settings that a layout stands for, by their dotted names: format and splits, None for those it lacks.
 
-    Without a val split, `HOLD_OUT` of the training pictures are to become it, unless the settings say another share.
+    Args:
+        hold_out: the share of the training pictures that becomes the val split where there is none; 0: `HOLD_OUT`.
     """
-    paths: dict[str, str | None] = {}
+    lacks_val = "val" not in layout.splits and "train" in layout.splits
+    share = (hold_out or HOLD_OUT) if lacks_val else 0.0
+    settings: dict[str, Any] = {"data.format": layout.format, "data.generate": None, "data.hold_out": share}
     for split in SPLITS:
         found = layout.splits.get(split)
-        paths[f"{split}_annotations"] = None if found is None else str(found.annotations)
-        paths[f"{split}_images"] = None if found is None else str(found.images)
-    lacks_val = "val" not in layout.splits and "train" in layout.splits
-    share = (data.hold_out or HOLD_OUT) if lacks_val else 0.0
-    return replace(data, format=layout.format, generate=None, hold_out=share, **paths)  # type: ignore[arg-type]
+        settings[f"data.{split}_annotations"] = None if found is None else str(found.annotations)
+        settings[f"data.{split}_images"] = None if found is None else str(found.images)
+    return settings
+
+
+def with_layout(data: DataConfig, layout: Layout) -> DataConfig:
+    """Settings of data with the format and the splits of a layout in the place of their own."""
+    settings = layout_settings(layout, data.hold_out)
+    return replace(data, **{key.removeprefix("data."): value for key, value in settings.items()})
 
 
 def describe_layout(layout: Layout) -> list[str]:
