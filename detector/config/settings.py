@@ -147,6 +147,9 @@ class RoIConfig:
     delta_weights: tuple[float, float, float, float] = limited((10.0, 10.0, 5.0, 5.0), 1e-3, 1e3, most=4)
     limit_shrinking: bool = False  # as of the RPN
     smooth_l1_beta: float = limited(0.0, 0, 100)
+    # Train the head on its own boxes as well: it looks again at what it made of the sampled RoIs, with targets by IoU.
+    # For model.detection.refine_passes; the head then costs twice as much in training.
+    train_refinement: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self, "model.roi.")

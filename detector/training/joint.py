@@ -9,11 +9,20 @@ from detector.config import ModelConfig
 from detector.fast.training import training_network
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.postprocess import decode_scores
+from detector.model.refinement import usable_boxes
 from detector.process_group import mean_over_processes
 from detector.structures import Features, ImageBatch, Size, Target
 from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
 from detector.training.slot_losses import fits_slots, roi_slot_losses, rpn_slot_losses, training_proposals
-from detector.training.targets import AnchorTargetSettings, RoITargetSettings, anchor_targets, roi_targets
+from detector.training.targets import (
+    AnchorTargetSettings,
+    RoITargets,
+    RoITargetSettings,
+    anchor_targets,
+    refined_targets,
+    roi_targets,
+)
 
 # The samplers of one image draw from different streams.
 RPN_STREAM, ROI_STREAM = 0, 1
@@ -31,6 +40,7 @@ class JointTraining(nn.Module):
         rpn_beta, roi_beta: smooth L1's β of the two box losses.
         in_slots: sample into a fixed number of slots, for which a GPU's host does not wait. The losses are the same to
             rounding.
+        refine: train the head on its own boxes as well (`model.roi.train_refinement`); not in slots.
     """
 
     def __init__(
@@ -42,8 +52,10 @@ class JointTraining(nn.Module):
         rpn_beta: float,
         roi_beta: float,
         in_slots: bool = False,
+        refine: bool = False,
     ) -> None:
         super().__init__()
+        assert not (in_slots and refine)
         self.model = model
         self.network = network
         self.anchor_settings = anchors
@@ -51,6 +63,7 @@ class JointTraining(nn.Module):
         self.rpn_beta = rpn_beta
         self.roi_beta = roi_beta
         self.in_slots = in_slots
+        self.refine = refine
 
     def forward(self, images: ImageBatch, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
         """Compute the losses of a batch.
@@ -61,15 +74,16 @@ class JointTraining(nn.Module):
             seeds: one number per image; the samplers' choice is a function of it.
 
         Returns:
-            `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`: float32 scalars whose sum is to be minimised. Every
-            trained parameter takes part in them whatever the batch holds, so no worker of many waits for a gradient.
+            `rpn_objectness`, `rpn_box`, `roi_class`, `roi_box`, and with `refine` those of the second pass,
+            `refine_class` and `refine_box`: float32 scalars whose sum is to be minimised. Every trained parameter takes
+            part in them whatever the batch holds, so no worker of many waits for a gradient.
         """
         features = self.network.features(images)
         if self.in_slots:
             return self._losses_in_slots(features, images.sizes, targets, seeds)
         losses = self._rpn_losses(features, targets, seeds)
         proposals = self.network.propose(features, images.sizes)
-        return losses | self._roi_losses(features, [p.boxes for p in proposals], targets, seeds)
+        return losses | self._roi_losses(features, images.sizes, [p.boxes for p in proposals], targets, seeds)
 
     def _losses_in_slots(
         self, features: Features, sizes: Sequence[Size], targets: Sequence[Target], seeds: Sequence[int]
@@ -98,13 +112,50 @@ class JointTraining(nn.Module):
         }
 
     def _roi_losses(
-        self, features: Features, proposals: Sequence[Tensor], targets: Sequence[Target], seeds: Sequence[int]
+        self,
+        features: Features,
+        sizes: Sequence[Size],
+        proposals: Sequence[Tensor],
+        targets: Sequence[Target],
+        seeds: Sequence[int],
     ) -> Losses:
         samples = [
             roi_targets(boxes, target, self.roi_settings, _stream(seed, ROI_STREAM))
             for boxes, target, seed in zip(proposals, targets, seeds, strict=True)
         ]
         class_logits, deltas = self.network.roi_head(features, [s.boxes for s in samples])
+        losses = self._head_losses("roi", class_logits, deltas, samples)
+        if self.refine:
+            again = self._refined_samples(class_logits, deltas, samples, sizes, targets)
+            refined = self.network.roi_head(features, [s.boxes for s in again])
+            losses |= self._head_losses("refine", *refined, again)
+        return losses
+
+    @torch.no_grad()
+    def _refined_samples(
+        self,
+        class_logits: Tensor,
+        deltas: Tensor,
+        samples: Sequence[RoITargets],
+        sizes: Sequence[Size],
+        targets: Sequence[Target],
+    ) -> list[RoITargets]:
+        """What the head made of the sampled RoIs, as `FasterRCNN` refines boxes, with targets of their own.
+
+        No gradient flows through the boxes, as none does through proposals.
+        """
+        counts, settings = [len(s.boxes) for s in samples], self.network.detection_settings
+        regions = torch.cat([s.boxes for s in samples])
+        scores, boxes = decode_scores(class_logits, deltas, regions, settings.delta_weights, settings.limit_shrinking)
+        return [
+            refined_targets(usable_boxes(s, b, size), target, self.roi_settings)
+            for s, b, size, target in zip(
+                torch.split(scores, counts), torch.split(boxes, counts), sizes, targets, strict=True
+            )
+        ]
+
+    def _head_losses(self, name: str, class_logits: Tensor, deltas: Tensor, samples: Sequence[RoITargets]) -> Losses:
+        """Both losses of the head, on the RoIs of N images. name: what the losses' names begin with."""
         labels = torch.cat([s.labels for s in samples])
         foreground = labels > 0
         count = torch.full((), float(labels.shape[0]), device=labels.device)
@@ -113,8 +164,8 @@ class JointTraining(nn.Module):
         normalizer = (mean_over_processes(count) if self.training else count).clamp(min=1)
         own_class = foreground_deltas(deltas[foreground], labels[foreground])
         return {
-            "roi_class": class_loss(class_logits, labels, normalizer),
-            "roi_box": box_loss(own_class, torch.cat([s.deltas for s in samples]), self.roi_beta, normalizer),
+            f"{name}_class": class_loss(class_logits, labels, normalizer),
+            f"{name}_box": box_loss(own_class, torch.cat([s.deltas for s in samples]), self.roi_beta, normalizer),
         }
 
 
@@ -136,7 +187,7 @@ def build_joint(
     rpn, roi = config.rpn, config.roi
     if in_slots is None:
         slots = (rpn.batch_size_per_image, roi.batch_size_per_image)
-        in_slots = fast and model.device.type == "cuda" and fits_slots(model, *slots)
+        in_slots = fast and model.device.type == "cuda" and fits_slots(model, *slots) and not roi.train_refinement
     return JointTraining(
         model,
         network=training_network(model, proposal_settings(rpn, training=True), fast),
@@ -157,4 +208,5 @@ def build_joint(
         rpn_beta=rpn.smooth_l1_beta,
         roi_beta=roi.smooth_l1_beta,
         in_slots=in_slots,
+        refine=roi.train_refinement,
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from detector.boxes import DeltaWeights, encode_deltas, pairwise_iou
 from detector.structures import Target
-from detector.training.matcher import NEGATIVE, Matches, join, match
+from detector.training.matcher import NEGATIVE, POSITIVE, Matches, join, match
 from detector.training.sampler import sample
 
 # IoUs that are in memory at a time: a picture with tens of thousands of boxes would else need all of it.
@@ -94,6 +94,22 @@ def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, 
     labels = torch.cat((target.labels[matched], torch.full_like(negatives, NEGATIVE)))
     deltas = encode_deltas(boxes, target.boxes[matched], settings.delta_weights)
     return RoITargets(torch.cat((boxes, candidates[negatives])), labels, deltas)
+
+
+@torch.no_grad()
+def refined_targets(boxes: Tensor, target: Target, settings: RoITargetSettings) -> RoITargets:
+    """Label boxes that the head has regressed, all of them, and say how the foreground must move once more.
+
+    Args:
+        boxes: [R, 4] xyxy with area, absolute pixels of the input image.
+        target: ground truth of the image, same frame.
+    """
+    matches = match_in_parts(target.boxes, boxes, settings.positive_iou, settings.positive_iou, keep_best=False)
+    positives, negatives = (torch.nonzero(matches.labels == kind).flatten() for kind in (POSITIVE, NEGATIVE))
+    matched = matches.index[positives]
+    labels = torch.cat((target.labels[matched], torch.full_like(negatives, NEGATIVE)))
+    deltas = encode_deltas(boxes[positives], target.boxes[matched], settings.delta_weights)
+    return RoITargets(boxes[torch.cat((positives, negatives))], labels, deltas)
 
 
 def match_in_parts(

@@ -44,6 +44,7 @@ DETECTION_ONLY: Mapping[str, Any] = {
 TRAINING_ONLY: Mapping[str, Any] = {
     "data.augment.color_jitter": 0.0,
     "data.augment.crop": 0.0,
+    "model.roi.train_refinement": False,
     "train.clip_gradient_norm": None,
     "train.ema_decay": None,
 }
