@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   {program} output/theirs/model_final.pth mine.safetensors --config output/theirs/config.yaml
-      a detectron2 C4 Faster R-CNN (.pth or .pkl) with its own config; --annotations names its classes
+      a detectron2 Faster R-CNN (.pth or .pkl) with its own config; --annotations names its classes. Of a Mask or
+      Keypoint R-CNN --boxes-only takes the box branch
   {program} R101-C4-3x r101.safetensors
       a published model, fetched into the cache folder
   {program} R-50.pkl backbone.safetensors
       an ImageNet network (torchvision's or Caffe2's names) for model.backbone.weights
   {program} output/r50c4_bccd/model_best.safetensors theirs.pth --to detectron2
-      a detectron2 checkpoint (.pth or .pkl) and theirs.yaml, its config; for ResNet-50, 101 and 152 with frozen
-      BatchNorm, which is what detectron2 has a counterpart for
+      a detectron2 checkpoint (.pth or .pkl) and theirs.yaml, its config; for what detectron2 has a counterpart for
   {program} output/quickstart/model_final.safetensors resnet.pth --to torchvision
       conv1 … conv5_x as a torchvision ResNet without fc: load_state_dict(torch.load(…), strict=False)
 
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="a weights file, or a published name such as R101-C4-3x")
     parser.add_argument("output", metavar="OUT", type=Path, help="the file to write")
     parser.add_argument("--config", type=Path, help="detectron2's config.yaml, or a config of ours for other files")
+    parser.add_argument("--boxes-only", action="store_true", help="of a Mask or Keypoint R-CNN, its box branch")
     parser.add_argument("--to", choices=tuple(ENDINGS), default="ours", help="(default: %(default)s)")
     parser.add_argument(
         "--annotations", type=Path, help="COCO JSON whose categories, in the order of their ids, name the classes"
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     from detector.weights.resolve import resolve_weights
 
-    weights = resolve_weights(args.input, args.config)
+    weights = resolve_weights(args.input, args.config, args.boxes_only)
     if args.annotations is not None:
         weights = with_categories(weights, args.annotations)
     print(f"weights {args.input}: {describe(weights)}")
@@ -146,8 +147,8 @@ def with_training_settings(args: argparse.Namespace, config: Config) -> tuple[Co
 
 def describe(weights: WeightsFile) -> str:
     """One line: which network, how many tensors, which classes."""
-    backbone, count = weights.config.model.backbone, len(weights.categories)
-    network = f"ResNet-{backbone.depth}-C4" if count else f"ResNet-{backbone.depth}"
+    model, count = weights.config.model, len(weights.categories)
+    network = model.network if count else model.network.rpartition("-")[0]
     names = ", ".join(weights.categories.names[:8]) + (", …" if count > 8 else "")
     classes = f"{count} classes ({names})" if count else "a backbone alone"
     return f"{network}, {len(weights.state_dict)} tensors, {classes}"

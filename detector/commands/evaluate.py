@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--weights", help="a .safetensors, a published name, or another framework's file with --config")
     parser.add_argument("--config", help="config of another framework's weights")
+    parser.add_argument("--boxes-only", action="store_true", help="of a Mask or Keypoint R-CNN, its box branch")
     parser.add_argument("--detections", type=Path, help="score this COCO results file instead of a model")
     parser.add_argument("--annotations", type=Path, help="ground truth (default: the val split of the weights' run)")
     parser.add_argument("--images", type=Path, help="folder of the pictures that the annotations name")
@@ -129,7 +130,9 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     settings = [word for word in args.settings if not word.startswith("data=")]
     if args.num_workers is not None:
         settings.append(f"data.num_workers={args.num_workers}")
-    predictor = load(args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile)
+    predictor = load(
+        args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile, args.boxes_only
+    )
     dataset = open_data(args, args.weights)
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"newest finished run under output/, else {PUBLISHED_DEFAULT})",
     )
     parser.add_argument("--config", help="config of another framework's weights")
+    parser.add_argument("--boxes-only", action="store_true", help="of a Mask or Keypoint R-CNN, its box branch")
     parser.add_argument(
         "--output", type=Path, default=Path("output/infer"), help="folder to write (default: %(default)s)"
     )
@@ -99,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     folder.make()
     weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
     print(f"weights    {printable(weights)}{why}", flush=True)
-    predictor = load(weights, args.config, args.device, settings, not args.plain, args.precision, args.compile)
+    predictor = load(
+        weights, args.config, args.device, settings, not args.plain, args.precision, args.compile, args.boxes_only
+    )
     batch_size = args.batch_size or predictor.default_batch_size
     print(f"model      {describe(predictor)}")
     print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
@@ -180,9 +183,9 @@ def choose_weights(runs: Path) -> tuple[str, str]:
 
 def describe(predictor: Predictor) -> str:
     """The network and its classes in one line."""
-    backbone, names = predictor.config.model.backbone, predictor.categories.names
+    names = predictor.categories.names
     listed = ", ".join(printable(name, limit=40) for name in names[:6]) + (", …" if len(names) > 6 else "")
-    return f"Faster R-CNN, ResNet-{backbone.depth}-C4, {len(names)} classes ({listed})"
+    return f"Faster R-CNN, {predictor.config.model.network}, {len(names)} classes ({listed})"
 
 
 def table(name: str, detections: Detections) -> str:

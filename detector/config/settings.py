@@ -186,6 +186,16 @@ class ModelConfig:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     weights: str | None = None  # start from this detector: a path or a published name; its head is re-made if it must
 
+    @property
+    def network(self) -> str:
+        """What the network is called: `ResNet-50-FPN`, `ResNeXt-101-32x8d-FPN`."""
+        backbone = self.backbone
+        name = f"ResNet-{backbone.depth}"
+        if backbone.groups > 1 and backbone.depth >= 50:
+            each = backbone.width_per_group or backbone.width // backbone.groups
+            name = f"ResNeXt-{backbone.depth}-{backbone.groups}x{each}d"
+        return f"{name}-{self.kind.upper()}"
+
     def __post_init__(self) -> None:
         check_limits(self, "model.")
         require(

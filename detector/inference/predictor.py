@@ -39,6 +39,7 @@ def load(
     fast: bool = True,
     precision: Precision = "float32",
     compiled: bool = False,
+    boxes_only: bool = False,
 ) -> "Predictor":
     """Load a trained detector, ready to predict.
 
@@ -52,12 +53,13 @@ def load(
         precision: float32 is exact; tf32 rounds products on an NVIDIA GPU; bfloat16 is about twice as fast and gives
             nearly the same detections, only with `fast`.
         compiled: use `torch.compile` as well, which takes a minute at the first pictures; only with `fast`.
+        boxes_only: of another framework's Mask R-CNN or Keypoint R-CNN, its box branch; the log counts the rest.
 
     Raises:
         UserError: one sentence saying what is missing or does not fit, and the remedy.
     """
     chosen = choose_device(device)
-    loaded = resolve_weights(str(weights), None if config is None else str(config))
+    loaded = resolve_weights(str(weights), None if config is None else str(config), boxes_only)
     if len(loaded.categories) == 0:
         raise UserError(f"{weights}: holds a backbone without a detection head; train a detector from it first.")
     settings = override_config(loaded.config, overrides)

@@ -11,7 +11,7 @@ from detector.config import Config
 from detector.errors import UserError
 from detector.weights.compare import require_finite
 from detector.weights.files import SUFFIX, read_weights
-from detector.weights.layout import BACKBONE_PREFIXES
+from detector.weights.layout import backbone_shapes, is_of_last_stage, is_of_resnet, resnet_name
 from detector.weights.lineages.imagenet import imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.published.cache import fetch
 from detector.weights.published.catalogue import PUBLISHED, suggest
@@ -95,10 +95,17 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
 
 
 def _ours(path: Path, config: Config) -> BackboneWeights:
-    """The backbone of a weights file of ours; its conv5_x too, unless the config norms that one in another way."""
+    """The ResNet in a weights file of ours, of whatever kind of model, under the names that the config's model has.
+
+    Without conv5_x where the config norms that one in another way.
+    """
     file = read_weights(path)
     mine, theirs = config.model.backbone, file.config.model.backbone
     same_last_stage = (mine.conv5_norm or mine.norm) == (theirs.conv5_norm or theirs.norm)
-    prefixes = BACKBONE_PREFIXES if same_last_stage else ("backbone.",)
-    state = {name: tensor for name, tensor in file.state_dict.items() if name.startswith(prefixes)}
+    called = {resnet_name(name): name for name in backbone_shapes(config)}
+    state = {
+        called.get(resnet_name(name), name): tensor
+        for name, tensor in file.state_dict.items()
+        if is_of_resnet(name) and (same_last_stage or not is_of_last_stage(name))
+    }
     return BackboneWeights(state, file.config)

@@ -21,7 +21,7 @@ from detector.config import Config, config_from_dict, config_to_dict
 from detector.disk import write_atomically
 from detector.errors import UserError, one_line, shown
 from detector.weights.compare import as_float32, compare_state, shapes_of
-from detector.weights.layout import LAST_STAGE, backbone_shapes, model_shapes
+from detector.weights.layout import backbone_shapes, has_last_stage, is_of_last_stage, model_shapes
 from detector.weights.untrusted.safetensors_file import open_safetensors
 
 SUFFIX = ".safetensors"
@@ -151,8 +151,8 @@ def _check_fit(shapes: Mapping[str, tuple[int, ...]], config: Config, categories
         model = replace(config.model, num_classes=len(categories))
         expected = model_shapes(replace(config, model=model))
     else:
-        has_last_stage = any(name.startswith(LAST_STAGE) for name in shapes)
-        expected = {n: s for n, s in backbone_shapes(config).items() if has_last_stage or not n.startswith(LAST_STAGE)}
+        whole = has_last_stage(shapes)
+        expected = {n: s for n, s in backbone_shapes(config).items() if whole or not is_of_last_stage(n)}
     differences = compare_state(expected, shapes)
     if differences:
         raise UserError(

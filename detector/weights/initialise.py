@@ -13,7 +13,9 @@ from detector.model.resnet import FrozenBatchNorm2d
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
 from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
 from detector.weights.files import SUFFIX
-from detector.weights.layout import BACKBONE_PREFIXES, BBOX_PRED, CLS_SCORE, LAST_STAGE, has_thresholds
+from detector.weights.layout import (
+    BBOX_PRED, CLS_SCORE, has_last_stage, has_thresholds, is_of_last_stage, is_of_resnet,
+)
 from detector.weights.resolve import resolve_weights
 
 log = logging.getLogger(__name__)
@@ -87,17 +89,17 @@ def require_thresholds(names: Iterable[str], config: Config, where: str) -> None
 
 
 def load_backbone(model: nn.Module, state: Mapping[str, Tensor], where: str) -> StartReport:
-    """Load conv1 … conv4_x, and conv5_x where `state` has it; all else stays fresh.
+    """Load conv1 … conv4_x, and conv5_x where `state` has it; all else, such as a feature pyramid, stays fresh.
 
     Raises:
         UserError: tensors missing, left over or of another shape; or conv5_x would start fresh under frozen norms.
     """
     report = StartReport(where)
-    prefixes = tuple(p for p in BACKBONE_PREFIXES if any(name.startswith(p) for name in state))
+    whole = has_last_stage(state)
     target = model.state_dict()
-    wanted = {name: tensor for name, tensor in target.items() if name.startswith(prefixes)}
+    wanted = {n: tensor for n, tensor in target.items() if is_of_resnet(n) and (whole or not is_of_last_stage(n))}
     _require_same(wanted, state, where)
-    if LAST_STAGE not in prefixes and _has_frozen_norms(model, LAST_STAGE):
+    if not whole and _has_frozen_last_stage(model):
         raise UserError(
             f"{where}: has no conv5_x, which then starts fresh, and frozen batch norms in it would stay untrained; "
             "set model.backbone.conv5_norm=group or batch."
@@ -132,8 +134,8 @@ def load_matching(
     """
     report = StartReport(where)
     target = model.state_dict()
-    body = {name: tensor for name, tensor in target.items() if name.startswith(BACKBONE_PREFIXES)}
-    _require_same(body, {n: t for n, t in state.items() if n.startswith(BACKBONE_PREFIXES)}, where)
+    body = {name: tensor for name, tensor in target.items() if is_of_resnet(name)}
+    _require_same(body, {n: t for n, t in state.items() if is_of_resnet(n)}, where)
     values: dict[str, Tensor] = {}
     same_classes = source_categories.names == categories.names
     for name, tensor in target.items():
@@ -181,16 +183,16 @@ def _require_same(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], whe
     if differences:
         raise UserError(
             f"{where}: its backbone is not the network that model.backbone describes ({differences.describe()}); set "
-            "depth, width and norm to those of the weights."
+            "model.kind, depth, width and norm to those of the weights."
         )
 
 
-def _has_frozen_norms(model: nn.Module, prefix: str) -> bool:
+def _has_frozen_last_stage(model: nn.Module) -> bool:
     return any(
-        name.startswith(prefix) and isinstance(module, FrozenBatchNorm2d) for name, module in model.named_modules()
+        is_of_last_stage(name) and isinstance(module, FrozenBatchNorm2d) for name, module in model.named_modules()
     )
 
 
 def _modules(names: Sequence[str]) -> list[str]:
     """Names for the log: conv5_x as a whole, other tensors each."""
-    return list(dict.fromkeys(LAST_STAGE.rstrip(".") if n.startswith(LAST_STAGE) else n for n in names))
+    return list(dict.fromkeys(n.partition("conv5_x")[0] + "conv5_x" if is_of_last_stage(n) else n for n in names))

@@ -9,9 +9,10 @@ from detector.config import Config
 from detector.errors import UserError
 from detector.model.build import build_model
 
-CONV1 = "backbone.conv1.weight"
-LAST_STAGE = "roi_head.conv5_x."
-BACKBONE_PREFIXES = ("backbone.", LAST_STAGE)  # what an ImageNet network has
+CONV1 = ("backbone.conv1.weight", "backbone.body.conv1.weight")  # the second one under a feature pyramid
+# What an ImageNet network has: conv1 … conv4_x, and conv5_x in the backbone or, of a C4 model, in the head.
+LAST_STAGE = ("roi_head.conv5_x.", "backbone.conv5_x.", "backbone.body.conv5_x.")
+PYRAMID = ("backbone.lateral.", "backbone.output.")  # what it has not
 CLS_SCORE = ("roi_head.cls_score.weight", "roi_head.cls_score.bias")
 BBOX_PRED = ("roi_head.bbox_pred.weight", "roi_head.bbox_pred.bias")
 
@@ -27,10 +28,32 @@ def model_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
+def conv1_name(names: Iterable[str]) -> str:
+    """What the weight of the first convolution is called among our names."""
+    return next(name for name in names if name in CONV1)
+
+
+def is_of_resnet(name: str) -> bool:
+    """Whether a tensor of ours is one of conv1 … conv5_x, which ImageNet weights fill."""
+    return name.startswith(("backbone.", *LAST_STAGE)) and not name.startswith(PYRAMID)
+
+
+def resnet_name(name: str) -> str:
+    """What a tensor of conv1 … conv5_x is called in its ResNet, whatever kind of model has it: `conv1.weight`."""
+    for prefix in ("backbone.body.", "backbone.", "roi_head."):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def is_of_last_stage(name: str) -> bool:
+    """Whether a tensor of ours is one of conv5_x."""
+    return name.startswith(LAST_STAGE)
+
+
 def backbone_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """The part of `model_shapes` that ImageNet weights fill: conv1 … conv4_x and the head's conv5_x."""
+    """The part of `model_shapes` that ImageNet weights fill: conv1 … conv5_x."""
     headless = replace(config, model=replace(config.model, num_classes=1))
-    return {name: shape for name, shape in model_shapes(headless).items() if name.startswith(BACKBONE_PREFIXES)}
+    return {name: shape for name, shape in model_shapes(headless).items() if is_of_resnet(name)}
 
 
 def imagenet_shapes(config: Config, in_file: bool, where: str) -> dict[str, tuple[int, ...]]:
@@ -51,7 +74,7 @@ def imagenet_shapes(config: Config, in_file: bool, where: str) -> dict[str, tupl
     shapes = backbone_shapes(config)
     if in_file and backbone.conv5_norm != "group":
         return shapes
-    return {name: shape for name, shape in shapes.items() if not name.startswith(LAST_STAGE)}
+    return {name: shape for name, shape in shapes.items() if not is_of_last_stage(name)}
 
 
 def has_thresholds(names: Iterable[str]) -> bool:
@@ -61,4 +84,4 @@ def has_thresholds(names: Iterable[str]) -> bool:
 
 def has_last_stage(names: Iterable[str]) -> bool:
     """Whether conv5_x is among our names."""
-    return any(name.startswith(LAST_STAGE) for name in names)
+    return any(is_of_last_stage(name) for name in names)

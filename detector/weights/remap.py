@@ -10,6 +10,8 @@ from detector.errors import UserError
 from detector.printing import printable
 from detector.weights.compare import COUNTER, LONGEST_NAME, Shapes, compare_state, list_names, shapes_of
 
+Renames = tuple[tuple[str, str], ...]  # pieces of names, ours and another framework's
+
 STATISTICS = (".running_mean", ".running_var")
 
 

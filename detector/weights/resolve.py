@@ -40,7 +40,9 @@ from detector.weights.untrusted.foreign_file import ForeignWeights, read_foreign
 log = logging.getLogger(__name__)
 
 
-def resolve_weights(name_or_path: str | Path, config_path: str | Path | None = None) -> WeightsFile:
+def resolve_weights(
+    name_or_path: str | Path, config_path: str | Path | None = None, boxes_only: bool = False
+) -> WeightsFile:
     """Load weights, converted to our names, with the config that they need.
 
     Args:
@@ -50,15 +52,16 @@ def resolve_weights(name_or_path: str | Path, config_path: str | Path | None = N
         config_path: for a file of detectron2 its own `config.yaml`, which is needed; for one of mmdetection its dumped
             config, in place of the one that the file carries; for the others a config of ours that replaces what the
             file says or what is inferred from its shapes.
+        boxes_only: of another framework's Mask R-CNN or Keypoint R-CNN, the box branch; what is left out is logged.
 
     Returns:
         State dict, config with `model.num_classes` set, categories, provenance. For an ImageNet ResNet only
-        `backbone.*` and `roi_head.conv5_x.*`, and no categories.
+        conv1 … conv5_x, and no categories.
 
     Raises:
         UserError: one sentence: no such file or name, not weights, refused as unsafe, or not fitting the config.
     """
-    weights = _read(str(name_or_path), None if config_path is None else Path(config_path))
+    weights = _read(str(name_or_path), None if config_path is None else Path(config_path), boxes_only)
     require_finite(weights.state_dict, str(name_or_path))
     repeated = weights.categories.repeated_names()
     if repeated:
@@ -68,7 +71,7 @@ def resolve_weights(name_or_path: str | Path, config_path: str | Path | None = N
     return weights
 
 
-def _read(name: str, config_path: Path | None) -> WeightsFile:
+def _read(name: str, config_path: Path | None, boxes_only: bool) -> WeightsFile:
     if name in PUBLISHED:
         if config_path is not None:
             raise UserError(f"{name}: published weights bring their own config; leave {config_path} out.")
@@ -76,18 +79,20 @@ def _read(name: str, config_path: Path | None) -> WeightsFile:
     path = find_weights(name)
     assert path is not None  # it is no published name
     if path.suffix == SUFFIX:
+        if boxes_only:
+            raise UserError(f"{name}: a file of ours holds boxes alone; leave --boxes-only out.")
         weights = read_weights(path)
         return weights if config_path is None else replace(weights, config=load_config(config_path))
-    return convert(read_foreign(path), path, config_path)
+    return convert(read_foreign(path), path, config_path, boxes_only)
 
 
-def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> WeightsFile:
+def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes_only: bool = False) -> WeightsFile:
     """Convert another framework's tensors, recognised by their names.
 
     Args:
         weights: as `read_foreign` gives them.
         path: the file they came from, for messages and the provenance.
-        config_path: as in `resolve_weights`.
+        config_path, boxes_only: as in `resolve_weights`.
     """
     tensors = weights.tensors
     where = str(path)
@@ -97,7 +102,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None) -> We
                 f"{where}: a detectron2 model needs its config; give its config.yaml with --config, or convert it once "
                 "with `faster-rcnn convert-weights`."
             )
-        state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})")
+        state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})", boxes_only)
         return _detector(state, config, weights.categories, _provenance("detectron2", path))
     if is_mmdetection(tensors):
         values = (

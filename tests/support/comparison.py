@@ -38,7 +38,8 @@ class Comparison:
             self.mismatches.append(f"{name}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}")
             return
         ours, theirs = on_cpu(ours), on_cpu(theirs)
-        self._note(name, ((ours - theirs).norm() / theirs.norm()).item(), tolerance)
+        scale = theirs.norm().item() or 1.0  # of nothing, as the gradient of a level that no sampled anchor lies on
+        self._note(name, (ours - theirs).norm().item() / scale, tolerance)
 
     def equal(self, name: str, ours: object, theirs: object) -> None:
         """Equal to the last bit. Tensors and arrays are to be given as lists."""

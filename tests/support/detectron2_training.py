@@ -30,6 +30,7 @@ from detector.training.matcher import NEGATIVE, POSITIVE, Matches
 from detector.training.optimizer import build_optimizer, set_learning_rate
 from detector.training.schedule import learning_rate
 from detector.training.targets import RoITargets
+from detector.weights.layout import CONV1
 from detector.weights.lineages.detectron2_tensors import RENAMES
 from detector.weights.remap import translate
 
@@ -261,7 +262,7 @@ def by_their_names(reference: Reference, ours: dict[str, Tensor | None]) -> dict
     for name, value in ours.items():
         if value is not None and "cls_score" in name:
             value = torch.cat((value[1:], value[:1]))
-        if value is not None and name == "backbone.conv1.weight":
+        if value is not None and name in CONV1:
             value = reference.rgb(value.movedim(1, -3)).movedim(-3, 1)
         theirs[named[name]] = value
     return theirs

@@ -2,12 +2,21 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from detector.config import BackboneConfig, Config, DetectionConfig, InputConfig, ModelConfig, RoIConfig, RPNConfig
+from detector.config import (
+    BackboneConfig,
+    Config,
+    DetectionConfig,
+    FPNConfig,
+    InputConfig,
+    ModelConfig,
+    RoIConfig,
+    RPNConfig,
+)
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.resnet import FrozenBatchNorm2d
@@ -21,11 +30,21 @@ def tiny_config(
     roi: dict[str, Any] | None = None,
     detection: dict[str, Any] | None = None,
     inputs: dict[str, Any] | None = None,
+    kind: Literal["c4", "fpn", "dc5"] = "c4",
+    fpn: dict[str, Any] | None = None,
 ) -> Config:
     """The lineage's settings at an eighth of the width or less, with anchors and numbers for pictures of 100 pixels."""
+    if kind != "c4":
+        roi = {"pooled_size": 7, "fc_channels": 32} | (roi or {})
+    if kind == "fpn":
+        rpn = {"anchor_sizes": (8.0, 16.0, 32.0, 64.0, 96.0)} | (rpn or {})
+        inputs = {"pad_to_multiple": 32} | (inputs or {})
+        fpn = {"channels": 16} | (fpn or {})
     return Config(
         model=ModelConfig(
             num_classes=num_classes,
+            kind=kind,
+            fpn=FPNConfig(**fpn or {}),
             backbone=BackboneConfig(**{"depth": 18, "stem_channels": 8, "width": 8} | (backbone or {})),
             rpn=RPNConfig(
                 **{
@@ -94,8 +113,9 @@ def randomize_norms(model: nn.Module) -> None:
 def calibrate(model: FasterRCNN, images: ImageBatch) -> None:
     """Scale the four output layers so that logits and deltas have useful sizes on these pictures."""
     features = model.features(images)
-    rescale_outputs(model.rpn.objectness, model.rpn(features)[0].logits, 2.0)
-    rescale_outputs(model.rpn.anchor_deltas, model.rpn(features)[0].deltas, 0.2)
+    logits, deltas = (torch.cat(maps, dim=1) for maps in zip(*model.rpn(features), strict=True))
+    rescale_outputs(model.rpn.objectness, logits, 2.0)
+    rescale_outputs(model.rpn.anchor_deltas, deltas, 0.2)
     boxes = [p.boxes for p in model.propose(features, images.sizes)]
     rescale_outputs(model.roi_head.cls_score, model.roi_head(features, boxes)[0], 1.5)
     rescale_outputs(model.roi_head.bbox_pred, model.roi_head(features, boxes)[1], 1.0)

@@ -51,11 +51,20 @@ def _void(config: Config, has_val: bool) -> Iterator[Void]:
         yield ("model.backbone.weights",), "model.weights has the backbone too"
     if model.weights or not model.backbone.weights:
         yield ("model.backbone.weights_channels",), "it is about the file of model.backbone.weights, which is not read"
-    if {model.backbone.norm, model.backbone.conv5_norm or model.backbone.norm} == {"frozen_batch"}:
+    if _norms(model) == {"frozen_batch"}:
         yield ("train.norm_weight_decay",), "all norms are constants"
     yield from _void_in_model(model)
     if model.roi.pooling == "pool":
         yield ("model.roi.sampling_ratio", "model.roi.aligned"), "model.roi.pooling=pool takes no samples"
+
+
+def _norms(model: ModelConfig) -> set[str]:
+    norms: set[str] = {model.backbone.norm, model.backbone.conv5_norm or model.backbone.norm}
+    if model.kind == "fpn" and model.fpn.norm is not None:
+        norms.add(model.fpn.norm)
+    if model.kind != "c4" and model.roi.conv_layers > 0 and model.roi.conv_norm is not None:
+        norms.add(model.roi.conv_norm)
+    return norms
 
 
 def _void_in_model(model: ModelConfig) -> Iterator[Void]:

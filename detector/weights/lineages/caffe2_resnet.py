@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from detector.config import Config
-from detector.weights.layout import CONV1, has_last_stage, imagenet_shapes
+from detector.weights.layout import conv1_name, has_last_stage, imagenet_shapes
 from detector.weights.remap import fill_folded_statistics, remap, reverse_channels, translate
 
 # Ours → theirs, applied in turn as pieces of a name; then dots become underscores.
 RENAMES = (
+    (".backbone.body.", ".backbone."),
     (".backbone.conv1.weight", ".conv1.w"),
     (".backbone.norm1.", ".res.conv1.bn."),
     (".backbone.", "."),
-    (".roi_head.conv5_x.", ".res5."),
+    (".roi_head.", "."),
+    (".conv5_x.", ".res5."),
     (".conv2_x.", ".res2."),
     (".conv3_x.", ".res3."),
     (".conv4_x.", ".res4."),
@@ -68,4 +70,5 @@ def from_caffe2(tensors: Mapping[str, Tensor], config: Config, where: str) -> di
     if not has_last_stage(shapes):
         table |= dict.fromkeys(last_stage)
     state = remap(fill_folded_statistics(tensors, table, shapes), table, shapes, where)
-    return state | {CONV1: reverse_channels(state[CONV1])}
+    conv1 = conv1_name(state)
+    return state | {conv1: reverse_channels(state[conv1])}

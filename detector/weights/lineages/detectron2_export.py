@@ -1,8 +1,9 @@
-"""Write our detector as a detectron2 checkpoint with its config, so that nobody is locked in.
+"""Write our detector, of whatever kind, as a detectron2 checkpoint with its config, so that nobody is locked in.
 
 The inverse of `detectron2_tensors` and `detectron2_config`, bit for bit. Channels are written in detectron2's BGR.
 """
 
+import dataclasses
 import io
 import pickle
 from collections.abc import Mapping
@@ -13,38 +14,53 @@ import torch
 from torch import Tensor
 
 from detector.categories import CategoryMap
-from detector.config import Config, config_to_dict, flatten
+from detector.config import Config, ModelConfig, config_to_dict, flatten
+from detector.config.settings import PYRAMID_LEVELS
 from detector.disk import write_atomically
 from detector.errors import UserError
-from detector.weights.layout import CLS_SCORE, CONV1
-from detector.weights.lineages.detectron2_config import (
-    BOTTLENECK_DEPTHS,
-    EXPANSION,
+from detector.model.resnet import BASIC_BLOCK_DEPTHS, NORM_EPS, Bottleneck
+from detector.weights.layout import CLS_SCORE, conv1_name
+from detector.weights.lineages.detectron2_keys import (
+    BOX_HEAD,
+    BOX_HEAD_NAME,
     FLIPS,
+    FPN_PADDING,
     NORMS,
+    NORMS_OR_NONE,
     POOLERS,
     SAME,
     SCHEDULES,
+    STRUCTURE,
 )
 from detector.weights.lineages.detectron2_settings import write_settings
-from detector.weights.lineages.detectron2_tensors import RENAMES
+from detector.weights.lineages.detectron2_tensors import renames_of
 from detector.weights.remap import reverse_channels, translate
 from detector.weights.untrusted.foreign_file import CATEGORIES_KEY
 
 # Settings whose other values would change detections, and which detectron2 has only with this one.
 DETECTION_ONLY: Mapping[str, Any] = {
-    "input.pad_to_multiple": 1,
     "input.resize": "pil",
+    "model.backbone.norm_eps": NORM_EPS,
     "model.backbone.shrinkage": None,
     "model.detection.min_size": 0.0,
+    "model.detection.nms_frame": "input",
+    "model.roi.limit_shrinking": False,
     "model.rpn.anchor_order": "size",
     "model.rpn.anchor_rounding": False,
+    "model.rpn.limit_shrinking": False,
+    "model.rpn.rank_by": "logit",
+}
+# The same of a feature pyramid.
+PYRAMID_ONLY: Mapping[str, Any] = {
+    "model.roi.level_rule": "detectron2",
+    "model.rpn.anchor_strides": "nominal",
 }
 # The same of training; another value is reported, since the written model detects alike.
 TRAINING_ONLY: Mapping[str, Any] = {
     "data.augment.color_jitter": 0.0,
     "data.augment.crop": 0.0,
     "model.roi.train_refinement": False,
+    "model.rpn.normalize_by": "batch_size",
     "train.clip_gradient_norm": None,
     "train.ema_decay": None,
 }
@@ -68,9 +84,10 @@ def to_detectron2(
     """
     settings = settings_from_config(config)
     assert len(categories) == config.model.num_classes, "categories do not fit the config"
-    table = translate(state_dict, RENAMES)
+    table = translate(state_dict, renames_of(config.model))
     values = dict(state_dict)
-    values[CONV1] = reverse_channels(values[CONV1])
+    conv1 = conv1_name(values)
+    values[conv1] = reverse_channels(values[conv1])
     for name in CLS_SCORE:
         values[name] = values[name].roll(-1, dims=0)  # the background is our first row and their last
     return {table[name]: tensor for name, tensor in values.items()}, write_settings(settings)
@@ -85,8 +102,11 @@ def settings_from_config(config: Config) -> dict[str, Any]:
         UserError: one message naming every setting that would change detections and has no counterpart there.
     """
     values = flatten(config_to_dict(config))
-    problems = [f"{key}={values[key]}" for key, only in DETECTION_ONLY.items() if values[key] != only]
-    if values["model.backbone.depth"] not in BOTTLENECK_DEPTHS:
+    kind = config.model.kind
+    only = {"input.pad_to_multiple": FPN_PADDING if kind == "fpn" else 1, **DETECTION_ONLY}
+    only |= PYRAMID_ONLY if kind == "fpn" else {}
+    problems = [f"{key}={values[key]}" for key, value in only.items() if values[key] != value]
+    if values["model.backbone.depth"] in BASIC_BLOCK_DEPTHS and kind != "fpn":
         problems.append(f"model.backbone.depth={values['model.backbone.depth']}")
     if config.model.backbone.conv5_norm not in (None, config.model.backbone.norm):
         problems.append(f"model.backbone.conv5_norm={config.model.backbone.conv5_norm}")
@@ -95,6 +115,7 @@ def settings_from_config(config: Config) -> dict[str, Any]:
         raise UserError(f"detectron2 has no counterpart for {', '.join(problems)}.")
     horizontal, vertical = values["data.augment.horizontal_flip"], values["data.augment.vertical_flip"]
     train = config.train
+    expansion = 1 if values["model.backbone.depth"] in BASIC_BLOCK_DEPTHS else Bottleneck.expansion
     scale = train.batch_size / (train.reference_batch_size or train.batch_size)
     settings = {theirs: values[ours] for theirs, ours in SAME.items()}
     settings |= {
@@ -102,12 +123,14 @@ def settings_from_config(config: Config) -> dict[str, Any]:
         "INPUT.FORMAT": "BGR",
         "INPUT.RANDOM_FLIP": _key_of(FLIPS, (horizontal, vertical), "horizontal"),
         "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [values["model.rpn.anchor_ratios"]],
-        "MODEL.ANCHOR_GENERATOR.SIZES": [values["model.rpn.anchor_sizes"]],
+        "MODEL.ANCHOR_GENERATOR.SIZES": _levels(values["model.rpn.anchor_sizes"], kind),
         "MODEL.BACKBONE.FREEZE_AT": values["model.backbone.freeze_stages"],
         "MODEL.PIXEL_MEAN": values["input.pixel_mean"][::-1],
         "MODEL.PIXEL_STD": values["input.pixel_std"][::-1],
         "MODEL.RESNETS.NORM": _key_of(NORMS, values["model.backbone.norm"], "FrozenBN"),
-        "MODEL.RESNETS.RES2_OUT_CHANNELS": EXPANSION * values["model.backbone.width"],
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": expansion * values["model.backbone.width"],
+        "MODEL.RESNETS.WIDTH_PER_GROUP": values["model.backbone.width_per_group"]
+        or values["model.backbone.width"] // values["model.backbone.groups"],
         "MODEL.ROI_BOX_HEAD.POOLER_TYPE": pooler,
         "MODEL.ROI_HEADS.IOU_THRESHOLDS": [values["model.roi.positive_iou"]],
         "MODEL.RPN.IOU_THRESHOLDS": [values["model.rpn.negative_iou"], values["model.rpn.positive_iou"]],
@@ -116,11 +139,38 @@ def settings_from_config(config: Config) -> dict[str, Any]:
         "SOLVER.LR_SCHEDULER_NAME": _key_of(SCHEDULES, values["train.schedule"], "WarmupMultiStepLR"),
         "VERSION": 2,
     }
-    if config.model.rpn.channels is not None:
-        settings["MODEL.RPN.CONV_DIMS"] = [config.model.rpn.channels]
+    settings |= _of_kind(config.model)
+    rpn = config.model.rpn
+    if rpn.channels is not None or rpn.conv_layers > 1:
+        settings["MODEL.RPN.CONV_DIMS"] = [rpn.channels or -1] * rpn.conv_layers
     if train.precision == "bfloat16":
         settings["SOLVER.AMP.ENABLED"] = True
     return settings
+
+
+def _of_kind(model: ModelConfig) -> dict[str, Any]:
+    """What makes the kind of model; of a C4 one detectron2's defaults already do."""
+    if model.kind == "c4":
+        return {}
+    values = flatten(dataclasses.asdict(model), "model.")
+    settings = {**STRUCTURE[model.kind], **{theirs: values[ours] for theirs, ours in BOX_HEAD.items()}}
+    settings |= {
+        "MODEL.ROI_BOX_HEAD.NAME": BOX_HEAD_NAME,
+        "MODEL.ROI_BOX_HEAD.NORM": _key_of(NORMS_OR_NONE, model.roi.conv_norm, ""),
+    }
+    if model.kind == "fpn":
+        settings |= {
+            "MODEL.FPN.OUT_CHANNELS": model.fpn.channels,
+            "MODEL.FPN.NORM": _key_of(NORMS_OR_NONE, model.fpn.norm, ""),
+        }
+    return settings
+
+
+def _levels(sizes: list[float], kind: str) -> list[list[float]]:
+    """The sizes of each feature map's anchors, of which all have as many."""
+    count = PYRAMID_LEVELS if kind == "fpn" else 1
+    each = len(sizes) // count
+    return [sizes[level * each : (level + 1) * each] for level in range(count)]
 
 
 def lost_in_training(config: Config) -> list[str]:

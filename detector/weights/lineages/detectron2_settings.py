@@ -9,6 +9,7 @@ import yaml
 
 from detector.config.yaml_file import read_yaml
 from detector.errors import UserError, shown
+from detector.weights.lineages.detectron2_keys import STRUCTURE
 
 Settings = Mapping[str, Any]
 
@@ -31,16 +32,25 @@ DEFAULTS: Settings = {
     "MODEL.ANCHOR_GENERATOR.OFFSET": 0.0,
     "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],
     "MODEL.BACKBONE.FREEZE_AT": 2,
+    "MODEL.FPN.NORM": "",
+    "MODEL.FPN.OUT_CHANNELS": 256,
     "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
     "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0,
     "MODEL.RESNETS.DEPTH": 50,
     "MODEL.RESNETS.NORM": "FrozenBN",
+    "MODEL.RESNETS.NUM_GROUPS": 1,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 256,
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 64,
     "MODEL.RESNETS.STRIDE_IN_1X1": True,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 64,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS": [10.0, 10.0, 5.0, 5.0],
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": 256,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 1024,
+    "MODEL.ROI_BOX_HEAD.NAME": "",
+    "MODEL.ROI_BOX_HEAD.NORM": "",
+    "MODEL.ROI_BOX_HEAD.NUM_CONV": 0,
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 0,
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 14,
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 0,
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignV2",
@@ -81,7 +91,7 @@ DEFAULTS: Settings = {
     "TEST.EVAL_PERIOD": 0,
 }
 
-# What configs/Base-RCNN-C4.yaml changes, for override files whose base is not at hand.
+# What the zoo's base configs change, for override files whose base is not at hand.
 BASE_RCNN_C4: Settings = {
     "DATASETS.TRAIN": ["coco_2017_train"],
     "DATASETS.TEST": ["coco_2017_val"],
@@ -91,7 +101,27 @@ BASE_RCNN_C4: Settings = {
     "SOLVER.STEPS": [60000, 80000],
     "SOLVER.MAX_ITER": 90000,
 }
-KNOWN_BASES: Mapping[str, Settings] = {"Base-RCNN-C4.yaml": BASE_RCNN_C4}
+TWO_LAYER_HEAD: Settings = {
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+}
+BASE_RCNN_FPN: Settings = {
+    **BASE_RCNN_C4,
+    **STRUCTURE["fpn"],
+    **TWO_LAYER_HEAD,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 2000,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 1000,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
+}
+BASE_RCNN_DILATED_C5: Settings = {**BASE_RCNN_C4, **STRUCTURE["dc5"], **TWO_LAYER_HEAD}
+KNOWN_BASES: Mapping[str, Settings] = {
+    "Base-RCNN-C4.yaml": BASE_RCNN_C4,
+    "Base-RCNN-FPN.yaml": BASE_RCNN_FPN,
+    "Base-RCNN-DilatedC5.yaml": BASE_RCNN_DILATED_C5,
+}
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detector.config import Config
 from detector.errors import UserError
-from detector.weights.layout import BACKBONE_PREFIXES, CONV1, has_last_stage, has_thresholds, imagenet_shapes
+from detector.weights.layout import conv1_name, has_last_stage, has_thresholds, imagenet_shapes, is_of_resnet
 from detector.weights.remap import remap, reverse_channels, translate
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -19,8 +19,10 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 # Ours → theirs, applied in turn as pieces of a name.
 RENAMES = (
+    (".backbone.body.", "."),
     (".backbone.", "."),
     (".roi_head.conv5_x.", ".layer4."),
+    (".conv5_x.", ".layer4."),
     (".conv2_x.", ".layer1."),
     (".conv3_x.", ".layer2."),
     (".conv4_x.", ".layer3."),
@@ -59,7 +61,7 @@ def from_torchvision_resnet(
     dropped = DROPPED if has_last_stage(shapes) else (*DROPPED, *last_stage)
     state = remap(tensors, table | dict.fromkeys(dropped), shapes, where)
     if channels == "bgr":
-        state[CONV1] = reverse_channels(state[CONV1])
+        state[conv1_name(state)] = reverse_channels(state[conv1_name(state)])
     return state
 
 
@@ -73,7 +75,7 @@ def to_torchvision_resnet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]
         UserError: norms without statistics, which are group norms; torchvision's ResNets have batch norms. Or
             thresholds of residual shrinkage, which they do not have.
     """
-    names = [name for name in state_dict if name.startswith(BACKBONE_PREFIXES)]
+    names = [name for name in state_dict if is_of_resnet(name)]
     if has_thresholds(names):
         raise UserError("model.backbone.shrinkage: torchvision's ResNets have no place for its thresholds.")
     norms = [name.removesuffix("bias") for name in names if name.endswith(".bias")]

@@ -58,6 +58,22 @@ def test_nothing_is_said_where_everything_has_an_effect() -> None:
             ["model.roi.pooling=pool", "model.roi.sampling_ratio=2"],
             "model.roi.sampling_ratio=2: model.roi.pooling=pool takes no samples.",
         ),
+        (
+            ["model.roi.fc_layers=1", "model.roi.conv_norm=batch"],
+            "model.roi.conv_norm=batch, model.roi.fc_layers=1: model.kind=c4 has conv5_x on every RoI.",
+        ),
+        (
+            ["model.kind=fpn", "model.roi.conv_channels=8"],
+            "model.roi.conv_channels=8: model.roi.conv_layers is 0.",
+        ),
+        (
+            ["model.kind=dc5", "model.fpn.norm=batch", "model.roi.level_rule=torchvision"],
+            "model.fpn.norm=batch, model.roi.level_rule=torchvision: model.kind=dc5 has one feature map.",
+        ),
+        (
+            ["model.backbone.depth=18", "model.backbone.groups=4"],
+            "model.backbone.groups=4: model.backbone.depth=18 has no bottlenecks.",
+        ),
     ],
 )
 def test_what_is_without_effect_is_said_with_the_reason(words: list[str], line: str) -> None:
@@ -78,6 +94,8 @@ def test_what_has_an_effect_is_not_called_void() -> None:
     assert void("data.augment.color_jitter=0.5", "data.augment.hue=0.1") == []
     assert void("model.backbone.weights=R-101", "model.backbone.weights_channels=bgr") == []
     assert void("train.norm_weight_decay=0.1", "model.backbone.norm=group") == []
+    assert void("model.kind=fpn", "model.fpn.norm=batch", "train.norm_weight_decay=0.1") == []
+    assert void("model.kind=dc5", "model.roi.conv_layers=1", "model.roi.conv_norm=batch") == []
     steps = replace(Config(), train=TrainConfig(milestones=(60_000, 90_000)))
     (late,) = void_settings(steps, has_val=True)
     assert late == "train.milestones=[90000]: not before the end (train.iterations=90000)."

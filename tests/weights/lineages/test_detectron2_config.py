@@ -5,10 +5,18 @@ from typing import Any
 
 import pytest
 
-from detector.config import Config, config_to_dict, differences
+from detector.config import Config, config_from_dict, config_to_dict, differences
 from detector.errors import UserError
-from detector.weights.lineages.detectron2_config import IGNORED, ONLY, SAME, config_from_detectron2
-from detector.weights.lineages.detectron2_settings import BASE_RCNN_C4, DEFAULTS, read_settings
+from detector.weights.lineages.detectron2_config import config_from_detectron2
+from detector.weights.lineages.detectron2_keys import IGNORED, ONLY, OTHER_BRANCHES, SAME, STRUCTURE
+from detector.weights.lineages.detectron2_settings import (
+    BASE_RCNN_C4,
+    BASE_RCNN_DILATED_C5,
+    BASE_RCNN_FPN,
+    DEFAULTS,
+    Settings,
+    read_settings,
+)
 
 
 def value_of(config: Config, key: str) -> Any:
@@ -51,7 +59,6 @@ def test_dumped_configs(references: Path) -> None:
 OTHER = {bool: lambda v: not v, int: lambda v: v + 3, float: lambda v: v + 0.01, list: lambda v: [x + 1 for x in v]}
 OTHER_VALUES = {
     "MODEL.RESNETS.DEPTH": 152,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 64,
     "INPUT.MIN_SIZE_TRAIN": [400, 500],
     "SOLVER.STEPS": [1, 2],
 }
@@ -81,7 +88,17 @@ def test_every_setting_of_one_meaning_arrives(key: str) -> None:
         ({"MODEL.ANCHOR_GENERATOR.SIZES": [[16, 64]]}, {"model.rpn.anchor_sizes": [16.0, 64.0]}),
         ({"MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[1.0]]}, {"model.rpn.anchor_ratios": [1.0]}),
         ({"MODEL.RPN.CONV_DIMS": [256]}, {"model.rpn.channels": 256}),
-        ({"MODEL.RPN.CONV_DIMS": [-1]}, {"model.rpn.channels": None}),
+        ({"MODEL.RPN.CONV_DIMS": [-1]}, {"model.rpn.channels": None, "model.rpn.conv_layers": 1}),
+        ({"MODEL.RPN.CONV_DIMS": [-1, -1]}, {"model.rpn.channels": None, "model.rpn.conv_layers": 2}),
+        ({"MODEL.RPN.CONV_DIMS": [64, 64]}, {"model.rpn.channels": 64, "model.rpn.conv_layers": 2}),
+        (  # ResNeXt-101-32x8d
+            {"MODEL.RESNETS.NUM_GROUPS": 32, "MODEL.RESNETS.WIDTH_PER_GROUP": 8},
+            {"model.backbone.groups": 32, "model.backbone.width_per_group": 8, "model.backbone.width": 64},
+        ),
+        (
+            {"MODEL.RESNETS.WIDTH_PER_GROUP": 16, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64},
+            {"model.backbone.groups": 1, "model.backbone.width_per_group": None, "model.backbone.width": 16},
+        ),
         (
             {"MODEL.RPN.IOU_THRESHOLDS": [0.2, 0.8]},
             {"model.rpn.negative_iou": 0.2, "model.rpn.positive_iou": 0.8},
@@ -122,9 +139,8 @@ REFUSED = {
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
     "MODEL.RESNETS.DEPTH": 18,
     "MODEL.RESNETS.NORM": "",
-    "MODEL.RESNETS.NUM_GROUPS": 32,
     "MODEL.RESNETS.OUT_FEATURES": ["res5"],
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 128,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 0,
     "MODEL.RESNETS.RES5_DILATION": 2,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": "giou",
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 2.0,
@@ -141,7 +157,7 @@ REFUSED = {
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": "giou",
     "MODEL.RPN.BBOX_REG_LOSS_WEIGHT": 2.0,
     "MODEL.RPN.BOUNDARY_THRESH": 0,
-    "MODEL.RPN.CONV_DIMS": [-1, -1],
+    "MODEL.RPN.CONV_DIMS": [-1, 256],
     "MODEL.RPN.HEAD_NAME": "MyRPNHead",
     "MODEL.RPN.IN_FEATURES": ["res5"],
     "MODEL.RPN.IOU_LABELS": [0, 1, 1],
@@ -174,13 +190,79 @@ def test_what_cannot_be_honoured_is_refused_by_name_and_value(key: str) -> None:
 
 
 def test_all_of_them_are_refused_at_once() -> None:
+    refused = {key: value for key, value in REFUSED.items() if key not in STRUCTURE["c4"]}  # these make other kinds
     with pytest.raises(UserError) as caught:
-        config_from_detectron2(REFUSED, "theirs.yaml")
-    assert [key for key in REFUSED if f"{key}=" not in str(caught.value)] == []
+        config_from_detectron2(refused, "theirs.yaml")
+    assert [key for key in refused if f"{key}=" not in str(caught.value)] == []
 
 
 def test_every_switch_is_tested() -> None:
-    assert [key for key in ONLY if key not in REFUSED and not key.endswith("IGNORE_THRESHOLD")] == []
+    switches = (*ONLY, *STRUCTURE["c4"], *OTHER_BRANCHES)
+    assert [key for key in switches if key not in REFUSED and not key.endswith("IGNORE_THRESHOLD")] == []
+
+
+# Other kinds of model
+
+
+def test_the_base_configs_of_other_kinds_give_the_defaults_of_the_kind() -> None:
+    """Whoever sets `model.kind` alone has the lineage's numbers."""
+    bases: dict[str, Settings] = {"fpn": BASE_RCNN_FPN, "dc5": BASE_RCNN_DILATED_C5}
+    for kind, base in bases.items():
+        theirs = config_from_detectron2(base, "x")
+        ours = config_from_dict({"model": {"kind": kind, "num_classes": 80, "backbone": {"depth": 50}}})
+        assert [d for d in differences(ours, theirs) if d.startswith(("model.", "input."))] == []
+
+
+@pytest.mark.parametrize(
+    ("base", "key", "value"),
+    [
+        (BASE_RCNN_FPN, "MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone"),
+        (BASE_RCNN_FPN, "MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"]),
+        (BASE_RCNN_FPN, "MODEL.FPN.FUSE_TYPE", "avg"),
+        (BASE_RCNN_FPN, "MODEL.FPN.NORM", "LN"),
+        (BASE_RCNN_FPN, "MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3", "p4", "p5", "p6"]),
+        (BASE_RCNN_FPN, "MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+        (BASE_RCNN_FPN, "MODEL.ROI_BOX_HEAD.NAME", "MyHead"),
+        (BASE_RCNN_FPN, "MODEL.ROI_BOX_HEAD.NORM", "LN"),
+        (BASE_RCNN_FPN, "MODEL.RPN.IN_FEATURES", ["p3", "p4", "p5", "p6"]),
+        (BASE_RCNN_FPN, "MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256]]),
+        (BASE_RCNN_FPN, "MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512, 640]]),
+        (BASE_RCNN_FPN, "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", [[1.0], [1.0], [1.0], [1.0], [2.0]]),
+        (BASE_RCNN_DILATED_C5, "MODEL.RESNETS.RES5_DILATION", 1),
+        (BASE_RCNN_DILATED_C5, "MODEL.RESNETS.DEPTH", 18),
+    ],
+)
+def test_what_cannot_be_honoured_of_other_kinds(base: Settings, key: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        config_from_detectron2({**base, key: value}, "theirs.yaml")
+    assert f"{key}={value!r}" in str(caught.value)
+
+
+def test_settings_of_a_pyramid() -> None:
+    settings = {
+        **BASE_RCNN_FPN,
+        "MODEL.ANCHOR_GENERATOR.SIZES": [[16, 20]],  # one list is for every level
+        "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[1.0, 2.0]] * 5,
+        "MODEL.FPN.NORM": "GN",
+        "MODEL.ROI_BOX_HEAD.NUM_CONV": 4,
+        "MODEL.ROI_BOX_HEAD.NUM_FC": 1,
+        "MODEL.ROI_BOX_HEAD.NORM": "GN",
+        "MODEL.RESNETS.DEPTH": 18,
+        "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    }
+    model = config_from_detectron2(settings, "x").model
+    assert model.rpn.anchor_sizes == (16.0, 20.0) * 5
+    assert model.rpn.anchor_ratios == (1.0, 2.0)
+    assert (model.fpn.norm, model.roi.conv_norm, model.roi.conv_layers, model.roi.fc_layers) == ("group", "group", 4, 1)
+    assert (model.backbone.depth, model.backbone.width) == (18, 64)
+
+
+@pytest.mark.parametrize("key", OTHER_BRANCHES)
+def test_a_branch_beside_the_boxes_is_refused_with_the_remedy(key: str) -> None:
+    settings = {**BASE_RCNN_FPN, key: True}
+    with pytest.raises(UserError, match=rf"{key}=True \(the (mask|keypoint) head: --boxes-only leaves it out"):
+        config_from_detectron2(settings, "theirs.yaml")
+    assert config_from_detectron2(settings, "x", boxes_only=True) == config_from_detectron2(BASE_RCNN_FPN, "x")
 
 
 def test_what_does_not_matter_is_ignored() -> None:

@@ -62,7 +62,7 @@ def test_known_base_that_is_not_there(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     cases = {
-        '_BASE_: "../Base-RCNN-FPN.yaml"\n': "its _BASE_ ../Base-RCNN-FPN.yaml is not there",
+        '_BASE_: "../Base-RCNN-Mine.yaml"\n': "its _BASE_ ../Base-RCNN-Mine.yaml is not there",
         '_BASE_: "c.yaml"\n': "based on one another",
         "- a\n": "a mapping of settings, not a list",
         "a: [\n": "not valid YAML",

@@ -138,6 +138,16 @@ CONFIGS = [
     tiny_config(backbone={"depth": 50, "norm": "batch"}, roi={"pooling": "pool"}),
     tiny_config(backbone={"depth": 50, "norm": "group"}, rpn={"channels": 24}),
     tiny_config(backbone={"depth": 50, "stride_in_1x1": False}, roi={"aligned": False, "sampling_ratio": 2}),
+    tiny_config(kind="fpn", backbone={"depth": 50}),
+    tiny_config(kind="fpn"),  # basic blocks
+    tiny_config(
+        kind="fpn",
+        backbone={"depth": 50, "groups": 4, "width_per_group": 3, "stride_in_1x1": False, "freeze_stages": 5},
+        rpn={"conv_layers": 2, "anchor_sizes": tuple(float(16 + i) for i in range(10))},
+        roi={"conv_layers": 2, "conv_norm": "group", "conv_channels": 12, "fc_layers": 1},
+        fpn={"channels": 24, "norm": "batch"},
+    ),
+    tiny_config(kind="dc5", backbone={"depth": 50, "norm": "batch"}, roi={"fc_channels": 20}),
 ]
 
 
@@ -198,6 +208,53 @@ def test_what_detectron2_cannot_say_is_refused_or_reported() -> None:
         "data.augment.horizontal_flip=0.3",
         "data.augment.vertical_flip=0.0",
     ]
+
+
+def test_what_detectron2_cannot_say_of_a_pyramid_is_refused() -> None:
+    config = tiny_config(
+        kind="fpn",
+        backbone={"depth": 50, "norm_eps": 0.0},
+        rpn={"anchor_strides": "measured", "rank_by": "sigmoid", "limit_shrinking": True},
+        roi={"level_rule": "torchvision"},
+        detection={"nms_frame": "original"},
+        inputs={"pad_to_multiple": 1},
+    )
+    with pytest.raises(UserError) as caught:
+        settings_from_config(config)
+    for text in (
+        "input.pad_to_multiple=1",
+        "model.backbone.norm_eps=0.0",
+        "model.detection.nms_frame=original",
+        "model.roi.level_rule=torchvision",
+        "model.rpn.anchor_strides=measured",
+        "model.rpn.limit_shrinking=True",
+        "model.rpn.rank_by=sigmoid",
+    ):
+        assert text in str(caught.value)
+
+
+MASKS = {"roi_heads.mask_head.deconv.weight": torch.ones(2), "roi_heads.mask_head.predictor.bias": torch.ones(1)}
+KEYPOINTS = {"roi_heads.keypoint_head.conv_fcn1.weight": torch.ones(1)}
+
+
+def test_the_box_branch_of_a_mask_and_keypoint_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny_config(kind="fpn", backbone={"depth": 50})
+    state, categories = random_state(config), CategoryMap.from_names(["a", "b", "c"])
+    tensors, text = to_detectron2(state, config, categories)
+    path, config_path = tmp_path / "mask.pth", tmp_path / "mask.yaml"
+    path.write_bytes(torch_file({"model": tensors | MASKS | KEYPOINTS}))
+    config_path.write_text(text.replace("MODEL:\n", "MODEL:\n  MASK_ON: true\n  KEYPOINT_ON: true\n", 1))
+    with pytest.raises(UserError, match=r"MASK_ON=True \(the mask head: --boxes-only"):
+        resolve_weights(path, config_path)
+    with caplog.at_level("INFO"):
+        back = resolve_weights(path, config_path, boxes_only=True)
+    assert same(back.state_dict, state)
+    assert "left out: 2 tensors of the mask head, 1 tensors of the keypoint head" in caplog.text
+
+    path.write_bytes(torch_file({"model": tensors}))
+    config_path.write_text(text)
+    with pytest.raises(UserError, match="all of it is boxes; leave --boxes-only out"):
+        resolve_weights(path, config_path, boxes_only=True)
 
 
 def test_learning_rate_is_written_for_the_batch_in_use() -> None:
