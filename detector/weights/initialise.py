@@ -14,7 +14,12 @@ from detector.weights.backbone_weights import check_preparation, resolve_backbon
 from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
 from detector.weights.files import SUFFIX
 from detector.weights.layout import (
-    BBOX_PRED, CLS_SCORE, has_last_stage, has_thresholds, is_of_last_stage, is_of_resnet,
+    BBOX_PRED,
+    CLS_SCORE,
+    has_last_stage,
+    has_thresholds,
+    is_of_last_stage,
+    is_of_resnet,
 )
 from detector.weights.resolve import resolve_weights
 
