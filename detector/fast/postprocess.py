@@ -17,7 +17,12 @@ COLUMNS = 6
 
 
 def detection_slots(
-    scores: Tensor, boxes: Tensor, valid: Tensor, limits: Tensor, settings: DetectionSettings
+    scores: Tensor,
+    boxes: Tensor,
+    valid: Tensor,
+    limits: Tensor,
+    settings: DetectionSettings,
+    ratios: Tensor | None = None,
 ) -> Tensor:
     """The detections of N pictures: those of `model.postprocess.select_detections`.
 
@@ -27,6 +32,7 @@ def detection_slots(
         valid: [N, P] bool, which regions there are.
         limits: of the input images without padding, from `fast.proposals.limits_of`.
         settings: D is `max_per_image`, or the number of classes of all regions, if that is less.
+        ratios: of `fast.proposals.ratios_of`, from the input images to those in which overlaps are measured.
 
     Returns:
         [N, D, 6] float32: boxes in the frame of the input image, scores, labels; descending by score, empty slots last.
@@ -42,7 +48,8 @@ def detection_slots(
     if settings.min_size > 0:
         usable &= (places[..., 2:] - places[..., :2] >= settings.min_size).all(dim=2)
     labels = order % classes
-    kept = survivors(places, usable, labels, settings.nms_threshold, min(settings.max_per_image, most))
+    compared = places if ratios is None else places * ratios
+    kept = survivors(compared, usable, labels, settings.nms_threshold, min(settings.max_per_image, most))
     chosen = kept.clamp(min=0)
     rows = torch.cat((places, candidates[..., None], labels[..., None] + 1), dim=2)
     return take_rows(rows, chosen).where((kept >= 0)[..., None], 0.0)

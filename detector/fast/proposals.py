@@ -34,7 +34,18 @@ class ProposalSlots:
 def limits_of(sizes: Sequence[Size], device: torch.device) -> Tensor:
     """[N, 1, 4] float32, the largest (x1, y1, x2, y2) of a box in images of these sizes; the host does not wait."""
     limits = torch.tensor([[[width, height, width, height]] for height, width in sizes], dtype=torch.float32)
-    return limits.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else limits.to(device)
+    return _sent(limits, device)
+
+
+def ratios_of(from_sizes: Sequence[Size], to_sizes: Sequence[Size], device: torch.device) -> Tensor:
+    """[N, 1, 4] float32, what boxes in N images are multiplied with in others of these sizes, as `boxes.rescale`."""
+    rows = [[(w / v, h / u) * 2] for (u, v), (h, w) in zip(from_sizes, to_sizes, strict=True)]
+    return _sent(torch.tensor(rows, dtype=torch.float32), device)
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device, without a wait."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def clip_to(boxes: Tensor, limits: Tensor) -> Tensor:
@@ -61,7 +72,8 @@ def proposal_slots(
     groups = None
     if len(parts) > 1:  # each map is thinned out alone; the first survivors of all in order are the best of all
         numbers = [torch.full_like(part, number, dtype=torch.int64) for number, (part, _) in enumerate(parts)]
-        order = logits.where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        ranks = logits if settings.rank_by == "logit" else logits.sigmoid()
+        order = ranks.where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
         logits, usable, groups = (t.gather(1, order) for t in (logits, usable, torch.cat(numbers, dim=1)))
         boxes = take_rows(boxes, order)
     count = min(settings.post_nms_top_n, logits.shape[1])
@@ -81,7 +93,12 @@ def _of_one_map(
     logits: Tensor, deltas: Tensor, anchors: AnchorGrid, settings: ProposalSettings
 ) -> tuple[Tensor, Tensor]:
     """Logits [N, B] and boxes [N, B, 4] of the best anchors of one feature map, the best first."""
-    logits, chosen = logits.topk(min(settings.pre_nms_top_n, logits.shape[1]), dim=1)
+    count = min(settings.pre_nms_top_n, logits.shape[1])
+    if settings.rank_by == "sigmoid":
+        chosen = logits.sigmoid().argsort(dim=1, descending=True, stable=True)[:, :count]
+        logits = logits.gather(1, chosen)
+    else:
+        logits, chosen = logits.topk(count, dim=1)
     rows = take_rows(deltas, chosen).flatten(0, 1)
-    boxes = box_ops.decode_deltas(anchors.at(chosen.flatten()), rows, settings.delta_weights)
+    boxes = box_ops.decode_deltas(anchors.at(chosen.flatten()), rows, settings.delta_weights, settings.limit_shrinking)
     return logits, boxes.view(*chosen.shape, 4)

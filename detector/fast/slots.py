@@ -9,7 +9,7 @@ fetched at its end. They are those of the stages one by one, which can still be 
 from torch import Tensor
 
 from detector.fast.postprocess import detection_slots, read_slots
-from detector.fast.proposals import limits_of, proposal_slots
+from detector.fast.proposals import limits_of, proposal_slots, ratios_of
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import decode_scores
 from detector.structures import ImageBatch, Selection
@@ -29,7 +29,9 @@ class SlotFasterRCNN(FasterRCNN):
         proposals = proposal_slots(self.rpn(features), self.anchors(features), limits, self.proposal_settings)
         logits, deltas = self.roi_head(features, list(proposals.boxes))
         regions, settings = proposals.boxes.flatten(0, 1), self.detection_settings
-        scores, boxes = decode_scores(logits, deltas, regions, settings.delta_weights)
+        scores, boxes = decode_scores(logits, deltas, regions, settings.delta_weights, settings.limit_shrinking)
         count, places = proposals.valid.shape
         scores, boxes = scores.view(count, places, -1), boxes.view(count, places, -1, 4)
-        return detection_slots(scores, boxes, proposals.valid, limits, settings)
+        measured_elsewhere = settings.nms_frame == "original"
+        ratios = ratios_of(images.sizes, images.original_sizes, self.device) if measured_elsewhere else None
+        return detection_slots(scores, boxes, proposals.valid, limits, settings, ratios)

@@ -12,11 +12,12 @@ from detector.fast.postprocess import classes_above
 from detector.fast.proposals import limits_of, proposal_slots
 from detector.fast.slots import SlotFasterRCNN
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.proposals import select_proposals
+from detector.model.proposals import Ranking, select_proposals
 from detector.model.rpn import AnchorScores
 from detector.structures import Selection
 
 IMAGES = random_batch([(96, 128), (120, 100), (60, 60)])
+IMAGES.original_sizes[:] = [(48, 256), (120, 100), (600, 30)]
 MANY = {"post_nms_top_n": 150, "pre_nms_top_n": 400, "min_size": 20.0}
 
 
@@ -41,6 +42,7 @@ def in_slots(model: FasterRCNN, **changes: Any) -> tuple[list[Selection], list[S
         {},
         MANY,  # more slots than proposals
         {"score_threshold": 0.0, "max_per_image": 10_000, "post_nms_top_n": 20},
+        {"nms_frame": "original", "limit_shrinking": True},
         {"score_threshold": 1.0},
         {"min_size": 10_000.0},
     ],
@@ -74,15 +76,18 @@ def test_proposals_are_the_same_to_the_bit_and_empty_slots_come_last(kind: str) 
             assert (found.logits[i, count:] == -torch.inf).all()
 
 
-def test_several_maps_are_thinned_out_alone_and_the_best_of_all_are_kept() -> None:
+@pytest.mark.parametrize("rank_by", ["logit", "sigmoid", "sigmoid_after_top_n"])
+def test_several_maps_are_thinned_out_alone_and_the_best_of_all_are_kept(rank_by: Ranking) -> None:
     model, _ = network("basic blocks")
     with torch.inference_mode():
         (features,) = model.features(IMAGES)
         both = (features, features._replace(values=features.values[:, :, ::2, ::2].contiguous(), stride=32))
         scored, grids = model.rpn(both), model.anchors(both)
-        scored[1] = AnchorScores(scored[1].logits + 0.01, scored[1].deltas)
+        scored = [AnchorScores(s.logits * 40 + 15 + i, s.deltas) for i, s in enumerate(scored)]  # many sigmoids are 1
         for count in (10, 1000):
-            settings = replace(model.proposal_settings, post_nms_top_n=count, pre_nms_top_n=200)
+            settings = replace(
+                model.proposal_settings, post_nms_top_n=count, pre_nms_top_n=200, rank_by=rank_by, limit_shrinking=True
+            )
             found = proposal_slots(scored, grids, limits_of(IMAGES.sizes, model.device), settings)
             for i, size in enumerate(IMAGES.sizes):
                 expected = select_proposals([(s.logits[i], s.deltas[i]) for s in scored], grids, size, settings)

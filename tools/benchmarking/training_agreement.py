@@ -58,7 +58,7 @@ class TrainingAgreement:
 def compare_training(pair: Pair, pixels: Tensor, targets: list[Target], device: torch.device) -> TrainingAgreement:
     """Our fast step against the peer's eager one, in the type of their weights; pixels: [N, 3, H, W] uint8."""
     model = copy.deepcopy(pair.model).to(device).train()
-    joint = build_joint(model, pair.config.model, fast=True)
+    joint = build_joint(model, pair.config.model, fast=True, in_slots=False)  # no empty slots among what is handed on
     samples = Samples()
     joint.network.rpn = RecordingRPN(joint.network.rpn, samples)
     joint.network.roi_head = RecordingHead(joint.network.roi_head, samples)
