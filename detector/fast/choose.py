@@ -1,4 +1,4 @@
-"""Which kernel computes a convolution: every threshold, and what the processor has.
+"""Which kernel computes a convolution: every threshold, and what the processor has. (A GPU: `choose_on_gpu.py`.)
 
 What changes rounding is chosen by the processor, the type and the shape alone, so a machine gives the same bits at
 every run; it is logged once a process. A clock chooses only between kernels that give the same bits, and can be left
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from detector.fast.algebra.tiles import TAPS, multiplications_saved
+from detector.fast.choose_on_gpu import cudnn_fuses
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps, is_pointwise
 from detector.fast.onednn import onednn_fault
 from detector.fast.whole_maps import WholeMapConv
 from detector.fast.winograd import WinogradConv
 from detector.fast.winograd_fault import winograd_fault
-from detector.model.roi_pooling import RoIPooling
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def choose_execution(dtype: torch.dtype, device: torch.device, compiled: bool = 
         timed: try kernels that give the same bits for the faster one.
     """
     if device.type != "cpu" or dtype == torch.float64:
-        return Execution(dtype, onednn=False)
+        cudnn = timed and not compiled and cudnn_fuses(device, dtype)
+        return Execution(dtype, onednn=False, cudnn=cudnn, timed=timed)
     log_choice(dtype)
     if dtype == torch.bfloat16 and not has_kernels(dtype):
         dtype = torch.float32
@@ -173,16 +174,6 @@ def whole_maps_pay(weight: Tensor, stride: int, padding: int, maps: RoIMaps) -> 
     """Whether `WholeMapConv` can compute a convolution, weight [O, C, k, k], of RoIs' maps, and is faster at it."""
     in_range = stride in (1, 2) and stride <= maps.size <= WHOLE_MAX_OUTPUTS * stride
     return in_range and filters_3x3(weight, padding, WHOLE_MIN_CHANNELS)
-
-
-def hoisting_pays(pooling: RoIPooling, device: torch.device) -> bool:
-    """Whether the 1×1 convolutions that open conv5_x run before RoIAlign, which RoIPool does not allow.
-
-    Not with torchvision's RoIAlign, which other devices than the CPU have: it pools every bin of both their maps, in
-    float32, two and a half times as many values as it does of the features, and that would take longer than the
-    products that are saved (by counting; no GPU has measured it).
-    """
-    return pooling.kind == "align" and device.type == "cpu"
 
 
 def training_tiles_pay(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:

@@ -15,13 +15,15 @@ class Execution:
     """How the fused network computes; `choose.choose_execution` makes one that fits the processor.
 
     dtype: of weights and activations. onednn: run convolutions through oneDNN's fused kernels. winograd: multiply less
-    in 3×3 convolutions, of large maps and of RoIs. timed: where kernels give the same bits, try which is the faster.
+    in 3×3 convolutions, of large maps and of RoIs. timed: where kernels give the same bits, or on a GPU, try which is
+    the faster. cudnn: run convolutions with bias, addition and ReLU as one kernel of cuDNN's.
     """
 
     dtype: torch.dtype
     onednn: bool
     winograd: bool = False
     timed: bool = False
+    cudnn: bool = False
 
     @property
     def precision(self) -> torch.dtype:
@@ -70,11 +72,14 @@ class FusedConv(nn.Module):
         self.padding = padding
         self.relu = relu
         self.onednn = execution.onednn
+        self.cudnn = execution.cudnn and relu and bias is not None
         self.is_pointwise = is_pointwise(weight, stride, padding)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[N, C, H, W] channels-last to [N, O, H', W'] channels-last; `residual`, of the result's shape, may be
         overwritten."""
+        if self.cudnn and x.shape[0] > 0:
+            return self._by_cudnn(x, residual)
         if not self.onednn:
             out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
             if residual is not None:
@@ -84,6 +89,12 @@ class FusedConv(nn.Module):
             return onednn.convolution(x, self.weight, self.bias, self.stride, self.padding, self.relu, residual)
         column = None if residual is None else in_one_column(residual)
         return as_maps(onednn.convolution(in_one_column(x), self.weight, self.bias, 1, 0, self.relu, column), x)
+
+    def _by_cudnn(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        both_axes = (self.stride,) * 2, (self.padding,) * 2, (1, 1)
+        if residual is None:
+            return torch.cudnn_convolution_relu(x, self.weight, self.bias, *both_axes, 1)
+        return torch.cudnn_convolution_add_relu(x, self.weight, residual, 1.0, self.bias, *both_axes, 1)
 
 
 class PackedConv(nn.Module):

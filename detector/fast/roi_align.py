@@ -158,18 +158,34 @@ def order_by_size(rois: Tensor, pooling: RoIPooling, stride: int) -> Tensor:
     return (rows * 4096 + columns).argsort()
 
 
-def pool_aligned(maps: Sequence[FeatureMap], rois: Tensor, pooling: RoIPooling, steps: Sequence[int]) -> list[Tensor]:
+def pool_aligned(
+    maps: Sequence[FeatureMap],
+    rois: Tensor,
+    pooling: RoIPooling,
+    steps: Sequence[int],
+    kernel: bool = False,
+    bias: Tensor | None = None,
+) -> list[Tensor]:
     """RoIAlign of the same RoIs on several maps of one size and stride, each at every `step`-th bin along both axes.
 
     Args:
-        maps: [N, C_i, H', W'] each, float32 or float64, channels-last on the CPU.
+        maps: [N, C_i, H', W'] each, float32 or float64, channels-last on the CPU; for the kernel channels-last too,
+            float32 or bfloat16.
         rois: [R, 5], at least one; in the order of `order_by_size`, if they are many.
         pooling: what kind of RoIAlign.
         steps: one for each map.
+        kernel: by `roi_align_kernel`, on a GPU.
+        bias: only with the kernel, [C]: added to what is pooled, and a ReLU applied to it.
 
     Returns:
         [R, C_i, S_i, S_i] each.
     """
+    if kernel:
+        from detector.fast.roi_align_kernel import pool  # Triton is there where there is a GPU, not everywhere else
+
+        rois = rois.float()
+        relu = bias is not None
+        return [pool(m.values, rois, pooling, m.stride, step, bias, relu) for m, step in zip(maps, steps, strict=True)]
     if rois.device.type == "cpu":
         values, stride = maps[0]
         size = (values.shape[2], values.shape[3])

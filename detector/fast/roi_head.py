@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
 from detector.fast.backbone import copy_of_shrinkage, fuse_stage
-from detector.fast.choose import hoisting_pays
+from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
 from detector.fast.convolution import Execution, RoIMaps
-from detector.fast.folding import fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
+from detector.fast.folding import BiasReLU, fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
 from detector.fast.roi_align import order_by_size, pool_aligned
 from detector.model import roi_head as plain
 from detector.model.resnet import Bottleneck, Projection
@@ -46,10 +46,12 @@ class RoIHead(nn.Module):
         conv5_x, average = head.conv5_x[:-1], head.conv5_x[-1]
         assert isinstance(average, plain.AveragePool)
         self.stage: HoistedStage | PooledStage
-        if isinstance(conv5_x[0], Bottleneck) and hoisting_pays(head.pooling, head.cls_score.weight.device):
-            self.stage = HoistedStage(head.pooling, conv5_x, self.chunk, execution)
-        else:
-            self.stage = PooledStage(head.pooling, conv5_x, self.chunk, execution)
+        first, device = conv5_x[0], head.cls_score.weight.device
+        way = ON_OTHERS
+        if isinstance(first, Bottleneck):
+            way = pooling_way(head.pooling, first, device, execution.dtype, gradient=False, timed=execution.timed)
+        stage = HoistedStage if way.hoisted else PooledStage
+        self.stage = stage(head.pooling, conv5_x, self.chunk, execution, way.kernel)
         # These keep float32 or better: they are a thousandth of the work, and scores deserve it.
         layers = (head.cls_score, head.bbox_pred)
         self.register_buffer("weight", torch.cat([layer.weight.detach() for layer in layers]).to(execution.precision))
@@ -102,24 +104,28 @@ class PooledStage(nn.Module):
         conv5_x: the stage, as it is defined.
         chunk: RoIs that usually come together.
         execution: type and kernels.
+        kernel: pool by `roi_align_kernel`, on a GPU.
     """
 
-    def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution) -> None:
+    def __init__(
+        self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution, kernel: bool = False
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.execution = execution
+        self.kernel = kernel
         self.layers: nn.Module = fuse_stage(conv5_x, execution, RoIMaps(chunk, pooling.size))
 
     def prepare(self, features: FeatureMap) -> list[FeatureMap]:
         """The map that is pooled."""
-        return [as_pooled(features.values, features.stride, self.pooling, self.execution)]
+        return [as_pooled(features.values, features.stride, self.pooling, self.execution, self.kernel)]
 
     def forward(self, maps: list[FeatureMap], rois: Tensor) -> Tensor:
         """conv5_x of some RoIs: what `prepare` gave and [r, 5] to [r, C', S, S] channels-last."""
         if self.pooling.kind == "pool":
             pooled = roi_pool(maps[0].values, rois, self.pooling.size, 1.0 / maps[0].stride)
         else:
-            (pooled,) = pool_aligned(maps, rois, self.pooling, [1])
+            (pooled,) = pool_aligned(maps, rois, self.pooling, [1], self.kernel)
         return self.layers(self.execution.channels_last(pooled))
 
 
@@ -131,11 +137,14 @@ class HoistedStage(nn.Module):
     the first convolution.
 
     Args:
-        pooling, conv5_x, chunk, execution: as for `PooledStage`.
+        pooling, conv5_x, chunk, execution, kernel: as for `PooledStage`.
     """
 
-    def __init__(self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution) -> None:
+    def __init__(
+        self, pooling: RoIPooling, conv5_x: nn.Sequential, chunk: int, execution: Execution, kernel: bool = False
+    ) -> None:
         super().__init__()
+        self.kernel = kernel
         first = conv5_x[0]
         assert isinstance(first, Bottleneck)
         assert isinstance(first.shortcut, Projection)
@@ -145,17 +154,26 @@ class HoistedStage(nn.Module):
         self.reduce = linear_part(first.conv1, first.norm1, execution)
         self.project = linear_part(first.shortcut.conv, first.shortcut.norm, execution)
         maps = RoIMaps(chunk, pooling.size)
-        self.layers: nn.Module = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], maps, execution)
+        layers = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], maps, execution)
+        # The kernel does this too, before it writes what it has pooled.
+        self.finish = layers.after_reduce if kernel and isinstance(layers.after_reduce, BiasReLU) else None
+        if self.finish is not None:
+            layers.after_reduce = nn.Identity()
+        self.layers: nn.Module = layers
 
     def prepare(self, features: FeatureMap) -> list[FeatureMap]:
         """The two maps that are pooled: reduced features and shortcut."""
         values = [self.reduce(features.values), self.project(features.values)]
-        return [as_pooled(v, features.stride, self.pooling, self.execution) for v in values]
+        return [as_pooled(v, features.stride, self.pooling, self.execution, self.kernel) for v in values]
 
     def forward(self, maps: list[FeatureMap], rois: Tensor) -> Tensor:
         """conv5_x of RoIs [r, 5]: the two maps of `prepare` to [r, C', S, S] channels-last."""
-        reduced, shortcut = pool_aligned(maps, rois, self.pooling, self.steps)
-        return self.layers(reduced, shortcut)
+        if self.finish is None:
+            return self.layers(*pool_aligned(maps, rois, self.pooling, self.steps, self.kernel))
+        return self.layers(
+            *pool_aligned(maps[:1], rois, self.pooling, self.steps[:1], True, self.finish.bias.flatten()),
+            *pool_aligned(maps[1:], rois, self.pooling, self.steps[1:], True),
+        )
 
 
 class LayersAfterHoisting(nn.Module):
@@ -199,8 +217,12 @@ class LayersAfterHoisting(nn.Module):
         return self.blocks(shrunk.relu_())
 
 
-def as_pooled(values: Tensor, stride: int, pooling: RoIPooling, execution: Execution) -> FeatureMap:
+def as_pooled(
+    values: Tensor, stride: int, pooling: RoIPooling, execution: Execution, kernel: bool = False
+) -> FeatureMap:
     """A map [N, C, H', W'] of this stride, in the type and memory order that its pooling wants."""
+    if kernel:
+        return FeatureMap(execution.channels_last(values), stride)
     values = values.to(execution.precision)
     if values.device.type != "cpu" or pooling.kind == "pool":
         values = values.contiguous()  # torchvision's kernels would do this again for every chunk

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.fast.backbone import convolutions
-from detector.fast.choose import hoisting_pays
+from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
 from detector.fast.folding import fixed_affine
 from detector.fast.fuse import plain_parts
 from detector.fast.roi_align import order_by_size, pool_aligned
@@ -131,26 +131,33 @@ class RoIHead(nn.Module):
         order = order_by_size(rois, pooling, feature_map.stride) if on_cpu else None
         rois = rois if order is None else rois[order]
         first, *others, average = self.plain.conv5_x
-        if isinstance(first, Bottleneck) and hoisting_pays(pooling, rois.device):
-            x = self._hoisted(first, feature_map, rois)
+        way, values = ON_OTHERS, feature_map.values
+        if isinstance(first, Bottleneck):
+            way = pooling_way(pooling, first, rois.device, values.dtype, gradient=torch.is_grad_enabled())
+        if way.hoisted:
+            assert isinstance(first, Bottleneck)
+            x = self._hoisted(first, feature_map, rois, way.kernel)
         else:
-            maps = at_least_float32(feature_map.values)
-            (pooled,) = pool_aligned([FeatureMap(maps, feature_map.stride)], rois.to(maps.dtype), pooling, [1])
-            x = run_block(first, pooled.to(feature_map.values.dtype))
+            maps = values if way.kernel else at_least_float32(values)
+            one = [FeatureMap(maps, feature_map.stride)]
+            (pooled,) = pool_aligned(
+                one, rois.to(torch.promote_types(maps.dtype, torch.float32)), pooling, [1], way.kernel
+            )
+            x = run_block(first, pooled.to(values.dtype))
         for block in others:
             x = run_block(block, x)
         vectors = average(x)
         return self.plain.predict(vectors if order is None else vectors[order.argsort()])
 
-    def _hoisted(self, block: Bottleneck, features: FeatureMap, rois: Tensor) -> Tensor:
+    def _hoisted(self, block: Bottleneck, features: FeatureMap, rois: Tensor, kernel: bool) -> Tensor:
         """The first block of conv5_x on RoIs [R, 5], its first convolution and its shortcut before RoIAlign."""
         assert isinstance(block.shortcut, Projection)
         opening = [(block.conv1, block.norm1), (block.shortcut.conv, block.shortcut.norm)]
-        maps = [at_least_float32(linear(conv, norm, features.values)) for conv, norm in opening]
+        maps = [linear(conv, norm, features.values) for conv, norm in opening]
+        maps = maps if kernel else [at_least_float32(m) for m in maps]
         steps = [conv.stride[0] for conv, _ in opening]
-        pooled = pool_aligned(
-            [FeatureMap(m, features.stride) for m in maps], rois.to(maps[0].dtype), self.plain.pooling, steps
-        )
+        rois = rois.to(torch.promote_types(maps[0].dtype, torch.float32))
+        pooled = pool_aligned([FeatureMap(m, features.stride) for m in maps], rois, self.plain.pooling, steps, kernel)
         reduced, shortcut = (finish(norm, x) for (_, norm), x in zip(opening, pooled, strict=True))
         out = F.relu_(conv_norm(block.conv2, block.norm2, F.relu_(reduced)))
         out = block.shrink(conv_norm(block.conv3, block.norm3, out))

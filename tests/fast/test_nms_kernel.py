@@ -6,16 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from interpreted import kernels
 from overlaps import ARRANGEMENTS, THRESHOLDS, arranged
 from torch import Tensor
 
 from detector.fast import nms
 
-pytest.importorskip("triton")
-kernel = pytest.importorskip("detector.fast.nms_kernel")
-pytestmark = pytest.mark.skipif(
-    type(kernel._scan).__name__ != "InterpretedFunction", reason="Triton compiles for a GPU: not interpreted"
-)
+kernel = kernels("detector.fast.nms_kernel")
 # 105 problems: seven arrangements by three thresholds by five counts, more than a block and less.
 PROBLEMS = list(itertools.product(ARRANGEMENTS, THRESHOLDS, (1, 7, 64, 65, 90)))
 

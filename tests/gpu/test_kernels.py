@@ -5,8 +5,13 @@ import itertools
 import pytest
 import torch
 from overlaps import ARRANGEMENTS, THRESHOLDS, arranged
+from torchvision.ops import roi_align
 
+from detector.arithmetic import float32_products
 from detector.fast import nms
+from detector.fast.choose_on_gpu import pooling_fault
+from detector.fast.convolution import Execution, FusedConv
+from detector.model.roi_pooling import RoIPooling
 
 
 @pytest.mark.usefixtures("real_cuda")
@@ -25,3 +30,46 @@ def test_nms_keeps_the_same_boxes(cuda: torch.device, kind: str) -> None:
             expected = nms.survivors(boxes, valid, members, threshold, wanted)
             moved = [None if t is None else t.to(cuda) for t in (boxes, valid, members)]
             assert torch.equal(nms.survivors(*moved, threshold, wanted).cpu(), expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("real_cuda")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "ratio", "aligned"), [(14, 0, True), (14, 2, False), (7, 0, True)])
+def test_the_kernel_for_roi_align_is_right(dtype: torch.dtype, size: int, ratio: int, aligned: bool) -> None:
+    pooling = RoIPooling("align", size, ratio, aligned)
+    assert pooling_fault(pooling, torch.device("cuda", 0), dtype) is None
+
+
+@pytest.mark.usefixtures("real_cuda")
+@pytest.mark.parametrize("step", [1, 2])
+def test_roi_align_has_torchvisions_gradients(step: int) -> None:
+    from detector.fast.roi_align_kernel import pool
+
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 200, 30, 40, generator=generator).cuda().requires_grad_()
+    corners = torch.rand(50, 2, generator=generator) * torch.tensor([500.0, 400.0])
+    images = torch.randint(0, 2, (50, 1), generator=generator)
+    rois = torch.cat((images, corners, corners + torch.rand(50, 2, generator=generator) * 300), dim=1).cuda()
+    found = pool(maps, rois, RoIPooling("align", 14), 16, step)
+    expected = roi_align(maps, rois, 14, 1 / 16, 0, True)[:, :, ::step, ::step]
+    weights = torch.randn(expected.shape, generator=generator).cuda()
+    ours, theirs = (torch.autograd.grad((out * weights).sum(), maps)[0] for out in (found, expected))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("real_cuda")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cudnns_fused_convolutions_compute_the_same(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(96, 64, 3, 3, generator=generator), torch.randn(96, generator=generator)
+    x, residual = torch.randn(4, 64, 28, 28, generator=generator), torch.randn(4, 96, 14, 14, generator=generator)
+    fused, separate = (
+        FusedConv(weight, bias, 2, 1, True, Execution(dtype, onednn=False, cudnn=cudnn)).cuda()
+        for cudnn in (True, False)
+    )
+    x, residual = (t.to("cuda", dtype, memory_format=torch.channels_last) for t in (x, residual))
+    with float32_products("float32"):
+        for given in ((x,), (x, residual)):
+            ours, theirs = (conv(*(t.clone() for t in given)).float() for conv in (fused, separate))
+            assert (ours - theirs).abs().max() <= 8 * torch.finfo(dtype).eps * theirs.abs().max()

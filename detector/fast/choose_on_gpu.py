@@ -1,0 +1,220 @@
+"""Which kernels a GPU runs where there is a choice: measured on that GPU, once a process, and said in its log.
+
+What is measured against each other differs in rounding, so two processes may choose differently and differ by that.
+`timed=False` of `fuse` measures nothing and takes what has always been there. No GPU has measured any of it yet.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from detector.model.resnet import Bottleneck, Projection
+from detector.model.roi_pooling import RoIPooling
+
+log = logging.getLogger(__name__)
+
+Way = TypeVar("Way")
+
+GAIN = 1.03  # so many times faster another way has to be than the one before it
+CALLS = 10  # of which the quickest counts
+MAP, REGIONS, FAULT_REGIONS = (50, 76), 512, 64  # of what is tried: a picture of 800×1216 at stride 16
+
+MAPS = 256  # of regions, on which convolutions are tried
+
+
+@dataclass(frozen=True)
+class PoolingWay:
+    """How conv5_x of regions begins. kernel: by `roi_align_kernel`. hoisted: its first convolutions before RoIAlign."""
+
+    kernel: bool
+    hoisted: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{'our kernel' if self.kernel else 'torchvision'}, {'after' if self.hoisted else 'before'} the first 1×1s"
+        )
+
+
+ON_CPU = PoolingWay(kernel=False, hoisted=True)
+# torchvision's RoIAlign pools every bin of both hoisted maps, in float32: two and a half times as many values as it
+# does of the features, which takes longer than the products that are saved (by counting).
+ON_OTHERS = PoolingWay(kernel=False, hoisted=False)
+ON_GPU = (ON_OTHERS, PoolingWay(kernel=True, hoisted=False), PoolingWay(kernel=True, hoisted=True))
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The two 1×1 convolutions that open conv5_x. strides: of the first, and of the shortcut's."""
+
+    channels: int
+    reduced: int
+    projected: int
+    strides: tuple[int, int]
+
+    @classmethod
+    def of(cls, block: Bottleneck) -> "Opening":
+        """Of the block that has them."""
+        assert isinstance(block.shortcut, Projection)
+        first, shortcut = block.conv1, block.shortcut.conv
+        strides = (first.stride[0], shortcut.stride[0])
+        return cls(first.in_channels, first.out_channels, shortcut.out_channels, strides)
+
+
+def pooling_way(
+    pooling: RoIPooling, block: Bottleneck, device: torch.device, dtype: torch.dtype, gradient: bool, timed: bool = True
+) -> PoolingWay:
+    """How a bottleneck on regions is computed.
+
+    Args:
+        pooling: the kind and size of it; RoIPool takes maxima, with which convolutions do not commute.
+        block: the first of conv5_x.
+        device, dtype: of the features.
+        gradient: what counts is the time of forward and backward pass together.
+        timed: measure, on a CUDA device.
+    """
+    if device.type == "cpu" and pooling.kind == "align":
+        return ON_CPU
+    if pooling.kind != "align" or device.type != "cuda" or not timed or dtype == torch.float64:
+        return ON_OTHERS
+    shape = (pooling.size, pooling.sampling_ratio, pooling.aligned)
+    return _fastest_pooling(shape, Opening.of(block), device, dtype, gradient)
+
+
+@cache
+def _fastest_pooling(
+    shape: tuple[int, int, bool], opening: Opening, device: torch.device, dtype: torch.dtype, gradient: bool
+) -> PoolingWay:
+    """The quickest of `ON_GPU` that computes what torchvision does."""
+    pooling = RoIPooling("align", *shape)
+    # With this, Triton's own setting, kernels run on the host, for tests.
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    fault = "Triton interprets its kernels" if interpreted else pooling_fault(pooling, device, dtype)
+    if fault is not None:
+        log.warning("RoIAlign runs through torchvision (%s): slower, but as exact.", fault)
+        return ON_OTHERS
+    calls = {way: _pooling_call(way, pooling, opening, device, dtype, gradient) for way in ON_GPU}
+    best = fastest(calls, device)
+    log.info("RoIAlign %s: %s.", "in training" if gradient else "in detection", best)
+    return best
+
+
+def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernel for RoIAlign cannot be used on this device in this type, or None if it is there and right."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 40, *MAP, generator=generator).to(device, dtype, memory_format=torch.channels_last)
+    rois = _regions(FAULT_REGIONS, device, generator)
+    try:
+        from detector.fast.roi_align_kernel import pool
+
+        found = pool(maps, rois, pooling, 16).float()
+        scale, ratio = 1.0 / 16, pooling.sampling_ratio
+        expected = roi_align(maps.float().contiguous(), rois, pooling.size, scale, ratio, pooling.aligned)
+        error = float((found - expected).abs().max() / expected.abs().max())
+    except Exception as reason:  # without Triton, without a compiler, on a GPU that it does not know
+        return f"{type(reason).__name__}: {(str(reason).strip() or 'no reason given').splitlines()[0]}"
+    return None if error <= 4 * torch.finfo(dtype).eps + 1e-5 else f"its results are off by {error:.1e}"
+
+
+def _regions(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """[count, 5] RoIs of many sizes on the first of the maps, of stride 16."""
+    size = torch.tensor([MAP[1], MAP[0]]) * 16.0
+    extents = size * torch.rand(count, 2, generator=generator) ** 2 * 0.8 + 8
+    corners = (size - extents).clamp(min=0) * torch.rand(count, 2, generator=generator)
+    return torch.cat((torch.zeros(count, 1), corners, corners + extents), dim=1).to(device)
+
+
+def _pooling_call(
+    way: PoolingWay, pooling: RoIPooling, opening: Opening, device: torch.device, dtype: torch.dtype, gradient: bool
+) -> Callable[[], object]:
+    """The beginning of conv5_x computed in one way, on a problem of usual size."""
+    generator = torch.Generator().manual_seed(0)
+
+    def weight(outputs: int) -> Tensor:
+        made = torch.randn(outputs, opening.channels, 1, 1, generator=generator) / opening.channels**0.5
+        return made.to(device, dtype, memory_format=torch.channels_last).requires_grad_(gradient)
+
+    features = torch.randn(1, opening.channels, *MAP, generator=generator)
+    features = features.to(device, dtype, memory_format=torch.channels_last).requires_grad_(gradient)
+    weights, rois = [weight(opening.reduced), weight(opening.projected)], _regions(REGIONS, device, generator)
+
+    def pooled(maps: Tensor, step: int) -> Tensor:
+        if way.kernel:
+            from detector.fast.roi_align_kernel import pool
+
+            return pool(maps, rois, pooling, 16, step)
+        plain = maps.float().contiguous()
+        out = roi_align(plain, rois, pooling.size, 1 / 16, pooling.sampling_ratio, pooling.aligned)
+        return out[:, :, ::step, ::step].to(dtype, memory_format=torch.channels_last)
+
+    def forward() -> list[Tensor]:
+        if way.hoisted:
+            return [pooled(F.conv2d(features, w), stride) for w, stride in zip(weights, opening.strides, strict=True)]
+        maps = pooled(features, 1)
+        return [F.conv2d(maps, w, stride=stride) for w, stride in zip(weights, opening.strides, strict=True)]
+
+    def both_ways() -> None:
+        torch.autograd.backward([out.sum() for out in forward()])
+
+    return both_ways if gradient else torch.no_grad()(forward)
+
+
+@cache
+def cudnn_fuses(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether cuDNN's convolution with bias, addition and ReLU in one kernel is there, right, and faster than three."""
+    if device.type != "cuda" or dtype == torch.float64:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"x": (MAPS, 128, 14, 14), "weight": (512, 128, 1, 1), "residual": (MAPS, 512, 14, 14)}
+    x, weight, residual = (
+        torch.randn(shape, generator=generator).to(device, dtype, memory_format=torch.channels_last)
+        for shape in shapes.values()
+    )
+    bias = torch.randn(512, generator=generator).to(device, dtype)
+    fused = partial(torch.cudnn_convolution_add_relu, x, weight, residual, 1.0, bias, (1, 1), (0, 0), (1, 1), 1)
+
+    def separate() -> Tensor:
+        return (F.conv2d(x, weight, bias) + residual).relu_()
+
+    try:
+        error = float((fused() - separate()).float().abs().max() / separate().float().abs().max())
+        if error > 8 * torch.finfo(dtype).eps:
+            log.warning("cuDNN's fused convolutions are not used: they are off by %.1e.", error)
+            return False
+        faster = fastest({False: separate, True: fused}, device)
+    except (RuntimeError, NotImplementedError) as reason:
+        log.info("cuDNN's fused convolutions are not used (%s).", str(reason).strip().splitlines()[0])
+        return False
+    log.info("Convolutions with an addition run in %s.", "one kernel of cuDNN's" if faster else "three kernels")
+    return faster
+
+
+def fastest(calls: dict[Way, Callable[[], object]], device: torch.device) -> Way:
+    """The quickest of these calls; another than the first has to be `GAIN` times as fast as the best before it."""
+    taken = {way: seconds(call, device) for way, call in calls.items()}
+    best = next(iter(taken))
+    for way, time in taken.items():
+        if time * GAIN < taken[best]:
+            best = way
+    return best
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """The shortest of `CALLS` calls on a GPU, after two that warm up."""
+    call()
+    call()
+    make = partial(torch.cuda.Event, enable_timing=True)
+    events = [(make(), make()) for _ in range(CALLS)]
+    for begin, end in events:
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize(device)
+    return min(begin.elapsed_time(end) for begin, end in events) / 1000

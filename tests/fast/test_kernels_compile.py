@@ -1,0 +1,40 @@
+"""Kernels compile for a GPU where there is none: what the interpreter runs may still be no program for the compiler."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from detector.fast import nms_kernel, roi_align_kernel
+
+POINTERS = {"boxes": "*fp32", "valid": "*u8", "groups": "*i64", "kept": "*i64", "rois": "*fp32", "bias": "*fp32"}
+def build(function, choices, **types):
+    signature = {n: POINTERS.get(n, types.get(n, "i32")) for n in function.arg_names}
+    signature |= {n: "constexpr" for n in choices} | {n: "fp32" for n in ("threshold", "scale") if n in signature}
+    options = {"num_warps": 8, "enable_fp_fusion": False}
+    source = ASTSource(fn=function, signature=signature, constexprs=choices)
+    code = compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    assert "div.rn" in code and "div.full" not in code and "fma" not in code
+pooling = {"aligned": True, "width_block": 16, "block": 128, "samples": 4}
+for grouped in (True, False):
+    build(nms_kernel._scan, {"grouped": grouped, "block": 64, "chunk": 128})
+for kind in ("bf16", "fp32"):
+    build(roi_align_kernel._forward, pooling | {"has_bias": True, "relu": True}, maps="*" + kind, out="*" + kind)
+    build(roi_align_kernel._backward, pooling, maps="*fp32", bins_gradient="*" + kind)
+print("all compiled")
+"""
+
+
+@pytest.mark.slow
+def test_for_an_h100(project_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    environment = os.environ | {"PYTHONPATH": str(project_root), "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, "-c", COMPILE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "all compiled", done.stderr
