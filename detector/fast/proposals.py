@@ -95,7 +95,10 @@ def _of_one_map(
     """Logits [N, B] and boxes [N, B, 4] of the best anchors of one feature map, the best first."""
     count = min(settings.pre_nms_top_n, logits.shape[1])
     if settings.rank_by == "sigmoid":
-        chosen = logits.sigmoid().argsort(dim=1, descending=True, stable=True)[:, :count]
+        # Row by row: which of many equal ones are the first depends on how torch sorts, as in `model.proposals`.
+        stable = count == logits.shape[1]
+        orders = [row.sort(descending=True, stable=stable).indices[:count] for row in logits.sigmoid()]
+        chosen = torch.stack(orders)
         logits = logits.gather(1, chosen)
     else:
         logits, chosen = logits.topk(count, dim=1)
