@@ -19,6 +19,7 @@ COMMANDS = {
     "check-data": "find the faults of annotated pictures, and fix what needs no decision",
     "convert-data": "convert annotations among COCO, Pascal VOC and YOLO",
     "convert-weights": "convert weights from and to other frameworks",
+    "export": "write a trained detector as ONNX, PyTorch's .pt2 or for OpenVINO",
     "get-data": "fetch a public data set: COCO, Pascal VOC, blood cells",
     "models": "list the published weights by name, and which of them are cached",
     "doctor": "check this installation",

@@ -27,6 +27,7 @@ from detector.weights.resolve import resolve_weights
 
 if TYPE_CHECKING:
     from detector.evaluation.coco_eval import CocoMetrics, Evaluator
+    from detector.export.write import Exported
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +213,22 @@ class Predictor:
         loader = evaluation_loader(dataset, self.config, size, device=self.device, warn=log.warning)
         detections = detect_dataset(self.network, loader, self.device, categories, progress, self.precision)
         return evaluate_coco(ground_truth_of(dataset), detections, evaluator)
+
+    def export(self, path: str | Path) -> "Exported":
+        """Write the detector as a file that other programs run, if that file finds the same.
+
+        Args:
+            path: a file .onnx or .pt2, or a folder for OpenVINO.
+
+        Returns:
+            What was written and how it compares; nothing was written where `comparison.differences` names any.
+
+        Raises:
+            UserError: there is no such format, a package that it needs is missing, or the file cannot be written.
+        """
+        from detector.export.write import export
+
+        return export(self.model, self.config, self.categories, self.provenance, Path(path))
 
     def _predict_list(
         self, sources: Sequence[Picture], score_threshold: float, batch_size: int, channels: Channels

@@ -43,8 +43,10 @@ class AnchorGrid:
         """The anchors with the numbers `index`, [B] int64, as [B, 4] like `all`."""
         per_cell = self.base.shape[0]
         cell = index // per_cell
-        x = (cell % self.columns + self.offset) * (self.column_stride or self.stride)
-        y = (cell // self.columns + self.offset) * self.stride
+        row = cell // self.columns
+        column = cell - row * self.columns  # no %: ONNX's exporter lacks it for a number known at run time only
+        x = (column + self.offset) * (self.stride if self.column_stride is None else self.column_stride)
+        y = (row + self.offset) * self.stride
         return torch.stack((x, y, x, y), dim=1) + self.base[index % per_cell]
 
 

@@ -59,17 +59,17 @@ class RoIPooling(nn.Module):
         rois = indexed_rois(boxes)
         if self.level_rule is None:
             (feature_map,) = features
-            return self._crop(feature_map, rois)
+            return self.crop(feature_map, rois)
         levels = roi_levels(rois, len(features) - 1, self.level_rule)
         values = features[0].values
         pooled = values.new_zeros(rois.shape[0], values.shape[1], self.size, self.size)
         for number, feature_map in enumerate(features[:-1]):
             chosen = torch.nonzero(levels == number).flatten()
-            pooled[chosen] = self._crop(feature_map, rois[chosen])
+            pooled[chosen] = self.crop(feature_map, rois[chosen])
         return pooled
 
-    def _crop(self, feature_map: FeatureMap, rois: Tensor) -> Tensor:
-        """RoIs [R, 5] of one feature map."""
+    def crop(self, feature_map: FeatureMap, rois: Tensor) -> Tensor:
+        """RoIs [R, 5] (`indexed_rois`) of one feature map to [R, C, size, size]."""
         values, stride = feature_map
         maps = at_least_float32(values)
         rois = rois.to(maps.dtype)

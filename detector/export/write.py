@@ -1,0 +1,91 @@
+"""Export a detector: trace it, write the file, run the file again, and only then give it its name."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from detector.categories import CategoryMap
+from detector.config import Config
+from detector.disk import put_in_place, sync_file, whole_folder
+from detector.errors import UserError
+from detector.export.check import Comparison, check_sizes, compare
+from detector.export.facts import describe, smallest_side
+from detector.export.formats import OPENVINO_FILES, RUNNERS, WRITERS, Format, format_of
+from detector.export.network import ExportNetwork
+from detector.export.program import trace
+from detector.model.faster_rcnn import FasterRCNN
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    kind: its format. size: bytes of the file or folder. seconds: that writing took, and the check. comparison: with the
+    network itself; where `comparison.differences` names any, nothing was written.
+    """
+
+    path: Path
+    kind: Format
+    size: int
+    seconds: tuple[float, float]
+    comparison: Comparison
+
+
+def export(
+    model: FasterRCNN, config: Config, categories: CategoryMap, provenance: Mapping[str, Any], path: Path
+) -> Exported:
+    """Write the network in the format that the path's name asks for, if the file finds what the network finds.
+
+    Args:
+        model: not fused.
+        config, categories, provenance: the file says what a client needs of them.
+        path: a file .onnx or .pt2, or a folder for OpenVINO.
+
+    Raises:
+        UserError: there is no such format, a package is missing, or the file cannot be written.
+    """
+    kind = format_of(path)
+    check_place(path)
+    model = model.eval()
+    side = smallest_side(model)
+    started = time.perf_counter()
+    program = trace(ExportNetwork(model, config.input.pad_to_multiple), side)
+    facts = describe(config, categories, provenance, side)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
+            written = Path(folder, path.name)
+            WRITERS[kind](program, facts, written)
+            del program
+            middle = time.perf_counter()
+            runner = RUNNERS[kind](written)
+            comparison = compare(model, runner, check_sizes(config.input, side), config.input.pad_to_multiple)
+            del runner  # before its file goes elsewhere
+            files = sorted(written.iterdir()) if written.is_dir() else [written]
+            size = sum(file.stat().st_size for file in files)
+            if not comparison.differences:
+                _hand_over(written, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from None
+    return Exported(path, kind, size, (middle - started, time.perf_counter() - middle), comparison)
+
+
+def check_place(path: Path) -> None:
+    """Raise UserError where something else would be replaced: a folder that holds more than an earlier export."""
+    if path.is_dir() and not {entry.name for entry in path.iterdir()} <= OPENVINO_FILES:
+        raise UserError(f"{path}: holds other files; name a new folder for OpenVINO's.")
+
+
+def _hand_over(written: Path, path: Path) -> None:
+    """Give what was written and checked its final name. Raises OSError."""
+    if not written.is_dir():
+        sync_file(written)
+        put_in_place(written, path)
+        return
+    with whole_folder(path) as folder:
+        for file in written.iterdir():
+            shutil.copy2(file, folder)
