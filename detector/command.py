@@ -3,8 +3,10 @@
 import argparse
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from detector.errors import UserError
@@ -12,6 +14,15 @@ from detector.printing import printable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+
+def typed_command() -> str:
+    """The command line of this process, as it can be typed again."""
+    script = Path(sys.argv[0])
+    program = ["python", str(script)] if script.suffix == ".py" else [script.name]
+    if script.name == "__main__.py":
+        program = ["python", "-m", script.parent.name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def whole(text: str) -> int:

@@ -80,3 +80,16 @@ def test_a_message_that_was_changed_later_is_still_one_line(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         run(raising(error))
     assert capsys.readouterr().err == "error: photo\\n\\x1b[2J.jpg\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "typed"),
+    [
+        (["/usr/bin/faster-rcnn", "train", "lr=1"], "faster-rcnn train lr=1"),
+        (["tools/train_net.py", "--output", "my run"], "python tools/train_net.py --output 'my run'"),
+        (["/a/detector/__main__.py", "report"], "python -m detector report"),
+    ],
+)
+def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: list[str], typed: str) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    assert command.typed_command() == typed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from detector.printing import printable
 if TYPE_CHECKING:
     from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.ground_truth import GroundTruth
+    from detector.evaluation.report.worst import FindPicture
 
 EXAMPLES = """examples:
   {program} --weights output/quickstart/model_best.safetensors
@@ -27,6 +29,8 @@ EXAMPLES = """examples:
       with one of the model's settings changed
   {program} --detections output/coco/detections.json \\
       --annotations data/coco/annotations/instances_val2017.json
+  {program} --weights output/mine/model_best.safetensors --output output/mine/report --report
+      and report.html, which shows where the model is wrong
   torchrun --nproc-per-node=8 {launched} --weights R101-C4-3x --annotations … --images …
       eight GPUs, each image once
 
@@ -46,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("train", "val", "test"), help="of the weights' run, or of data=FOLDER (default: val)"
     )
     parser.add_argument("--output", type=Path, help="folder for metrics.json and, of a model, detections.json")
+    parser.add_argument(
+        "--report", action="store_true", help="write report.html and report.csv too: where the model is wrong"
+    )
     parser.add_argument(
         "--evaluator",
         choices=("pycocotools", "hotcoco"),
@@ -75,6 +82,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     words = [word for word in args.settings if not word.startswith(("data=", "data.format="))]
     if args.detections is not None and words:
         raise UserError(f"{words[0]}: settings change a model; there is none with --detections.")
+    if args.report and args.output is None:
+        raise UserError("--report writes into the folder of --output; give one.")
     if args.weights is not None and (args.annotations is None) != (args.images is None):
         raise UserError("--annotations and --images belong together; give both, or none for the run's val split.")
     for path, what in ((args.annotations, "annotations"), (args.detections, "detections")):
@@ -96,33 +105,51 @@ def run(args: argparse.Namespace) -> int:
 
     from detector import process_group
     from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
+    from detector.evaluation.report.worst import no_pictures, pictures_in, pictures_of
     from detector.evaluation.results import read_results
 
     truth: GroundTruth | None
     try:
         if args.detections is not None:
-            truth = read_ground_truth(args.annotations) if args.annotations else ground_truth_of(open_data(args, None))
+            if args.annotations:
+                truth = read_ground_truth(args.annotations)
+                find_picture = pictures_in(args.images, truth) if args.images else no_pictures
+            else:
+                dataset = open_data(args, None)
+                truth, find_picture = ground_truth_of(dataset), pictures_of(dataset)
             detections = read_results(args.detections)
             source = str(args.detections)
+            model = Scored(source, source, "", find_picture)
             print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
-            truth, detections = detect(args)
-            source = "detections"
+            truth, detections, model = detect(args)
         if truth is not None:
-            report(args, truth, detections, source)
+            report(args, truth, detections, model)
     finally:
         process_group.stop()
     return 0
 
 
-def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str, Any]]]:
-    """The ground truth and the detections of the model, both in the main process, which scores."""
+@dataclass(frozen=True)
+class Scored:
+    """What is scored: what messages call its detections, the model, its settings, and the pictures by their ids."""
+
+    source: str
+    model: str
+    settings: str
+    find_picture: FindPicture
+
+
+def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str, Any]], Scored]:
+    """The ground truth and the detections of the model, both in the main process, which scores; and what is scored."""
     from tqdm import tqdm
 
     from detector import process_group
     from detector.categories import match_categories
+    from detector.config import config_text
     from detector.datasets.loading.loader import evaluation_loader
     from detector.evaluation.ground_truth import ground_truth_of
+    from detector.evaluation.report.worst import pictures_of
     from detector.inference.detect import detect_dataset, gather_results
     from detector.inference.predictor import load
 
@@ -152,7 +179,8 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     )
     is_main = process_group.is_main()
     local = detect_dataset(predictor.network, loader, device, categories, is_main, predictor.precision)
-    return ground_truth_of(dataset) if is_main else None, gather_results(local)
+    scored = Scored("detections", str(args.weights), config_text(predictor.config), pictures_of(dataset))
+    return ground_truth_of(dataset) if is_main else None, gather_results(local), scored
 
 
 def open_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset:
@@ -199,12 +227,14 @@ def open_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset
     return open_split(data, split, drop_degenerate_boxes=True)
 
 
-def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], source: str) -> None:
+def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], scored: Scored) -> None:
     """Score, print, and write what --output asks for."""
     from detector.disk import write_atomically
     from detector.evaluation.coco_eval import evaluate_coco
     from detector.evaluation.explain import explain_low_ap
-    from detector.evaluation.results import write_results
+    from detector.evaluation.report.analyse import analyse
+    from detector.evaluation.report.page import ReportContext, write_report
+    from detector.evaluation.results import check_results, write_results
     from detector.evaluation.table import metrics_table
 
     # What took long is on disk before anything else can fail, and all of it before the reader of our output can leave.
@@ -212,7 +242,7 @@ def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[s
         write_results(args.output / "detections.json", detections)
     for note in truth.notes:
         print(f"warning: {truth.source}: {note}")
-    metrics = evaluate_coco(truth, detections, args.evaluator, source=source)
+    metrics = evaluate_coco(truth, detections, args.evaluator, source=scored.source)
     if args.output is not None:
         data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
         write_atomically(args.output / "metrics.json", data)
@@ -221,3 +251,9 @@ def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[s
         print(f"hint: {hint}")
     if args.output is not None:
         print(f"\nwrote {args.output / 'metrics.json'}")
+    if args.report:
+        context = ReportContext(
+            scored.model, truth.source, command.typed_command(), scored.settings, find_picture=scored.find_picture
+        )
+        results = check_results(detections, truth, scored.source)
+        print(f"wrote {write_report(args.output, truth, results, analyse(truth, results, metrics), context)}")

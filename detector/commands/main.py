@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a detector, score it, and show what it finds",
     "predict": "detect objects in pictures: tables, annotated pictures, detections.json",
     "evaluate": "COCO mAP of a model, or of a file of detections",
+    "report": "show where a model is wrong: one HTML page from detections and annotations",
     "check-data": "find the faults of annotated pictures, and fix what needs no decision",
     "convert-data": "convert annotations among COCO, Pascal VOC and YOLO",
     "convert-weights": "convert weights from and to other frameworks",

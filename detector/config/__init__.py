@@ -4,6 +4,7 @@ from detector.config.limits import ConfigError
 from detector.config.loading import (
     CONFIG_FILE,
     config_from_dict,
+    config_text,
     config_to_dict,
     differences,
     flatten,
@@ -42,6 +43,7 @@ __all__ = [
     "RoIConfig",
     "TrainConfig",
     "config_from_dict",
+    "config_text",
     "config_to_dict",
     "differences",
     "flatten",

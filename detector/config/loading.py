@@ -115,14 +115,19 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return _plain(dataclasses.asdict(config))
 
 
+def config_text(config: Config) -> str:
+    """Every setting as YAML that `load_config` reads back unchanged."""
+    text: str = yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
 def save_config(config: Config, path: str | Path) -> None:
     """Write every setting as YAML that `load_config` reads back unchanged.
 
     Raises:
         UserError: the file cannot be written; an earlier one is intact.
     """
-    text = yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
-    write_atomically(Path(path), text.encode())
+    write_atomically(Path(path), config_text(config).encode())
 
 
 def project_root(config_path: Path) -> Path:

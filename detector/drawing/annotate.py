@@ -28,6 +28,7 @@ def draw_detections(
     names: Sequence[str],
     tags: bool = True,
     line_width: int | None = None,
+    colors: Sequence[Color] | None = None,
 ) -> np.ndarray:
     """Draw boxes with their class names (and scores) onto a copy of a picture.
 
@@ -42,6 +43,7 @@ def draw_detections(
             one, is written as `class l`.
         tags: False draws the boxes alone.
         line_width: of the boxes, in pixels; None chooses by the size of the picture.
+        colors: D of them; None gives each class its own.
 
     Returns:
         [H, W, 3] uint8 RGB, a new array of the same size.
@@ -56,18 +58,18 @@ def draw_detections(
     canvas = image.copy()
     rectangles = [_to_pixels(box, _size(image)) for box in np.asarray(boxes, np.float64).reshape(-1, 4)]
     classes = [int(label) for label in np.asarray(labels)]
+    own = [class_color(label) for label in classes] if colors is None else colors
     certainty = np.ones(len(classes)) if scores is None else np.asarray(scores, np.float64)
     surest_first = np.argsort(-certainty, kind="stable").tolist()
 
     scale = math.sqrt(image.shape[0] * image.shape[1]) / 256
     width = line_width or max(1, round(1.3 * scale**0.6))
     for i in reversed(surest_first):  # the surest on top
-        _draw_frame(canvas, rectangles[i], width, class_color(classes[i]))
+        _draw_frame(canvas, rectangles[i], width, own[i])
     if not tags:
         return canvas
     texts = [_class_name(names, classes[i]) + ("" if scores is None else f" {certainty[i]:.2f}") for i in surest_first]
-    colors = [class_color(classes[i]) for i in surest_first]
-    filled = make_tags(texts, colors, _size(image), largest=round(11 * scale**0.56))
+    filled = make_tags(texts, [own[i] for i in surest_first], _size(image), largest=round(11 * scale**0.56))
     # The surest has the first choice of place, and lies on top.
     places = place_tags([rectangles[i] for i in surest_first], [_size(tag) for tag in filled], _size(image))
     for tag, place in reversed(list(zip(filled, places, strict=True))):

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import hotcoco
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation.ground_truth import GroundTruth, read_ground_truth
+from detector.evaluation.hotcoco_eval import match_by_hotcoco
 from detector.evaluation.results import Results, check_results
 
 Evaluator = Literal["pycocotools", "hotcoco"]
@@ -123,29 +123,8 @@ def _run_pycocotools(truth: GroundTruth, results: Results) -> tuple[list[float],
 
 
 def _run_hotcoco(truth: GroundTruth, results: Results) -> tuple[list[float], np.ndarray]:
-    """The same numbers as `_run_pycocotools`, from hotcoco.
-
-    Ids become places in the order of ids: results are handed over as one array of floats, which hold no id beyond 2^53.
-    """
-    image_ids = np.sort(truth.image_ids)
-    category_ids = np.array([category.id for category in truth.categories.categories], np.int64)
-    names = [{"id": place, "name": name} for place, name in enumerate(truth.categories.names)]
-    expected = hotcoco.COCO.from_arrays(
-        [{"id": place} for place in np.searchsorted(image_ids, truth.image_ids).tolist()],
-        names,
-        np.searchsorted(image_ids, truth.image_of),
-        np.searchsorted(category_ids, truth.category_of),
-        truth.boxes,
-        area=truth.areas,
-        iscrowd=truth.iscrowd,
-    )
-    images, categories = (
-        np.searchsorted(image_ids, results.image_of),
-        np.searchsorted(category_ids, results.category_of),
-    )
-    rows = np.column_stack((images, results.boxes, results.scores, categories))
-    evaluation = hotcoco.COCOeval(expected, expected.load_res(rows), "bbox")
-    evaluation.evaluate()
+    """The same numbers as `_run_pycocotools`, from hotcoco."""
+    evaluation = match_by_hotcoco(truth, results)
     evaluation.accumulate()
     evaluation.summary_lines()  # fills `stats` without printing, which `summarize` does
     accumulated = evaluation.eval
@@ -180,8 +159,8 @@ def _per_class(precision: np.ndarray, truth: GroundTruth, results: Results) -> t
             ClassMetrics(
                 category.id,
                 category.name,
-                _mean(of_class),
-                _mean(of_class[0]),
+                mean_defined(of_class),
+                mean_defined(of_class[0]),
                 int(np.count_nonzero((truth.category_of == category.id) & ~truth.iscrowd)),
                 int(np.count_nonzero(results.category_of == category.id)),
             )
@@ -189,7 +168,7 @@ def _per_class(precision: np.ndarray, truth: GroundTruth, results: Results) -> t
     return tuple(rows)
 
 
-def _mean(precision: np.ndarray) -> float:
+def mean_defined(precision: np.ndarray) -> float:
     """Mean of what is defined; −1 marks what is not, and is the mean of nothing."""
     defined = precision[precision > -1]
     return float(np.mean(defined)) if defined.size else -1.0

@@ -17,6 +17,7 @@ from detector.training.process.signals import StoppedError, StopSignals, signal_
 from detector.training.process.watchdog import Watchdog
 from detector.training.report.describe import describe_run, report_steps
 from detector.training.report.logs import RunLog
+from detector.training.report.meter import GRADIENT_NORM
 from detector.training.run import plan
 from detector.training.run.assess import evaluate_run
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
@@ -26,7 +27,14 @@ from detector.training.run.parts import Run
 from detector.training.run.set_up import set_up
 from detector.training.run.validation import Evaluation
 from detector.training.schedule import learning_rate
-from detector.training.step import Losses, clip_and_check, explain_out_of_memory, forward_backward, mean_losses
+from detector.training.step import (
+    Losses,
+    clip_and_check,
+    explain_out_of_memory,
+    forward_backward,
+    gradient_norm,
+    mean_losses,
+)
 
 DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says what the run is waiting for
 
@@ -159,7 +167,8 @@ def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[Traini
         micro_batches: of the step.
 
     Returns:
-        The means of the losses, on the device; empty for a step that was left out.
+        The means of the losses, on the device, and the norm of the gradient before it was clipped; empty for a step
+        that was left out.
 
     Raises:
         TrainingDivergedError: too many steps in a row were left out.
@@ -169,11 +178,12 @@ def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[Traini
     run.optimizer.zero_grad(set_to_none=True)
     losses = forward_backward(run.joint, micro_batches, run.device, run.precision)
     mean = mean_losses(losses)
-    if clip_and_check(mean, run.model, settings.clip_gradient_norm):
+    norm = gradient_norm(run.model)
+    if clip_and_check(mean, run.model, settings.clip_gradient_norm, norm):
         run.optimizer.step()
         run.update_average()
         run.progress.skipped_in_a_row = 0
-        return mean
+        return mean | {GRADIENT_NORM: norm}
     statistics.restore()
     leave_out(run.progress, micro_batches, losses, run.model, settings.max_skipped_steps, run.output, run.log)
     return {}

@@ -65,7 +65,16 @@ def mean_losses(losses: Sequence[Losses]) -> Losses:
     return {name: torch.stack([of_batch[name] for of_batch in losses]).mean() for name in losses[0]}
 
 
-def clip_and_check(losses: Losses, model: nn.Module, max_norm: float | None) -> bool:
+def gradient_norm(model: nn.Module) -> Tensor:
+    """The norm of all gradients together, a scalar that stays on the device. Every trained parameter must have one."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    # A parameter that a loss does not reach would leave the processes of a distributed run waiting for each other.
+    assert len(gradients) == len(parameters), "the losses must reach every trained parameter, whatever the batch holds"
+    return get_total_norm(gradients)
+
+
+def clip_and_check(losses: Losses, model: nn.Module, max_norm: float | None, norm: Tensor | None = None) -> bool:
     """Clip the gradients, and say whether this step may be taken: every process's loss and gradient are finite.
 
     All processes must call it, and all get the same answer. Reading it is the one moment of a step at which the host
@@ -75,14 +84,11 @@ def clip_and_check(losses: Losses, model: nn.Module, max_norm: float | None) -> 
         losses: of this process.
         model: with the step's gradients.
         max_norm: of all gradients together; None does not clip.
+        norm: `gradient_norm` where it is known already.
     """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    # A parameter that a loss does not reach would leave the processes of a distributed run waiting for each other.
-    assert len(gradients) == len(parameters), "the losses must reach every trained parameter, whatever the batch holds"
-    norm = get_total_norm(gradients)
+    norm = gradient_norm(model) if norm is None else norm
     if max_norm is not None:
-        clip_grads_with_norm_(parameters, max_norm, norm)
+        clip_grads_with_norm_([p for p in model.parameters() if p.requires_grad], max_norm, norm)
     finite = bool(torch.isfinite(total(losses)) & torch.isfinite(norm))
     return not maximum_over_processes([int(not finite)])[0]
 

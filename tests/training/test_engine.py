@@ -74,6 +74,10 @@ def test_what_a_run_leaves(straight: dict[str, Path]) -> None:
     assert metrics["iteration"] == 12
     assert set(metrics["validation_losses"]) == {"rpn_objectness", "rpn_box", "roi_class", "roi_box"}
     assert isinstance(json.loads((output / "evaluation/detections.json").read_text()), list)
+    assert "COCO metrics" in (output / "evaluation/report.html").read_text()
+    assert (output / "evaluation/report.csv").is_file()
+    steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert all(step["gradient_norm"] > 0 for step in steps if "losses" in step)
     picture = cv2.imread(str(next((output / "samples").iterdir())))
     assert picture.shape[1] > 2 * 96
     text = (output / "log.txt").read_text()

@@ -46,7 +46,10 @@ def report_steps(run: Run, values: dict[str, Any]) -> None:
     curves = {f"loss/{name}": value for name, value in values["losses"].items()}
     if values["loss"] is not None:
         curves["loss/total"] = values["loss"]
+    if values["gradient_norm"] is not None:
+        curves["gradient_norm"] = values["gradient_norm"]
     curves["learning_rate"] = values["learning_rate"]
+    curves["memory/gigabytes"] = values["memory_bytes"] / 1e9
     curves["speed/images_per_second"] = values["images_per_second"]
     curves["speed/data_wait"] = values["data_wait"]
     run.log.scalars(values["iteration"], curves)

@@ -108,6 +108,17 @@ class RunLog:
 
         self._write_events(write)
 
+    def precision_curve(self, iteration: int, name: str, recall: np.ndarray, precision: np.ndarray) -> None:
+        """Add a curve of precision over recall, [T] each, to TensorBoard; it shows them at falling thresholds."""
+        none = np.zeros(len(recall))  # TensorBoard asks for counts too, which its curve does not need
+
+        def write(events: SummaryWriter) -> None:
+            events.add_pr_curve_raw(
+                name, none, none, none, none, precision[::-1], recall[::-1], iteration, num_thresholds=len(recall)
+            )
+
+        self._write_events(write)
+
     def picture(self, iteration: int, name: str, image: np.ndarray) -> None:
         """Add a picture, [H, W, 3] uint8 RGB, to TensorBoard."""
         self._write_events(lambda events: events.add_image(name, image, iteration, dataformats="HWC"))

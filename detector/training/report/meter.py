@@ -12,6 +12,7 @@ from torch import Tensor
 from detector.process_group import gather, mean_over_processes, rank, world_size
 from detector.training.report.logs import memory_in_use
 
+GRADIENT_NORM = "gradient_norm"  # what a step's means hold beside its losses
 BUSY = 0.3  # share of the time without a processor that is worth a word
 
 
@@ -34,13 +35,15 @@ class Meter:
         """Count one step.
 
         Args:
-            losses: scalars by name, means over the step's micro-batches in this process; empty for a skipped step.
+            losses: scalars by name, means over the step's micro-batches in this process, and GRADIENT_NORM; empty for
+                a skipped step.
             images: pictures of the step, over all processes.
             seconds, waited: how long the step took, and how much of that it waited for its data.
         """
         for name, loss in losses.items():
             self._sums[name] = self._sums[name] + loss if name in self._sums else loss.clone()
         self._counted += bool(losses)
+        self._normed += GRADIENT_NORM in losses
         self._steps += 1
         self._images += images
         self._seconds += seconds
@@ -49,18 +52,23 @@ class Meter:
     def report(self, iteration: int, learning_rate: float) -> dict[str, Any]:
         """The numbers since the last report, for metrics.jsonl. All processes must call this.
 
-        The losses are means over all processes; null where every step was left out.
+        The losses and the gradient's norm are means over all processes; null where every step was left out.
         """
         names = sorted(self._sums)
         losses: dict[str, float] = {}
         if names:
-            means = mean_over_processes(torch.stack([self._sums[n] for n in names]) / self._counted)
+            counts = [self._normed if name == GRADIENT_NORM else self._counted for name in names]
+            means = mean_over_processes(
+                torch.stack([self._sums[n] / count for n, count in zip(names, counts, strict=True)])
+            )
             losses = dict(zip(names, means.tolist(), strict=True))
+        norm = losses.pop(GRADIENT_NORM, None)
         seconds = max(self._seconds, 1e-9)
         values = {
             "iteration": iteration,
             "loss": sum(losses.values()) if losses else None,
             "losses": losses,
+            "gradient_norm": norm,
             "learning_rate": learning_rate,
             "seconds": self._seconds,
             "images_per_second": self._images / seconds,
@@ -77,6 +85,7 @@ class Meter:
         mine = {
             "sums": {name: total.item() for name, total in self._sums.items()},
             "counted": self._counted,
+            "normed": self._normed,
             "steps": self._steps,
             "images": self._images,
             "seconds": self._seconds,
@@ -96,11 +105,12 @@ class Meter:
         sums = {name: sum(part["sums"][name] for part in parts) / len(parts) for name in state["sums"]}
         self._sums = {name: torch.tensor(value, device=self._device) for name, value in sums.items()}
         self._counted, self._steps, self._images = state["counted"], state["steps"], state["images"]
+        self._normed = state.get("normed", 0)  # a state of before this was counted has no norm
         self._seconds, self._waited = state["seconds"], state["waited"]
 
     def _begin(self) -> None:
         self._sums = {}
-        self._counted = self._steps = self._images = 0
+        self._counted = self._normed = self._steps = self._images = 0
         self._seconds = self._waited = 0.0
 
     def _queued(self) -> float:

@@ -15,6 +15,7 @@ from detector.training.report.samples import write_samples
 from detector.training.run.model_files import save_model
 from detector.training.run.output import BEST_MODEL, EVALUATION, SAMPLES
 from detector.training.run.parts import Run
+from detector.training.run.run_report import write_run_report
 from detector.training.run.validation import (
     Announced,
     Evaluation,
@@ -86,6 +87,7 @@ def _report(run: Run, evaluation: Evaluation, better: bool) -> None:
         {"iteration": iteration, "evaluation": known | {"per_class": per_class}, "validation_losses": losses}
     )
     curves = {f"val/{k}": v for k, v in known.items() if isinstance(v, float)}
+    curves |= {f"val_AP/{one['name']}": one["AP"] for one in per_class if one["AP"] is not None}
     run.log.scalars(iteration, curves | {f"val_loss/{k}": v for k, v in losses.items()})
 
 
@@ -116,6 +118,7 @@ def _write(run: Run, evaluation: Evaluation, better: bool) -> None:
     """
     iteration, log = run.progress.iteration, run.log
     write_evaluation(run.output / EVALUATION, evaluation, iteration, log)
+    write_run_report(run, evaluation)
     count = run.config.train.sample_pictures
     if run.val_data is not None and count:
         write_samples(run.output / SAMPLES, run.val_data, evaluation.detections, count, iteration, log)

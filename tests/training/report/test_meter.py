@@ -7,9 +7,11 @@ import torch
 from detector.training.report import meter as meter_module
 from detector.training.report.meter import Meter, progress_line, seconds_queued
 
+NORM = torch.tensor(10.0)
+
 
 def add(meter: Meter, value: float | None, seconds: float = 2.0) -> None:
-    losses = {} if value is None else {"b": torch.tensor(value), "a": torch.tensor(1.0)}
+    losses = {} if value is None else {"b": torch.tensor(value), "a": torch.tensor(1.0), "gradient_norm": NORM * value}
     meter.add(losses, images=8, seconds=seconds, waited=0.5)
 
 
@@ -20,7 +22,8 @@ def test_means_speed_and_time_left_by_hand() -> None:
     add(meter, None)  # a step that was left out counts for the time and not for the losses
     values = meter.report(20, 0.01)
     assert values["losses"] == {"a": 1.0, "b": 2.5}
-    assert values["loss"] == 3.5
+    assert values["loss"] == 3.5  # the gradient's norm is none of the losses
+    assert values["gradient_norm"] == 25.0
     assert values["images_per_second"] == pytest.approx(24 / 6)
     assert values["data_wait"] == pytest.approx(1.5 / 6)
     assert values["seconds_left"] == pytest.approx(80 * 2)
@@ -37,6 +40,7 @@ def test_a_report_begins_anew_and_may_have_no_losses() -> None:
     add(meter, None)
     values = meter.report(2, 0.01)
     assert values["loss"] is None
+    assert values["gradient_norm"] is None
     assert values["losses"] == {}
     assert "loss - ()" in progress_line(values, 100)
 
@@ -78,7 +82,10 @@ def test_other_processes_go_on_from_the_mean() -> None:
     two = [{"sums": {"a": a}, "counted": 1, "steps": 1, "images": 8, "seconds": 1.0, "waited": 0.0} for a in (1.0, 2.0)]
     meter = Meter(torch.device("cpu"), iterations=100)
     meter.restore(two)
-    assert meter.report(1, 0.01)["losses"] == {"a": 1.5}
+    meter.add({"a": torch.tensor(2.5), "gradient_norm": NORM}, 1, 1.0, 0.0)
+    values = meter.report(1, 0.01)
+    assert values["losses"] == {"a": 2.0}
+    assert values["gradient_norm"] == 10.0  # those states, of an earlier version, had none
 
 
 def test_adding_leaves_the_losses_alone() -> None:
