@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from detector import command
 from detector.command import run
 from detector.errors import UserError
 
