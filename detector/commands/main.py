@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "detect objects in pictures: tables, annotated pictures, detections.json",
     "evaluate": "COCO mAP of a model, or of a file of detections",
     "report": "show where a model is wrong: one HTML page from detections and annotations",
+    "serve": "serve a model: a page to drop pictures on, and an API",
     "check-data": "find the faults of annotated pictures, and fix what needs no decision",
     "convert-data": "convert annotations among COCO, Pascal VOC and YOLO",
     "convert-weights": "convert weights from and to other frameworks",

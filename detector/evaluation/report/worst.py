@@ -145,7 +145,7 @@ def _pair(path: Path, one: WorstPicture, truth: GroundTruth, results: Results, a
     gap = np.full((size[1], 6, 3), 255, np.uint8)
     data = base64.b64encode(_jpeg(np.concatenate((detected, gap, expected), axis=1))).decode("ascii")
     text = f"{one.name}: detections and ground truth"
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(text, 120)}" loading="lazy">'
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(text, 120)}">'
 
 
 def _jpeg(picture: np.ndarray) -> bytes:

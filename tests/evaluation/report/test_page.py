@@ -1,16 +1,16 @@
 """The report's page: whole, harmless, within its size, with the very numbers of metrics.json, and in a browser."""
 
 import csv
+import io
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import Browser
 from PIL import Image
 from scored_sets import analysed, box, content, detection, object_, perfect
 
@@ -127,21 +127,17 @@ def test_nothing_at_all_is_a_page_too() -> None:
 
 @pytest.mark.slow
 def test_a_browser_shows_it_without_a_request_or_an_error(folder: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("there is no Chromium here")
     truth, results, analysis = analysed(*some_set({2: HOSTILE, 5: "dog", 9: "bird"}))
     context = ReportContext("run", "val", find_picture=pictures_in(folder, truth))
     page = write_report(folder / "out", truth, results, analysis, context)
-    shot = folder / "shot.png"
-    words = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    words += " --disable-component-update --disable-sync --enable-logging=stderr --v=0 --window-size=1200,3000"
-    command = [browser, *words.split(), f"--user-data-dir={folder / 'profile'}", f"--screenshot={shot}"]
-    netlog = folder / "net.json"
-    done = subprocess.run(
-        [*command, f"--log-net-log={netlog}", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "CONSOLE" not in done.stderr
-    asked = set(re.findall(r'"url":"(?:https?|wss?)://([^/"]+)', netlog.read_text(errors="replace")))
-    assert not [host for host in asked if not host.endswith("google.com")]  # the browser's own, at every start
-    assert Image.open(shot).convert("L").getextrema()[0] < 60  # it is not blank
+    browser = Browser(folder / "profile")
+    try:
+        browser.open(page.as_uri())
+        assert browser.run("document.querySelectorAll('section').length") == 7
+        assert browser.run("Array.from(document.images).every((image) => image.naturalWidth > 0)")
+        assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
+        assert browser.errors == []
+        shot = Image.open(io.BytesIO(browser.screenshot())).convert("L")
+        assert shot.getextrema()[0] < 60  # it is not blank
+    finally:
+        browser.close()
