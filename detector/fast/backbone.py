@@ -1,4 +1,4 @@
-"""conv1 … conv4_x, fast. The twin of `detector.model.resnet.ResNetC4`.
+"""conv1 … conv5_x, fast. The twins of `detector.model.resnet.ResNetC4` and `ResNetC5`.
 
 How it works: every convolution becomes one unit, with the norm folded into its weights; its bias, the block's shortcut
 and the ReLU are computed as it writes its result (`folding.py`). Everything stays channels-last. Which kernel computes
@@ -67,6 +67,58 @@ class ResNetC4(nn.Module):
         # On a CPU one picture at a time: together they would be no faster and take more memory.
         parts = torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
         return (FeatureMap(torch.cat([self.layers(part) for part in parts]), self.stride),)
+
+
+class ResNetC5(nn.Module):
+    """conv1 … conv5_x from fused blocks, with copies of the parameters.
+
+    Args:
+        backbone: whose parameters are copied.
+        execution: type and kernels.
+    """
+
+    def __init__(self, backbone: plain.ResNetC5, execution: Execution) -> None:
+        super().__init__()
+        self.execution = execution
+        self.strides = [backbone.strides[stage] for stage in backbone.stages]
+        self.layers: nn.Module = FusedStages(backbone, execution)
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to the maps of the stages that are wanted, channels-last."""
+        maps = run_by_picture(self.layers, self.execution.channels_last(pixels))
+        return tuple(FeatureMap(values, stride) for values, stride in zip(maps, self.strides, strict=True))
+
+
+class FusedStages(nn.Module):
+    """conv1 … conv5_x: pictures to the maps of some stages.
+
+    backbone, execution: as for `ResNetC5`.
+    """
+
+    def __init__(self, backbone: plain.ResNetC5, execution: Execution) -> None:
+        super().__init__()
+        conv1 = fuse_conv(backbone.conv1, backbone.norm1, True, execution)
+        self.stem = nn.Sequential(conv1, backbone.max_pool)
+        self.stages = nn.ModuleList(fuse_stage(stage, execution) for _, stage in backbone.numbered_stages())
+        self.wanted = [number in backbone.stages for number, _ in backbone.numbered_stages()]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[N, 3, H, W] channels-last to the maps, channels-last, the finest first."""
+        x = self.stem(x)
+        maps = []
+        # A stage opens with a projection, so that its input, which may be wanted, is not overwritten.
+        for stage, is_wanted in zip(self.stages, self.wanted, strict=True):
+            x = stage(x)
+            if is_wanted:
+                maps.append(x)
+        return tuple(maps)
+
+
+def run_by_picture(layers: nn.Module, pixels: Tensor) -> tuple[Tensor, ...]:
+    """The maps that `layers` makes of pictures [N, 3, H, W]; on a CPU one picture at a time, as `ResNetC4` does."""
+    parts = torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
+    maps = [layers(part) for part in parts]
+    return maps[0] if len(maps) == 1 else tuple(torch.cat(level) for level in zip(*maps, strict=True))
 
 
 def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None = None) -> nn.Sequential:

@@ -144,6 +144,8 @@ def choose_convolution(
     relu: bool,
     execution: Execution,
     maps: RoIMaps | None = None,
+    dilation: int = 1,
+    groups: int = 1,
 ) -> Conv:
     """The kernel for a convolution, holding its weights.
 
@@ -154,7 +156,10 @@ def choose_convolution(
         relu: apply a ReLU at the end.
         execution: type and kernels.
         maps: what it is applied to, where that is nearly always of one size.
+        dilation, groups: of the convolution; where they are not 1, it is computed as it is written.
     """
+    if dilation > 1 or groups > 1:
+        return FusedConv(weight, bias, stride, padding, relu, execution, dilation, groups)
     if execution.winograd and maps is not None and whole_maps_pay(weight, stride, padding, maps):
         return WholeMapConv(weight, bias, stride, relu, execution, maps, WHOLE_MIN_SAVED)
     if execution.winograd and stride == 1 and filters_3x3(weight, padding, TILE_MIN_CHANNELS):

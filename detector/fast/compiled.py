@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -13,7 +13,7 @@ class Compiled(nn.Module):
     """A part that is compiled at its first call, and once more when it meets another input size.
 
     Args:
-        part: takes tensors, gives one.
+        part: takes tensors, gives one or several.
         name: what the log calls the part.
     """
 
@@ -23,7 +23,7 @@ class Compiled(nn.Module):
         self.name = name
         self.compiled: Any = torch.compile(part, fullgraph=True)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Any) -> Any:
         """The part's output, of the same shape as without compiling.
 
         Raises what the part itself raises, and torch.OutOfMemoryError."""

@@ -51,18 +51,27 @@ class FusedConv(nn.Module):
     """Convolution, bias, and where wanted a residual and a ReLU, of maps of any size.
 
     Args:
-        weight: [O, C, k, k], any float type.
+        weight: [O, C / groups, k, k], any float type.
         bias: [O] or None.
         stride, padding: of the convolution, both axes.
         relu: apply a ReLU at the end.
         execution: type and kernels.
+        dilation, groups: of the convolution.
     """
 
     weight: Tensor
     bias: Tensor | None
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, stride: int, padding: int, relu: bool, execution: Execution
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: int,
+        padding: int,
+        relu: bool,
+        execution: Execution,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         weight = weight.detach().to(execution.dtype, memory_format=torch.channels_last, copy=True)
@@ -71,9 +80,11 @@ class FusedConv(nn.Module):
         self.stride = stride
         self.padding = padding
         self.relu = relu
+        self.dilation = dilation
+        self.groups = groups
         self.onednn = execution.onednn
-        self.cudnn = execution.cudnn and relu and bias is not None
-        self.is_pointwise = is_pointwise(weight, stride, padding)
+        self.cudnn = execution.cudnn and relu and bias is not None and (dilation, groups) == (1, 1)
+        self.is_pointwise = is_pointwise(weight, stride, padding) and groups == 1
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[N, C, H, W] channels-last to [N, O, H', W'] channels-last; `residual`, of the result's shape, may be
@@ -81,12 +92,13 @@ class FusedConv(nn.Module):
         if self.cudnn and x.shape[0] > 0:
             return self._by_cudnn(x, residual)
         if not self.onednn:
-            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
             if residual is not None:
                 out += residual
             return out.relu_() if self.relu else out
         if not self.is_pointwise:
-            return onednn.convolution(x, self.weight, self.bias, self.stride, self.padding, self.relu, residual)
+            shape = (self.groups, self.dilation)
+            return onednn.convolution(x, self.weight, self.bias, self.stride, self.padding, self.relu, residual, *shape)
         column = None if residual is None else in_one_column(residual)
         return as_maps(onednn.convolution(in_one_column(x), self.weight, self.bias, 1, 0, self.relu, column), x)
 

@@ -94,7 +94,7 @@ def fuse_conv(
     """One unit of a convolution, the norm after it and a ReLU.
 
     Args:
-        conv: its stride and padding are the same on both axes.
+        conv: its stride, padding and dilation are the same on both axes.
         norm: after it, or None.
         relu: whether there is a ReLU.
         execution: type and kernels.
@@ -103,13 +103,14 @@ def fuse_conv(
     """
     weight, bias = fold_norm(conv, norm)
     stride, padding = conv.stride[0], int(conv.padding[0])
+    others = (conv.dilation[0], conv.groups)
     if norm is None or is_foldable(norm):
         if extra_bias is not None:
             assert bias is not None
             bias = bias + extra_bias
-        return choose_convolution(weight, bias, stride, padding, relu, execution, maps)
+        return choose_convolution(weight, bias, stride, padding, relu, execution, maps, *others)
     assert extra_bias is None
-    plain = choose_convolution(weight, bias, stride, padding, False, execution, maps)
+    plain = choose_convolution(weight, bias, stride, padding, False, execution, maps, *others)
     return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu)
 
 

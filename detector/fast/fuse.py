@@ -3,29 +3,33 @@
 (It has nothing to do with the Fast R-CNN paper.) How it works: `detector.model` is the definition; each part here
 computes the same from copies of the same parameters in less time, and its file's docstring begins by explaining how.
 `backbone.py` folds norms, biases, shortcuts and ReLUs into convolutions, `rpn.py` makes one convolution of two,
-`roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks. On a CPU, `roi_align.py`
+`roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks; `fpn.py` and `box_head.py` are
+for the other kinds of model, `roi_levels.py` pools from the levels of a pyramid. On a CPU, `roi_align.py`
 computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need fewer multiplications (`winograd.py`,
 `whole_maps.py`). The stages that join the parts are those of `detector.model.faster_rcnn`; on a GPU what passes between
 them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch.
 """
 
 import copy
-import logging
 
 import torch
 
 from detector.errors import UserError
-from detector.fast.backbone import ResNetC4
+from detector.fast.backbone import ResNetC4, ResNetC5
+from detector.fast.box_head import FullyConnectedHead
 from detector.fast.choose import choose_execution
 from detector.fast.compiled import Compiled
+from detector.fast.convolution import Execution
+from detector.fast.fpn import FPN
 from detector.fast.roi_head import RoIHead
 from detector.fast.rpn import RPNHead
 from detector.fast.slots import SlotFasterRCNN
+from detector.model import fpn as plain_fpn
 from detector.model import resnet, roi_head, rpn
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.fpn import FPN
 
-log = logging.getLogger(__name__)
+PlainBackbone = resnet.ResNetC4 | resnet.ResNetC5 | plain_fpn.FPN
+PlainHead = roi_head.RoIHead | roi_head.FullyConnectedHead
 
 
 def fuse(
@@ -50,14 +54,12 @@ def fuse(
     if dtype not in (torch.float32, torch.bfloat16, torch.float64):
         raise UserError(f"dtype={dtype}: choose torch.float32 or torch.bfloat16.")
     plain_backbone, plain_rpn, plain_head = plain_parts(model)
-    if not (isinstance(plain_backbone, resnet.ResNetC4) and isinstance(plain_head, roi_head.RoIHead)):
-        log.warning("this kind of model has no quicker execution yet: it runs as it is defined.")
-        return copy.deepcopy(model).requires_grad_(False).eval()
     execution = choose_execution(dtype, model.device, compiled, timed)
-    backbone, head = ResNetC4(plain_backbone, execution), RoIHead(plain_head, execution)
+    backbone, head = fast_backbone(plain_backbone, execution), fast_head(plain_head, execution)
     if compiled:
         backbone.layers = Compiled(backbone.layers, "the backbone")
-        head.stage.layers = Compiled(head.stage.layers, "conv5_x")
+        if isinstance(head, RoIHead):
+            head.stage.layers = Compiled(head.stage.layers, "conv5_x")
     assemble = SlotFasterRCNN if model.device.type == "cuda" else FasterRCNN
     network = assemble(
         normalize=copy.deepcopy(model.normalize).to(execution.precision),
@@ -71,8 +73,16 @@ def fuse(
     return network.requires_grad_(False).eval()
 
 
-PlainBackbone = resnet.ResNetC4 | resnet.ResNetC5 | FPN
-PlainHead = roi_head.RoIHead | roi_head.FullyConnectedHead
+def fast_backbone(backbone: PlainBackbone, execution: Execution) -> ResNetC4 | ResNetC5 | FPN:
+    """The quicker twin of a backbone, with copies of its parameters."""
+    if isinstance(backbone, plain_fpn.FPN):
+        return FPN(backbone, execution)
+    return ResNetC4(backbone, execution) if isinstance(backbone, resnet.ResNetC4) else ResNetC5(backbone, execution)
+
+
+def fast_head(head: PlainHead, execution: Execution) -> RoIHead | FullyConnectedHead:
+    """The quicker twin of a RoI head, with copies of its parameters."""
+    return RoIHead(head, execution) if isinstance(head, roi_head.RoIHead) else FullyConnectedHead(head, execution)
 
 
 def plain_parts(model: FasterRCNN) -> tuple[PlainBackbone, rpn.RPNHead, PlainHead]:
@@ -85,7 +95,7 @@ def plain_parts(model: FasterRCNN) -> tuple[PlainBackbone, rpn.RPNHead, PlainHea
     parts: tuple[object, object, object] = (model.backbone, model.rpn, model.roi_head)
     match parts:
         case (
-            (resnet.ResNetC4() | resnet.ResNetC5() | FPN()) as backbone,
+            (resnet.ResNetC4() | resnet.ResNetC5() | plain_fpn.FPN()) as backbone,
             rpn.RPNHead() as proposer,
             (roi_head.RoIHead() | roi_head.FullyConnectedHead()) as head,
         ):

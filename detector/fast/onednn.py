@@ -24,6 +24,7 @@ def convolution(
     relu: bool = False,
     residual: Tensor | None = None,
     groups: int = 1,
+    dilation: int = 1,
 ) -> Tensor:
     """A convolution with bias, the addition of a residual and a ReLU in one pass.
 
@@ -31,14 +32,14 @@ def convolution(
         x: [N, C, H, W] channels-last, float32 or bfloat16.
         weight: [O, C / groups, k, k] of that type, plain or packed for the size of x.
         bias: [O] of that type, or None.
-        stride, padding, groups: of the convolution.
+        stride, padding, groups, dilation: of the convolution.
         relu: apply a ReLU at the end.
         residual: [N, O, H', W'] channels-last, to be added before the ReLU; it is overwritten with the result.
 
     Returns:
         [N, O, H', W'] channels-last.
     """
-    shape = ([padding] * 2, [stride] * 2, [1, 1], groups)
+    shape = ([padding] * 2, [stride] * 2, [dilation] * 2, groups)
     if residual is None:
         end = "relu" if relu else "none"
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *shape, end, [], None)

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fast.backbone import convolutions
 from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
-from detector.fast.folding import fixed_affine
-from detector.fast.fuse import plain_parts
+from detector.fast.fuse import PlainBackbone, PlainHead, plain_parts
 from detector.fast.roi_align import order_by_size, pool_aligned
+from detector.fast.roi_levels import pool_levels
+from detector.fast.training_blocks import conv_norm, finish, linear, run_block, run_normed, run_opening, run_stage
 from detector.fast.winograd_gradient import conv2d
-from detector.model import resnet, roi_head, rpn
+from detector.model import fpn, resnet, roi_head, rpn
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.half_precision import at_least_float32
 from detector.model.proposals import ProposalSettings
-from detector.model.resnet import BasicBlock, Bottleneck, Projection
+from detector.model.resnet import Bottleneck, Projection
 from detector.model.roi_pooling import indexed_rois
 from detector.model.rpn import AnchorScores
 from detector.structures import FeatureMap, Features
@@ -40,19 +40,25 @@ def training_network(model: FasterRCNN, proposals: ProposalSettings, fast: bool)
         UserError: the model is a fused one.
     """
     backbone, region_proposals, head = plain_parts(model)
-    if not (fast and isinstance(backbone, resnet.ResNetC4) and isinstance(head, roi_head.RoIHead)):
-        return FasterRCNN(
-            model.normalize, backbone, model.anchors, region_proposals, head, proposals, model.detection_settings
-        )
     return FasterRCNN(
         normalize=model.normalize,
-        backbone=ResNetC4(backbone),
+        backbone=_fast_backbone(backbone) if fast else backbone,
         anchors=model.anchors,
-        rpn=RPNHead(region_proposals),
-        roi_head=RoIHead(head),
+        rpn=RPNHead(region_proposals) if fast else region_proposals,
+        roi_head=_fast_head(head) if fast else head,
         proposal_settings=proposals,
         detection_settings=model.detection_settings,
     )
+
+
+def _fast_backbone(backbone: PlainBackbone) -> "ResNetC4 | ResNetC5 | FPN":
+    if isinstance(backbone, fpn.FPN):
+        return FPN(backbone)
+    return ResNetC4(backbone) if isinstance(backbone, resnet.ResNetC4) else ResNetC5(backbone)
+
+
+def _fast_head(head: PlainHead) -> "RoIHead | FullyConnectedHead":
+    return RoIHead(head) if isinstance(head, roi_head.RoIHead) else FullyConnectedHead(head)
 
 
 class ResNetC4(nn.Module):
@@ -65,14 +71,46 @@ class ResNetC4(nn.Module):
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to one map [N, C, H', W'], channels-last."""
         backbone = self.plain
-        x = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and backbone.freeze_stages < 1):
-            x = backbone.max_pool(F.relu_(conv_norm(backbone.conv1, backbone.norm1, x)))
+        x = run_opening(backbone, pixels)
         for number, stage in enumerate((backbone.conv2_x, backbone.conv3_x, backbone.conv4_x), start=2):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and backbone.freeze_stages < number):
-                for block in stage:
-                    x = run_block(block, x)
+            x = run_stage(stage, x, frozen=backbone.freeze_stages >= number)
         return (FeatureMap(x, backbone.stride),)
+
+
+class ResNetC5(nn.Module):
+    """conv1 … conv5_x. backbone: whose parameters are trained."""
+
+    def __init__(self, backbone: resnet.ResNetC5) -> None:
+        super().__init__()
+        self.plain = backbone
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to the maps of the stages that are wanted, channels-last."""
+        backbone = self.plain
+        x, maps = run_opening(backbone, pixels), []
+        for number, stage in backbone.numbered_stages():
+            x = run_stage(stage, x, frozen=backbone.freeze_stages >= number)
+            if number in backbone.stages:
+                maps.append(FeatureMap(x, backbone.strides[number]))
+        return tuple(maps)
+
+
+class FPN(nn.Module):
+    """A ResNet and its pyramid. backbone: whose parameters are trained."""
+
+    def __init__(self, backbone: fpn.FPN) -> None:
+        super().__init__()
+        self.plain = backbone
+        self.body = ResNetC5(backbone.body)
+
+    def forward(self, pixels: Tensor) -> Features:
+        """Network input [N, 3, H, W] to five maps of strides 4 to 64, channels-last."""
+        merged, levels = None, []
+        lateral, output = reversed(self.plain.lateral), reversed(self.plain.output)
+        for (values, stride), to_level, finish_level in zip(reversed(self.body(pixels)), lateral, output, strict=True):
+            merged = fpn.add_doubled(run_normed(to_level, values), merged)
+            levels.append(FeatureMap(run_normed(finish_level, merged), stride))
+        return (*reversed(levels), fpn.subsampled(levels[0]))
 
 
 class RPNHead(nn.Module):
@@ -88,29 +126,78 @@ class RPNHead(nn.Module):
 
     def forward(self, features: Features) -> list[AnchorScores]:
         """Score and refine every anchor of each feature map."""
-        conv = self.plain.conv
-        return [self.plain.predict(F.relu_(conv2d(values, conv.weight, conv.bias, 1, 1))) for values, _ in features]
+        return [self.plain.predict(self._hidden(values)) for values, _ in features]
+
+    def _hidden(self, values: Tensor) -> Tensor:
+        for conv in self.plain.convs():
+            values = F.relu_(conv2d(values, conv.weight, conv.bias, 1, 1))
+        return values
 
     def at(self, features: Features, chosen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits [S] and deltas [S, 4] of the anchors with the numbers in N tensors, on one feature map."""
-        ((values, _),) = features
-        _, channels, height, width = values.shape
+        """Logits [S] and deltas [S, 4] of the anchors with the numbers in N tensors, map after map.
+
+        Of several 3×3 convolutions a sampled anchor sees more cells than are worth taking out: all anchors are scored.
+        """
+        if len(self.plain.more_convs) > 0:
+            return rpn.take_anchors(self(features), chosen)
         per_cell = self.plain.objectness.out_channels
         image = torch.cat([torch.full_like(index, i) for i, index in enumerate(chosen)])
         anchor = torch.cat(list(chosen))
-        cell = anchor // per_cell
-        row, column = cell // width, cell % width  # of the window's first cell, in the padded map
-        first = (image * (height + 2) + row) * (width + 2) + column
-        step = torch.arange(3, device=first.device)
-        window = (step[:, None] * (width + 2) + step).flatten()
-        padded = F.pad(values, (1, 1, 1, 1)).permute(0, 2, 3, 1).reshape(-1, channels)
-        windows = F.embedding(first[:, None] + window, padded).flatten(1)
+        places = _window_places(features, image, anchor // per_cell)
+        padded = [F.pad(m.values, (1, 1, 1, 1)).permute(0, 2, 3, 1).flatten(0, 2) for m in features]
+        windows = F.embedding(places, padded[0] if len(padded) == 1 else torch.cat(padded)).flatten(1)
         # A window gives one cell, so this is a matrix product: backwards, as a convolution, it takes ten times as long.
         conv = self.plain.conv
         hidden = F.relu_(F.linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias))[:, :, None, None]
         logits, deltas = self.plain.predict(hidden)
         which = torch.arange(anchor.shape[0], device=anchor.device), anchor % per_cell
         return logits[which], deltas[which]
+
+
+def _window_places(features: Features, image: Tensor, cell: Tensor) -> Tensor:
+    """Where the 3×3 cells around some cells lie among those of all maps, each padded by a cell, one after the other.
+
+    Args:
+        features: maps of N images.
+        image: [S] int64, of which image.
+        cell: [S] int64, numbered row by row and map by map.
+
+    Returns:
+        [S, 9] int64, row by row.
+    """
+    step = torch.arange(3, device=cell.device)
+    places = torch.zeros_like(cell)[:, None].expand(-1, 9)
+    before, cells = 0, 0  # padded cells of the maps before, and cells of one image
+    for values, _ in features:
+        count, _, height, width = values.shape
+        inside = cell - cells
+        row, column = inside // width, inside % width  # of the window's first cell, in the padded map
+        first = before + (image * (height + 2) + row) * (width + 2) + column
+        here = first[:, None] + (step[:, None] * (width + 2) + step).flatten()
+        places = here.where((inside >= 0)[:, None], places)
+        before, cells = before + count * (height + 2) * (width + 2), cells + height * width
+    return places
+
+
+class FullyConnectedHead(nn.Module):
+    """RoI pooling, fully connected layers and the two sibling layers. head: whose parameters are trained."""
+
+    def __init__(self, head: roi_head.FullyConnectedHead) -> None:
+        super().__init__()
+        self.plain = head
+
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
+        rois, layers = indexed_rois(boxes), self.plain.layers
+        if self.plain.pooling.kind == "pool" or rois.shape[0] == 0:
+            return self.plain(features, boxes)
+        maps = pool_levels(features, rois, self.plain.pooling).to(features[0].values.dtype)
+        for conv in layers.convs:
+            maps = F.relu_(run_normed(conv, maps))
+        vectors = maps.flatten(1)
+        for layer in layers.fcs:
+            vectors = F.relu_(layer(vectors))
+        return self.plain.predict(vectors)
 
 
 class RoIHead(nn.Module):
@@ -163,41 +250,3 @@ class RoIHead(nn.Module):
         out = block.shrink(conv_norm(block.conv3, block.norm3, out))
         out += shortcut
         return F.relu_(out)
-
-
-def run_block(block: nn.Module, x: Tensor) -> Tensor:
-    """A residual block, [N, C, H, W] to [N, C', H', W']."""
-    assert isinstance(block, BasicBlock | Bottleneck)
-    out = x
-    *opening, (last_conv, last_norm) = convolutions(block)
-    for conv, norm in opening:
-        out = F.relu_(conv_norm(conv, norm, out))
-    out = block.shrink(conv_norm(last_conv, last_norm, out))
-    if isinstance(block.shortcut, Projection):
-        out += conv_norm(block.shortcut.conv, block.shortcut.norm, x)
-    else:
-        out += x
-    return F.relu_(out)
-
-
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """A convolution without bias and its norm, fused where the norm is fixed: [N, C, H, W] to [N, O, H', W']."""
-    affine = fixed_affine(norm)
-    stride, padding = conv.stride[0], int(conv.padding[0])
-    if affine is None:
-        return norm(conv2d(x, conv.weight, None, stride, padding))
-    scale, offset = affine
-    return conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), offset, stride, padding)
-
-
-def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """A 1×1 convolution of [N, C, H, W] at stride 1 with its norm's factors alone: it commutes with RoIAlign."""
-    affine = fixed_affine(norm)
-    return F.conv2d(x, conv.weight if affine is None else conv.weight * affine[0].view(-1, 1, 1, 1))
-
-
-def finish(norm: nn.Module, x: Tensor) -> Tensor:
-    """What remains after `linear` and pooling, [R, C, S, S]: the norm's offset, or all of a norm that is not fixed."""
-    affine = fixed_affine(norm)
-    # Not in place: pooled maps are views, and autograd copies the gradient of a changed view whole.
-    return norm(x) if affine is None else x + affine[1].view(-1, 1, 1)

@@ -12,22 +12,25 @@ from detector.fast.choose import TRAINING_BLOCK, has_kernels, has_products, subs
 from detector.fast.winograd import point_products
 
 
-def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int = 1, groups: int = 1
+) -> Tensor:
     """A convolution as `torch.nn.functional.conv2d` computes it, with gradients; by tiles where these are faster.
 
     Args:
         x: [N, C, H, W], best channels-last.
-        weight: [O, C, k, k].
+        weight: [O, C / groups, k, k].
         bias: [O] or None.
-        stride, padding: of the convolution, both axes.
+        stride, padding, dilation: of the convolution, both axes.
+        groups: of the convolution.
 
     Returns:
         [N, O, H', W'].
     """
     if subsamples_first(x, weight, stride, padding):
         x, stride = x[:, :, ::stride, ::stride], 1
-    if not training_tiles_pay(x, weight, stride, padding):
-        return F.conv2d(x, weight, bias, stride, padding)
+    if dilation > 1 or groups > 1 or not training_tiles_pay(x, weight, stride, padding):
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     out: Tensor = _Winograd.apply(x, weight, bias)
     return out
 

@@ -86,7 +86,8 @@ def rpn_slot_losses(
             settings.delta_weights,
         )
     logits, deltas = network.rpn.at(features, list(chosen.places))
-    normalizer = float(settings.batch_size_per_image * len(targets))
+    configured = float(settings.batch_size_per_image * len(targets))
+    normalizer = chosen.valid.sum().clamp(min=1) if settings.normalize_by_sampled else configured
     positive, valid = chosen.positive.flatten(), chosen.valid.flatten()
     uncertain = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
     return {

@@ -1,0 +1,76 @@
+"""Blocks and convolutions of a network that trains, fast: functions of the parameters as they are now, with gradient.
+
+A fixed batch norm is folded into the convolution before it as the step goes (`training.py` puts the parts together).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from detector.fast.backbone import convolutions
+from detector.fast.folding import fixed_affine
+from detector.fast.winograd_gradient import conv2d
+from detector.model import fpn, resnet
+from detector.model.resnet import BasicBlock, Bottleneck, Projection
+
+
+def run_opening(backbone: resnet.ResNetC4 | resnet.ResNetC5, pixels: Tensor) -> Tensor:
+    """conv1 and the max pooling, [N, 3, H, W] to [N, C, H/4, W/4] channels-last."""
+    x = pixels.contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and backbone.freeze_stages < 1):
+        pooled: Tensor = backbone.max_pool(F.relu_(conv_norm(backbone.conv1, backbone.norm1, x)))
+        return pooled
+
+
+def run_stage(stage: nn.Sequential, x: Tensor, frozen: bool) -> Tensor:
+    """A stage, [N, C, H, W] to [N, C', H', W']; a frozen one keeps nothing for a backward pass."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        for block in stage:
+            x = run_block(block, x)
+    return x
+
+
+def run_normed(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution with a norm or a bias after it, [N, C, H, W] to [N, O, H, W]."""
+    assert isinstance(conv, fpn.NormedConv)
+    if isinstance(conv.norm, nn.Identity):
+        return conv2d(x, conv.conv.weight, conv.conv.bias, 1, int(conv.conv.padding[0]))
+    return conv_norm(conv.conv, conv.norm, x)
+
+
+def run_block(block: nn.Module, x: Tensor) -> Tensor:
+    """A residual block, [N, C, H, W] to [N, C', H', W']."""
+    assert isinstance(block, BasicBlock | Bottleneck)
+    out = x
+    *opening, (last_conv, last_norm) = convolutions(block)
+    for conv, norm in opening:
+        out = F.relu_(conv_norm(conv, norm, out))
+    out = block.shrink(conv_norm(last_conv, last_norm, out))
+    if isinstance(block.shortcut, Projection):
+        out += conv_norm(block.shortcut.conv, block.shortcut.norm, x)
+    else:
+        out += x
+    return F.relu_(out)
+
+
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """A convolution without bias and its norm, fused where the norm is fixed: [N, C, H, W] to [N, O, H', W']."""
+    affine = fixed_affine(norm)
+    shape = (conv.stride[0], int(conv.padding[0]), conv.dilation[0], conv.groups)
+    if affine is None:
+        return norm(conv2d(x, conv.weight, None, *shape))
+    scale, offset = affine
+    return conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), offset, *shape)
+
+
+def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """A 1×1 convolution of [N, C, H, W] at stride 1 with its norm's factors alone: it commutes with RoIAlign."""
+    affine = fixed_affine(norm)
+    return F.conv2d(x, conv.weight if affine is None else conv.weight * affine[0].view(-1, 1, 1, 1))
+
+
+def finish(norm: nn.Module, x: Tensor) -> Tensor:
+    """What remains after `linear` and pooling, [R, C, S, S]: the norm's offset, or all of a norm that is not fixed."""
+    affine = fixed_affine(norm)
+    # Not in place: pooled maps are views, and autograd copies the gradient of a changed view whole.
+    return norm(x) if affine is None else x + affine[1].view(-1, 1, 1)
