@@ -20,17 +20,31 @@ if TYPE_CHECKING:
     from detector.inference.predictor import Predictor as Predictor
     from detector.inference.predictor import load as load
     from detector.model.build import build_model as build_model
+    from detector.python.call_check import DataCheck as DataCheck
+    from detector.python.call_check import check_data as check_data
+    from detector.python.call_evaluate import evaluate as evaluate
+    from detector.python.call_train import TrainSteps as TrainSteps
+    from detector.python.call_train import train as train
+    from detector.python.call_train import train_steps as train_steps
+    from detector.python.training_run import Run as Run
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "detector.config",
+    "DataCheck": "detector.python.call_check",
     "Detections": "detector.inference.detections",
     "Predictor": "detector.inference.predictor",
+    "Run": "detector.python.training_run",
+    "TrainSteps": "detector.python.call_train",
     "UserError": "detector.errors",
     "build_model": "detector.model.build",
+    "check_data": "detector.python.call_check",
+    "evaluate": "detector.python.call_evaluate",
     "load": "detector.inference.predictor",
     "load_config": "detector.config",
+    "train": "detector.python.call_train",
+    "train_steps": "detector.python.call_train",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -107,32 +107,36 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the data contain and every fault in them; returns the exit code, 2 where there are faults."""
+    return command.EXIT_USER_ERROR if check(args, print) else 0
+
+
+def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
+    """Every fault of the data, but for the kinds to ignore; what they contain is said line by line."""
     check_arguments(args)
     config = Config() if args.config is None else load_config(args.config)
     if is_folder_word(args):
-        return check_folder(args, config)
+        return check_folder(args, config, say)
     data_format = args.format or guess_format(args.annotations)
-    print(f"annotations {args.annotations} ({data_format})")
-    print(f"pictures    {'stay closed' if args.no_images else args.images}")
+    say(f"annotations {args.annotations} ({data_format})")
+    say(f"pictures    {'stay closed' if args.no_images else args.images}")
     if args.against is not None:
-        print(f"against     {args.against}")
+        say(f"against     {args.against}")
     if args.fix is not None:
-        print(f"output      {args.fix}")
+        say(f"output      {args.fix}")
     examined = look(args, data_format, args.annotations, args.images, keep_masks=args.fix is not None)
     faults = examined.faults
     if args.against is not None:
         faults = faults + compare(args, data_format, examined)
     faults = [fault for fault in faults if fault.kind.name not in args.ignore]
 
-    print("", *describe_counts(examined.columns), *describe_sizes(examined.columns), sep="\n")
-    print(describe_anchors(examined.columns, config), flush=True)
+    say_all(say, ["", *describe_counts(examined.columns), *describe_sizes(examined.columns)])
+    say(describe_anchors(examined.columns, config))
     if args.report is not None:
         write_report(args.report, faults)
-    for line in describe_faults(faults, args.show):
-        print(line)
+    say_all(say, describe_faults(faults, args.show))
     if args.fix is not None:
-        fix(args, examined, faults)
-    return command.EXIT_USER_ERROR if faults else 0
+        fix(args, examined, faults, say)
+    return faults
 
 
 def is_folder_word(args: argparse.Namespace) -> bool:
@@ -140,21 +144,21 @@ def is_folder_word(args: argparse.Namespace) -> bool:
     return str(args.annotations).startswith("data=")
 
 
-def check_folder(args: argparse.Namespace, config: Config) -> int:
-    """Check every split of a folder, and whether they share pictures; returns the exit code."""
+def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], None]) -> list[Fault]:
+    """The faults of every split of a folder, and the pictures that two splits share."""
     words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
     layout = take_data_word(words)[1]
     assert layout is not None
-    print(*describe_layout(layout), sep="\n")
+    say_all(say, describe_layout(layout))
     if "val" not in layout.splits and "train" in layout.splits:
-        print(describe_hold_out(with_layout(config.data, layout)))
+        say(describe_hold_out(with_layout(config.data, layout)))
     all_faults: list[Fault] = []
     looked_at: list[tuple[Examined, Path]] = []
     for split, place in layout.splits.items():
-        print(f"\n{split}: {place.annotations} ({layout.format}), pictures in {place.images}")
+        say(f"\n{split}: {place.annotations} ({layout.format}), pictures in {place.images}")
         examined = look(args, layout.format, place.annotations, place.images)
-        print(*describe_counts(examined.columns), *describe_sizes(examined.columns), sep="\n")
-        print(describe_anchors(examined.columns, config), flush=True)
+        say_all(say, [*describe_counts(examined.columns), *describe_sizes(examined.columns)])
+        say(describe_anchors(examined.columns, config))
         faults = list(examined.faults)
         for other, images in looked_at:
             faults += [] if layout.format == "voc" else check_categories(other.columns, examined.columns)
@@ -163,11 +167,17 @@ def check_folder(args: argparse.Namespace, config: Config) -> int:
                 faults += check_leaks(other.columns, images, examined.columns, place.images, *pictures)
         looked_at.append((examined, place.images))
         faults = [fault for fault in faults if fault.kind.name not in args.ignore]
-        print(*describe_faults(faults, args.show), sep="\n")
+        say_all(say, describe_faults(faults, args.show))
         all_faults += faults
     if args.report is not None:
         write_report(args.report, all_faults)
-    return command.EXIT_USER_ERROR if all_faults else 0
+    return all_faults
+
+
+def say_all(say: Callable[[str], None], lines: Iterable[str]) -> None:
+    """Say each line."""
+    for line in lines:
+        say(line)
 
 
 def look(
@@ -221,8 +231,8 @@ def write_report(path: Path, faults: Iterable[Fault]) -> None:
     write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault]) -> None:
-    """Write the fixed copy, and print what was fixed and what is left."""
+def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault], say: Callable[[str], None]) -> None:
+    """Write the fixed copy, and say what was fixed and what is left."""
     missing = sum(fault.kind is MISSING_PICTURE for fault in faults)
     if 2 * missing > len(examined.columns.image_ids):
         raise UserError(
@@ -232,10 +242,10 @@ def fix(args: argparse.Namespace, examined: Examined, faults: Sequence[Fault]) -
     sizes = None if examined.pictures is None else sizes_of(examined.pictures)
     content, fixed, left = repair(examined.contents, examined.columns, faults, sizes)
     write_atomically(args.fix, json.dumps(content).encode())
-    print(f"\nfixed ({len(fixed)}):" if fixed else "\nfixed: nothing")
+    say(f"\nfixed ({len(fixed)}):" if fixed else "\nfixed: nothing")
     for fault in fixed:
-        print(f"  - {fault.kind.name}: {fault}")
+        say(f"  - {fault.kind.name}: {fault}")
     if left:
         counts = ", ".join(f"{len(of_kind)} {kind.name}" for kind, of_kind in by_kind(left).items())
-        print(f"left to you, because they need a decision: {counts}")
-    print(f"wrote {args.fix}: {len(content['images'])} images, {len(content['annotations'])} annotations")
+        say(f"left to you, because they need a decision: {counts}")
+    say(f"wrote {args.fix}: {len(content['images'])} images, {len(content['annotations'])} annotations")

@@ -15,6 +15,7 @@ from detector.printing import printable
 
 if TYPE_CHECKING:
     from detector.datasets.dataset import DetectionDataset
+    from detector.evaluation.coco_eval import CocoMetrics
     from detector.evaluation.ground_truth import GroundTruth
     from detector.evaluation.report.worst import FindPicture
 
@@ -101,6 +102,12 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect where a model is given, score, print and write. Under torchrun every process calls this."""
+    measure(args)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> CocoMetrics | None:
+    """`run`, with the metrics; None in other processes than the main one."""
     check_arguments(args)
 
     from detector import process_group
@@ -123,11 +130,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
             truth, detections, model = detect(args)
-        if truth is not None:
-            report(args, truth, detections, model)
+        return None if truth is None else report(args, truth, detections, model)
     finally:
         process_group.stop()
-    return 0
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,9 @@ def open_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset
     return open_split(data, split, drop_degenerate_boxes=True)
 
 
-def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], scored: Scored) -> None:
+def report(
+    args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], scored: Scored
+) -> CocoMetrics:
     """Score, print, and write what --output asks for."""
     from detector.disk import write_atomically
     from detector.evaluation.coco_eval import evaluate_coco
@@ -257,3 +264,4 @@ def report(args: argparse.Namespace, truth: GroundTruth, detections: list[dict[s
         )
         results = check_results(detections, truth, scored.source)
         print(f"wrote {write_report(args.output, truth, results, analyse(truth, results, metrics), context)}")
+    return metrics

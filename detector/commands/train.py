@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from detector.command import add_device_argument
 from detector.config import CONFIG_FILE, Config
@@ -50,21 +51,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choose_config(arguments: argparse.Namespace, resume: bool) -> tuple[Configured, Path]:
+def choose_config(
+    config: str | Path | None, output: Path | None, settings: Sequence[str] | Mapping[str, Any], resume: bool
+) -> tuple[Configured, Path]:
     """The config with its overrides, and the output folder.
 
-    A run that is resumed without --config goes on with the settings that its folder holds.
+    A run that is resumed without a config goes on with the settings that its folder holds.
+
+    Args:
+        config: a file or a recipe's name.
+        output: the folder, None: one below `output/` with the name of the data's folder or of the config.
+        settings: words of the command line, or values by their names.
+        resume: whether a run is to go on.
     """
     from detector.training.configure import configure
 
-    path = recipe_folder() / "quickstart.yaml" if arguments.config is None else find_config(arguments.config)
-    data = next((word.removeprefix("data=") for word in arguments.settings if word.startswith("data=")), None)
-    name = path.stem if data is None or arguments.config is not None else folder_name(data)
-    output: Path = arguments.output or Path("output") / name
-    goes_on = resume and arguments.config is None and (output / CONFIG_FILE).is_file()
-    settings = list(arguments.settings)
-    if arguments.weights:
-        settings.append(f"model.weights={arguments.weights}")
+    path = recipe_folder() / "quickstart.yaml" if config is None else find_config(config)
+    if isinstance(settings, Mapping):
+        data = settings.get("data")
+    else:
+        data = next((word.removeprefix("data=") for word in settings if word.startswith("data=")), None)
+    name = path.stem if data is None or config is not None else folder_name(str(data))
+    output = output or Path("output") / name
+    goes_on = resume and config is None and (output / CONFIG_FILE).is_file()
     return configure(output / CONFIG_FILE if goes_on else path, settings, goes_on), output
 
 
@@ -79,21 +88,29 @@ def run(arguments: argparse.Namespace) -> int:
     # torchrun starts the same command again after a failure: that start goes on, whatever the first one was to do.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     resume = arguments.resume or restarted
-    configured, output = choose_config(arguments, resume)
+    settings = [*arguments.settings, *([f"model.weights={arguments.weights}"] if arguments.weights else [])]
+    configured, output = choose_config(arguments.config, arguments.output, settings, resume)
     config = configured.config
-    check_paths(config)
+    check_before_start(config, resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(*configured.notes, sep="\n", end="\n" if configured.notes else "", flush=True)
 
     from detector.training.engine import train
     from detector.training.process.signals import exit_code
+
+    outcome = train(config, output, resume, arguments.overwrite and not restarted, arguments.device)
+    return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
+
+
+def check_before_start(config: Config, resume: bool) -> None:
+    """Raise UserError for what would stop a run, before anything takes time."""
+    check_paths(config)
+
     from detector.training.run.start import check_start
 
     if not resume:
         check_start(config.model)
         check_weights(config)
-    if os.environ.get("RANK", "0") == "0":
-        print(*configured.notes, sep="\n", end="\n" if configured.notes else "", flush=True)
-    outcome = train(config, output, resume, arguments.overwrite and not restarted, arguments.device)
-    return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
 
 
 def check_paths(config: Config) -> None:

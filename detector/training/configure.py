@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from detector.config import Config, TrainConfig, load_config, read_words
-from detector.datasets.layouts.apply import describe_layout, layout_settings, take_data_word
+from detector.config.short_words import expand
+from detector.datasets.layouts.apply import describe_layout, layout_settings, take_data_value, take_data_word
 from detector.errors import UserError
 
 # What is counted in steps, and means a number of pictures.
@@ -22,19 +23,25 @@ class Configured:
     notes: tuple[str, ...]
 
 
-def configure(path: str | Path | None, words: Sequence[str], is_resumed_config: bool = False) -> Configured:
+def configure(
+    path: str | Path | None, words: Sequence[str] | Mapping[str, Any], is_resumed_config: bool = False
+) -> Configured:
     """Read a config and apply the words of the command line; `data=…` among them is a folder to understand.
 
     Args:
         path: a YAML file or a recipe's name.
-        words: `key.path=value`, short words, and `data=FOLDER`.
+        words: `key.path=value`, short words, and `data=FOLDER`; or values by these names.
         is_resumed_config: the config is that of a run which goes on, so its schedule is not stretched.
 
     Raises:
         UserError: one sentence on the word, the config or the folder that cannot be used.
     """
-    words, layout = take_data_word(words)
-    given = read_words(words)
+    if isinstance(words, Mapping):
+        values, layout = take_data_value(words)
+        given = {name: one for key, value in values.items() for name, one in expand(key, value).items()}
+    else:
+        texts, layout = take_data_word(words)
+        given = read_words(texts)
     before = load_config(path)
     notes: list[str] = []
     found: dict[str, Any] = {}

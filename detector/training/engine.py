@@ -69,7 +69,21 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
     Raises:
         UserError: the run cannot be started, or cannot go on; one sentence with the remedy.
     """
-    with StopSignals() as stop, ExitStack() as held:
+    with StopSignals() as stop:
+        return train_until(stop, config, output, resume, overwrite, device)
+
+
+def train_until(
+    stop: StopSignals,
+    config: Config,
+    output: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Outcome:
+    """`train`, until signals say stop that somebody else holds and may request; `quiet` shows warnings alone."""
+    with ExitStack() as held:
         try:
             chosen = process_group.start(device)
             # The main process, the only one that writes, holds the folder for all.
@@ -77,7 +91,7 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
             process_group.on_main(lambda: claim(output, resume, overwrite))
             with (
                 no_workers_left(),
-                RunLog(output, process_group.rank()) as log,
+                RunLog(output, process_group.rank(), quiet) as log,
                 Watchdog(log.warning) as watchdog,
                 process_group.explain_lost_process(),
                 explain_out_of_memory(watchdog),

@@ -1,6 +1,6 @@
 """The word `data=…` of a command line as settings, and what was understood as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +32,21 @@ def take_data_word(words: Sequence[str]) -> tuple[list[str], Layout | None]:
         raise UserError(f"data={given[0]} data={given[1]}: give one set; several must be put into one folder.")
     if not given[0]:
         raise UserError("data=: name a folder of annotated pictures, or its data.yaml or COCO file.")
-    formats: dict[str, Format] = {"coco": "coco", "voc": "voc", "yolo": "yolo"}
-    wanted = [formats.get(word.partition("=")[2]) for word in rest if word.startswith("data.format=")]
-    return rest, recognise(given[0], wanted[-1] if wanted else None)
+    wanted = [word.partition("=")[2] for word in rest if word.startswith("data.format=")]
+    return rest, recognise(given[0], _known_format(wanted[-1] if wanted else None))
+
+
+def take_data_value(values: Mapping[str, Any]) -> tuple[dict[str, Any], Layout | None]:
+    """Values by the names of settings without `data`, and the layout of what it names; see `take_data_word`."""
+    rest = {key: value for key, value in values.items() if key != "data"}
+    if values.get("data") is None:
+        return rest, None
+    return rest, recognise(values["data"], _known_format(rest.get("data.format")))
+
+
+def _known_format(name: Any) -> Format | None:
+    formats: dict[Any, Format] = {"coco": "coco", "voc": "voc", "yolo": "yolo"}
+    return formats.get(name)
 
 
 def layout_settings(layout: Layout, hold_out: float = 0.0) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -26,7 +27,8 @@ class StopSignals:
     middle of a long computation too. Worker processes forked meanwhile inherit the handlers and do nothing, so that a
     Ctrl-C, which reaches them as well, does not take the data loader away from under the step that is to be finished.
 
-    Must be used in the main thread; the former handlers are restored at the end.
+    The former handlers are restored at the end. In another thread than the main one, which alone may handle signals,
+    there are none: what is noted is then only what `request` is told.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,13 @@ class StopSignals:
         self._process = os.getpid()
         self._interrupting = False
 
+    def request(self, number: int) -> None:
+        """Ask the run to stop at its next step, as this signal would; from any thread."""
+        self.received = number
+
     def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in HANDLED:
             # nohup has a process ignore SIGHUP, and means it.
             if not (signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):

@@ -31,6 +31,7 @@ class RunLog:
     Args:
         output: the run's folder, which must exist.
         rank: number of this process; 0 is the main one.
+        quiet: of the lines only warnings are shown on the screen; the file has all.
 
     To be left as a context manager, which gives the package's logger back.
 
@@ -38,7 +39,7 @@ class RunLog:
         UserError: something else is where the log is to be written.
     """
 
-    def __init__(self, output: Path, rank: int) -> None:
+    def __init__(self, output: Path, rank: int, quiet: bool = False) -> None:
         self.rank = rank
         self._output = output
         # The package's own logger, so that what other parts say (about weights, say) is in the run's log too.
@@ -47,7 +48,9 @@ class RunLog:
         self._logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
         self._logger.propagate = False
         self._handlers: list[logging.Handler] = []
-        self._add_handler(_ScreenHandler(sys.stdout if rank == 0 else sys.stderr))
+        screen = _ScreenHandler(sys.stdout if rank == 0 else sys.stderr)
+        screen.setLevel(logging.WARNING if quiet else logging.INFO)
+        self._add_handler(screen)
         self._events: SummaryWriter | None = None
         if rank == 0:
             try:

@@ -39,7 +39,7 @@ def claim(output: Path, resume: bool, overwrite: bool) -> None:
         if not overwrite:
             raise UserError(
                 f"{output} holds a run already: --resume continues it, --overwrite deletes it and starts again, "
-                "and --output takes another folder."
+                "and --output takes another folder (in Python resume=True, overwrite=True and output=…)."
             )
         _delete_run(output)
     try:

@@ -1,0 +1,1 @@
+"""The commands as functions: `detector.train`, `detector.evaluate` and `detector.check_data`."""
