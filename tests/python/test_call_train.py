@@ -97,9 +97,9 @@ def test_what_a_run_raises_is_raised_where_it_is_read(data: str, tmp_path: Path)
             next(steps)
         with pytest.raises(UserError, match=r"model\.num_classes=7"):
             _ = steps.run
-    with pytest.raises(UserError, match="did you mean train.iterations="):
+    with pytest.raises(UserError, match=r"did you mean train\.iterations="):
         detector.train(data=data, iters=3)
-    with pytest.raises(UserError, match="Did you mean train.momentum"):
+    with pytest.raises(UserError, match=r"Did you mean train\.momentum"):
         detector.train(data=data, train__momentun=0.5)
 
 
