@@ -111,8 +111,8 @@ def torchvision_pyramid_config(tensors: Mapping[str, Tensor], where: str) -> Con
     anchors = tensors[OBJECTNESS].shape[0]
     if anchors != ANCHORS_PER_CELL:
         raise UserError(
-            f"{where}: has {anchors} anchors a cell and torchvision's own model {ANCHORS_PER_CELL}; give a config of ours "
-            "with model.rpn.anchor_sizes and anchor_ratios by --config."
+            f"{where}: has {anchors} anchors a cell and torchvision's own model {ANCHORS_PER_CELL}; give a config of "
+            "ours with model.rpn.anchor_sizes and anchor_ratios by --config."
         )
     classes = tensors[CLS_SCORE].shape[0] - 1
     is_live = any(name.endswith(COUNTER) for name in resnet)
