@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 from detector.errors import UserError, shown
@@ -12,6 +13,7 @@ from detector.printing import printable
 LISTED = 10  # categories in a message
 MOST = 50_000  # categories; the largest public sets have about 20,000
 LONGEST_NAME = 500  # characters
+UNUSED = "N/A"  # the beginning of the name of a label that stands for nothing, as COCO's ids have between others
 LARGEST_ID = 2**63 - 1
 
 
@@ -134,6 +136,8 @@ def _check_category(category: Category) -> None:
 def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap:
     """The categories of a model under the ids that the data gives to the same names, in the order of its labels.
 
+    Labels of the model that stand for nothing (`UNUSED`) get ids that the data does not have.
+
     Raises:
         UserError: the two do not have the same categories.
     """
@@ -141,12 +145,15 @@ def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap
         return of_model
     data_ids = {category.name: category.id for category in of_data.categories}
     unambiguous = len(data_ids) == len(of_data) and len(set(of_model.names)) == len(of_model)
-    if not unambiguous or set(of_model.names) != set(data_ids):
+    used = {name for name in of_model.names if name in data_ids or not name.startswith(UNUSED)}
+    if not unambiguous or used != set(data_ids):
         raise UserError(
             f"the weights know {len(of_model)} categories ({_missing_first(of_model, of_data)}) and the annotations "
             f"have {len(of_data)} ({_missing_first(of_data, of_model)}); evaluate on data with the same ones."
         )
-    return CategoryMap(tuple(Category(data_ids[name], name) for name in of_model.names))
+    free = count(max(data_ids.values()) + 1)
+    ids = [data_ids[name] if name in data_ids else next(free) for name in of_model.names]
+    return CategoryMap(tuple(Category(i, name) for i, name in zip(ids, of_model.names, strict=True)))
 
 
 def _missing_first(categories: CategoryMap, other: CategoryMap) -> str:

@@ -114,3 +114,11 @@ def test_other_categories_are_an_error_that_lists_both_sets(names: list[str]) ->
     listed = ", ".join(rf"\d {name}" for name in sorted(names, key=lambda name: name in ("cat", "dog")))
     with pytest.raises(UserError, match=rf"know 2 categories \(.*1 cat.*\) and .* have {len(names)} \({listed}\)"):
         match_categories(CategoryMap.from_names(["cat", "dog"]), CategoryMap.from_names(names))
+
+
+def test_labels_that_stand_for_nothing_are_in_no_data() -> None:
+    of_model = CategoryMap(tuple(Category(i, name) for i, name in ((1, "cat"), (2, "N/A 2"), (3, "dog"))))
+    of_data = CategoryMap((Category(2, "dog"), Category(7, "cat")))
+    matched = match_categories(of_model, of_data)
+    assert [category.id for category in matched.categories] == [7, 8, 2]
+    assert matched.names == of_model.names

@@ -21,13 +21,18 @@ EXAMPLES = """examples:
       a detectron2 Faster R-CNN (.pth or .pkl) with its own config; --annotations names its classes. Of a Mask or
       Keypoint R-CNN --boxes-only takes the box branch
   {program} R101-C4-3x r101.safetensors
-      a published model, fetched into the cache folder
+      a published model, fetched into the cache folder (`models` lists the names)
+  {program} work_dir/epoch_12.pth mine.safetensors
+      a Faster R-CNN of mmdetection, by the config that the file carries; --config takes a dumped one in its place
+  {program} fasterrcnn.pth mine.safetensors
+      a state dict of torchvision's fasterrcnn_resnet50_fpn or _v2
   {program} R-50.pkl backbone.safetensors
       an ImageNet network (torchvision's or Caffe2's names) for model.backbone.weights
   {program} output/r50c4_bccd/model_best.safetensors theirs.pth --to detectron2
       a detectron2 checkpoint (.pth or .pkl) and theirs.yaml, its config; for what detectron2 has a counterpart for
   {program} output/quickstart/model_final.safetensors resnet.pth --to torchvision
-      conv1 … conv5_x as a torchvision ResNet without fc: load_state_dict(torch.load(…), strict=False)
+      conv1 … conv5_x as a torchvision ResNet without fc: load_state_dict(torch.load(…), strict=False); of a model that
+      came from torchvision's fasterrcnn_resnet50_fpn or _v2, or has all of its settings, the whole detector
 
 Files of other frameworks are read without trusting them: what wants more than tensors is refused and not executed."""
 
@@ -101,26 +106,15 @@ def with_categories(weights: WeightsFile, annotations: Path) -> WeightsFile:
 
 def write(args: argparse.Namespace, weights: WeightsFile) -> list[str]:
     """Write the output; returns lines that say what was written."""
-    import torch
-
-    from detector.disk import write_atomically
     from detector.weights.files import save_weights
     from detector.weights.lineages.detectron2_export import write_detectron2
-    from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
 
     state, config, categories = weights.state_dict, weights.config, weights.categories
     if args.to == "ours":
         save_weights(args.output, state, config, categories, weights.provenance, args.dtype)
         return [f"wrote {args.output}"]
     if args.to == "torchvision":
-        file = io.BytesIO()
-        torch.save(to_torchvision_resnet(state), file)
-        write_atomically(args.output, file.getvalue())
-        stride = "1×1" if config.model.backbone.stride_in_1x1 else "3×3"
-        return [
-            f"wrote {args.output}: ResNet-{config.model.backbone.depth} without fc, for RGB pixels from 0 to 255 less "
-            f"{list(config.input.pixel_mean)} over {list(config.input.pixel_std)}, stride in the {stride}"
-        ]
+        return write_torchvision(args.output, weights)
     if len(categories) == 0:
         raise UserError(f"{args.input}: holds a backbone alone, and --to detectron2 writes detectors.")
     config, known = with_training_settings(args, config)
@@ -128,6 +122,35 @@ def write(args: argparse.Namespace, weights: WeightsFile) -> list[str]:
     lines = [f"wrote {args.output} and {config_path}; {known}"]
     if lost:
         lines.append(f"of the training settings, detectron2 has no counterpart for {', '.join(lost)}")
+    return lines
+
+
+def write_torchvision(path: Path, weights: WeightsFile) -> list[str]:
+    """Write a detector with torchvision's settings as its own model, and of others the ResNet; returns what to say."""
+    import torch
+
+    from detector.disk import write_atomically
+    from detector.weights.lineages.torchvision_export import differing_settings, to_torchvision_pyramid
+    from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
+
+    state, config = weights.state_dict, weights.config
+    backbone, differing = config.model.backbone, differing_settings(config)
+    is_whole = len(weights.categories) > 0 and not differing
+    file = io.BytesIO()
+    torch.save(to_torchvision_pyramid(state, config) if is_whole else to_torchvision_resnet(state), file)
+    write_atomically(path, file.getvalue())
+    pixels = f"RGB pixels from 0 to 255 less {list(config.input.pixel_mean)} over {list(config.input.pixel_std)}"
+    if is_whole:
+        return [
+            f"wrote {path}: {config.model.network} of torchvision.models.detection for {len(weights.categories) + 1} "
+            f"classes, the background first, for {pixels}; epsilon of the backbone's norms {backbone.norm_eps:g}"
+        ]
+    lines = [
+        f"wrote {path}: ResNet-{backbone.depth} without fc, for {pixels}, stride in the "
+        f"{'1×1' if backbone.stride_in_1x1 else '3×3'}"
+    ]
+    if config.model.kind == "fpn" and len(weights.categories) > 0:
+        lines.append(f"the backbone alone: torchvision's detector has no counterpart for {', '.join(differing)}")
     return lines
 
 

@@ -74,7 +74,7 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
     if source in PUBLISHED and not PUBLISHED[source].is_detector:
         published = PUBLISHED[source]
         tensors = read_foreign(fetch(source, published)).tensors
-        assert published.kind != "detectron2"
+        assert published.kind in ("torchvision", "caffe2")
         return BackboneWeights(
             imagenet_state(tensors, config, source), imagenet_config(tensors, published.kind, source)
         )

@@ -14,7 +14,7 @@ from detector.printing import printable
 from detector.weights.compare import require_finite
 from detector.weights.files import SUFFIX, WeightsFile, read_weights
 from detector.weights.layout import model_shapes
-from detector.weights.lineages.coco_categories import COCO_CATEGORIES
+from detector.weights.lineages.coco_categories import COCO_CATEGORIES, COCO_IDS
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.detectron2_tensors import from_detectron2, is_detectron2
 from detector.weights.lineages.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
@@ -31,6 +31,12 @@ from detector.weights.lineages.torchvision_detector import (
     num_classes_of,
     resnet_names,
     torchvision_detector_config,
+)
+from detector.weights.lineages.torchvision_pyramid import (
+    from_torchvision_pyramid,
+    is_torchvision_pyramid,
+    other_torchvision_model,
+    torchvision_pyramid_config,
 )
 from detector.weights.published.cache import fetch
 from detector.weights.published.catalogue import PUBLISHED, Published, find_weights
@@ -108,10 +114,20 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
         values = (
             read_stored_config(weights.meta, where) if config_path is None else read_mmdetection_config(config_path)
         )
-        state, model = from_mmdetection(tensors, values, where if config_path is None else f"{where} ({config_path})")
+        source = where if config_path is None else f"{where} ({config_path})"
+        state, model = from_mmdetection(tensors, values, source, boxes_only)
         categories = read_class_names(weights.meta, model, where)
         return _detector(state, model.config, categories, _provenance("mmdetection", path))
+    other = other_torchvision_model(tensors)
+    if other is not None:
+        raise UserError(f"{where}: {other} of torchvision, which is another network; Faster R-CNN on a ResNet loads.")
     given = None if config_path is None else load_config(config_path)
+    if is_torchvision_pyramid(tensors):
+        config = given or torchvision_pyramid_config(tensors, where)
+        state = from_torchvision_pyramid(tensors, config, where, boxes_only)
+        return _detector(state, config, weights.categories, _provenance("torchvision", path))
+    if boxes_only:
+        raise UserError(f"{where}: is no Mask R-CNN or Keypoint R-CNN; leave --boxes-only out.")
     if is_torchvision_detector(tensors):
         config = given or _torchvision_config(tensors, where)
         state = from_torchvision_detector(tensors, config, where)
@@ -138,11 +154,17 @@ def _published(name: str, published: Published) -> WeightsFile:
     path = fetch(name, published)
     weights = read_foreign(path)
     provenance = _provenance(published.kind, path) | {"published_as": name, "url": published.url}
-    if published.is_detector:
-        assert published.settings is not None
-        state, config = from_detectron2(weights.tensors, published.settings, name)
-        return _detector(state, config, COCO_CATEGORIES, provenance | {"published_AP": published.ap})
-    return replace(convert(weights, path, None), provenance=provenance)
+    if not published.is_detector:
+        return replace(convert(weights, path, None), provenance=provenance)
+    provenance |= {"published_AP": published.ap}
+    if published.kind == "torchvision":
+        return replace(convert(weights, path, None), provenance=provenance)
+    assert published.settings is not None
+    if published.kind == "mmdetection":
+        state, model = from_mmdetection(weights.tensors, published.settings, name)
+        return _detector(state, model.config, read_class_names(weights.meta, model, name), provenance)
+    state, config = from_detectron2(weights.tensors, published.settings, name)
+    return _detector(state, config, COCO_CATEGORIES, provenance)
 
 
 def _torchvision_config(tensors: Mapping[str, Tensor], where: str) -> Config:
@@ -163,6 +185,9 @@ def _detector(
 ) -> WeightsFile:
     count = config.model.num_classes
     assert count is not None
+    if categories is None and count == len(COCO_IDS) and provenance["converted_from"] == "torchvision":
+        log.info("%s names no classes; being 90, they are taken to be COCO's ids", provenance["file"])
+        categories = COCO_IDS
     if categories is None and count == len(COCO_CATEGORIES):
         log.info("%s names no classes; being 80, they are taken to be COCO's", provenance["file"])
         categories = COCO_CATEGORIES

@@ -19,11 +19,8 @@ from detector.model.build import build_model
 from detector.model.postprocess import to_original_frame
 from detector.structures import Target
 from detector.training.joint import build_joint
-from detector.weights.lineages.torchvision_pyramid import (
-    from_torchvision_pyramid,
-    to_torchvision_pyramid,
-    torchvision_pyramid_config,
-)
+from detector.weights.lineages.torchvision_export import to_torchvision_pyramid
+from detector.weights.lineages.torchvision_pyramid import from_torchvision_pyramid, torchvision_pyramid_config
 
 NUM_CLASSES = 5
 MIN_SIZE, MAX_SIZE, PROPOSALS = 112, 160, 20

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,25 @@ from torch import Tensor
 from weights_server import Server, serving
 
 from detector.categories import CategoryMap
-from detector.config import Config, save_config
+from detector.config import (
+    BackboneConfig,
+    Config,
+    DetectionConfig,
+    FPNConfig,
+    InputConfig,
+    ModelConfig,
+    RoIConfig,
+    RPNConfig,
+    save_config,
+)
 from detector.errors import UserError
 from detector.weights import resolve
-from detector.weights.files import save_weights
+from detector.weights.files import WeightsFile, save_weights
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.detectron2_export import write_detectron2
+from detector.weights.lineages.mmdetection_config_text import read_mmdetection_config
+from detector.weights.lineages.torchvision_export import to_torchvision_pyramid
 from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
 from detector.weights.published.catalogue import PUBLISHED, suggest
 from detector.weights.resolve import resolve_weights
@@ -99,7 +112,7 @@ def test_imagenet_networks_are_a_backbone_alone(tmp_path: Path) -> None:
 def test_what_is_neither_file_nor_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file, and no such published name; did you mean R101-C4-3x\?"):
         resolve_weights("r101-c4-3x")
-    with pytest.raises(UserError, match=r"published names are R50-C4-1x, .*, MSRA-R-101"):
+    with pytest.raises(UserError, match=r"published names are R50-C4-1x, .*, MSRA-R-101, and mmdetection's"):
         resolve_weights(str(tmp_path / "nowhere.safetensors"))
     with pytest.raises(UserError, match="is a folder"):
         resolve_weights(tmp_path)
@@ -151,19 +164,79 @@ def test_published_name_from_a_mirror(mirror: Server, monkeypatch: pytest.Monkey
     assert same(resolve_weights("R101-C4-3x").state_dict, found.state_dict)
 
 
+def published_as(
+    name: str, content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> tuple[WeightsFile, list[str]]:
+    """What a name resolves to whose file is this, and which addresses were asked for."""
+    published = replace(PUBLISHED[name], checksum=("sha256", hashlib.sha256(content).hexdigest()[:8]), **changes)
+    monkeypatch.setattr(resolve, "PUBLISHED", {name: published})
+    monkeypatch.setenv("DETECTOR_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("DETECTOR_OFFLINE", raising=False)
+    with serving(content) as server:
+        monkeypatch.setenv("DETECTOR_MIRROR", server.address)
+        found = resolve_weights(name)
+        return found, list(server.requests)
+
+
+def test_a_model_that_mmdetection_publishes(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shared / "fixtures/mmdetection/r101_caffe_c4_w2_c80"
+    content, settings = (folder / "checkpoint.pth").read_bytes(), read_mmdetection_config(folder / "config.py")
+    name = "faster-rcnn_r50-caffe_c4-1x_coco"
+    found, requests = published_as(name, content, tmp_path, monkeypatch, settings=settings)
+    assert requests == [PUBLISHED[name].url.removeprefix("https://download.openmmlab.com")]
+    assert found.categories == COCO_CATEGORIES
+    assert found.provenance["converted_from"] == "mmdetection"
+    assert found.provenance["published_AP"] == 35.6
+    same_file = resolve_weights(folder / "checkpoint.pth", folder / "config.py")
+    assert same(found.state_dict, same_file.state_dict)
+    assert found.config == same_file.config
+
+
+def test_a_model_that_torchvision_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrow one of its 91 rows, whose labels are COCO's ids, those too that stand for nothing."""
+    backbone = BackboneConfig(depth=50, stem_channels=4, width=2, norm_eps=0.0, stride_in_1x1=False)
+    rpn = RPNConfig(anchor_rounding=True, anchor_strides="measured", rank_by="sigmoid_after_top_n")
+    roi = RoIConfig(pooled_size=7, aligned=False, level_rule="torchvision", fc_channels=8)
+    fpn, detection = FPNConfig(channels=8), DetectionConfig(min_size=1e-2)
+    model = ModelConfig(kind="fpn", num_classes=90, backbone=backbone, fpn=fpn, rpn=rpn, roi=roi, detection=detection)
+    config = Config(model=model, input=InputConfig(resize="torchvision"))
+    state = random_state(config)
+    content = torch_file(to_torchvision_pyramid(state, config))
+    found, requests = published_as("fasterrcnn_resnet50_fpn", content, tmp_path, monkeypatch)
+    assert requests == ["/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"]
+    assert same(found.state_dict, state)
+    assert found.config.model.backbone.norm_eps == 0
+    assert found.provenance["published_AP"] == 37.0
+    assert [c.id for c in found.categories.categories] == list(range(1, 91))
+    named = {c.id: c.name for c in found.categories.categories if not c.name.startswith("N/A")}
+    assert named == {c.id: c.name for c in COCO_CATEGORIES.categories}
+
+
 def test_facts_of_the_published_files() -> None:
+    hosts = r"dl\.fbaipublicfiles\.com/detectron2|download\.pytorch\.org/models|download\.openmmlab\.com/mmdetection"
     for name, published in PUBLISHED.items():
-        assert re.match(r"https://(dl\.fbaipublicfiles\.com/detectron2|download\.pytorch\.org/models)/", published.url)
+        assert re.match(rf"https://({hosts})/", published.url)
         if published.checksum is not None:
             assert published.checksum[1] in published.url.rpartition("/")[2], name
-        assert (published.settings is not None) == published.is_detector == (published.ap is not None)
-    assert {name: p.ap for name, p in PUBLISHED.items() if p.is_detector} == {
+        assert published.is_detector == (published.ap is not None)
+    assert {name: p.ap for name, p in PUBLISHED.items() if p.kind == "detectron2"} == {
         "R50-C4-1x": 35.7,
         "R50-C4-3x": 38.4,
         "R101-C4-3x": 41.1,
+        "R50-DC5-1x": 37.3,
+        "R50-DC5-3x": 39.0,
+        "R101-DC5-3x": 40.6,
+        "R50-FPN-1x": 37.9,
+        "R50-FPN-3x": 40.2,
+        "R101-FPN-3x": 42.0,
+        "X101-FPN-3x": 43.0,
     }
     assert PUBLISHED["R50-C4-1x"].url.endswith("faster_rcnn_R_50_C4_1x/137257644/model_final_721ade.pkl")
     assert PUBLISHED["R50-C4-3x"].url.endswith("faster_rcnn_R_50_C4_3x/137849393/model_final_f97cb7.pkl")
+    assert PUBLISHED["R50-FPN-3x"].url.endswith("faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl")
+    assert PUBLISHED["R101-FPN-3x"].url.endswith("faster_rcnn_R_101_FPN_3x/137851257/model_final_f6e8b1.pkl")
+    assert PUBLISHED["X101-FPN-3x"].url.endswith("faster_rcnn_X_101_32x8d_FPN_3x/139173657/model_final_68b088.pkl")
 
 
 def test_torchvision_names_the_same_files() -> None:

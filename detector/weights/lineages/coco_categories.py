@@ -1,6 +1,6 @@
 """The 80 categories of COCO's detection task; ids run from 1 to 90 with gaps."""
 
-from detector.categories import Category, CategoryMap
+from detector.categories import UNUSED, Category, CategoryMap
 
 COCO_CATEGORIES = CategoryMap(
     tuple(
@@ -89,3 +89,7 @@ COCO_CATEGORIES = CategoryMap(
         )
     )
 )
+
+_NAMES = {category.id: category.name for category in COCO_CATEGORIES.categories}
+# torchvision's published models have a label for every id up to 90, those too that stand for nothing.
+COCO_IDS = CategoryMap(tuple(Category(i, _NAMES.get(i, f"{UNUSED} {i}")) for i in range(1, 91)))

@@ -136,6 +136,8 @@ def _without_other_parts(tensors: Mapping[str, Tensor], source: str, boxes_only:
         log.info("%s: %d tensors of the averaging hook are left out, as mmdetection does", source, len(left_out))
     if boxes_only:
         masks = [name for name in tensors if name.startswith(MASK_BRANCH)]
+        if not masks:
+            raise UserError(f"{source}: has no masks, all of it is boxes; leave --boxes-only out.")
         log.info("%s: left out: the %d tensors of the mask branch (%s*)", source, len(masks), MASK_BRANCH)
         left_out += masks
     return {name: tensor for name, tensor in tensors.items() if name not in set(left_out)}

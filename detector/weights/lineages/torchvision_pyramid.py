@@ -1,4 +1,4 @@
-"""torchvision's own `fasterrcnn_resnet50_fpn` and `_v2` as ours, and back: names, the background's rows, settings.
+"""torchvision's own `fasterrcnn_resnet50_fpn` and `_v2` as ours: names, the background's rows, their settings.
 
 The numbers are the defaults in its faster_rcnn.py, rpn.py, roi_heads.py and transform.py. A state dict says nothing of
 them; whoever gave other arguments gives a config of ours.
@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from detector.config import (
@@ -31,7 +30,7 @@ from detector.weights.remap import remap, translate
 
 log = logging.getLogger(__name__)
 
-# Ours → theirs, applied in turn as pieces of a name. What is numbered otherwise is in `_renames`.
+# Ours → theirs, applied in turn as pieces of a name. What is numbered otherwise is in `renames_of`.
 RENAMES = (
     (".backbone.lateral.", ".backbone.fpn.inner_blocks."),
     (".backbone.output.", ".backbone.fpn.layer_blocks."),
@@ -117,11 +116,16 @@ def torchvision_pyramid_config(tensors: Mapping[str, Tensor], where: str) -> Con
     classes = tensors[CLS_SCORE].shape[0] - 1
     is_live = any(name.endswith(COUNTER) for name in resnet)
     backbone = backbone_of(resnet, "torchvision", where)
+    norm_eps = 0.0 if classes == COCO_CLASSES and not is_live else 1e-5
+    log.info(
+        "%s: a torchvision model does not say its settings; its defaults are taken%s",
+        where,
+        "" if is_live else f", and {norm_eps:g} for the epsilon of its frozen batch norms (model.backbone.norm_eps)",
+    )
     backbone = replace(
-        backbone,
-        **_groups(resnet, backbone),
+        _with_groups(backbone, resnet),
         norm="batch" if is_live else "frozen_batch",
-        norm_eps=0.0 if classes == COCO_CLASSES and not is_live else 1e-5,
+        norm_eps=norm_eps,
         freeze_stages=0 if is_live else 2,
     )
     return Config(
@@ -147,13 +151,13 @@ def torchvision_pyramid_config(tensors: Mapping[str, Tensor], where: str) -> Con
     )
 
 
-def _groups(resnet: Mapping[str, Tensor], backbone: BackboneConfig) -> dict[str, int]:
-    """Width and groups of a ResNeXt or a wide ResNet, whose 3×3 convolutions are wider than a quarter of the block."""
+def _with_groups(backbone: BackboneConfig, resnet: Mapping[str, Tensor]) -> BackboneConfig:
+    """The same as a ResNeXt or a wide ResNet where its 3×3 convolutions are wider than a quarter of the block."""
     expand = resnet.get("layer1.0.conv3.weight")
     if expand is None or expand.shape[0] == 4 * backbone.width:
-        return {}
+        return backbone
     inner, per_group = resnet["layer1.0.conv2.weight"].shape[:2]
-    return {"width": expand.shape[0] // 4, "groups": inner // per_group, "width_per_group": per_group}
+    return replace(backbone, width=expand.shape[0] // 4, groups=inner // per_group, width_per_group=per_group)
 
 
 def _rpn_config(tensors: Mapping[str, Tensor]) -> RPNConfig:
@@ -206,7 +210,7 @@ def from_torchvision_pyramid(
     """
     source = without_branches(newer_names(tensors), where, boxes_only)
     shapes = model_shapes(config)
-    table: dict[str, str | None] = {theirs: ours for ours, theirs in translate(shapes, _renames(config)).items()}
+    table: dict[str, str | None] = {theirs: ours for ours, theirs in translate(shapes, renames_of(config)).items()}
     for kind in ("weight", "bias"):
         boxes = source.get(BBOX_PRED + kind)
         if boxes is not None and boxes.shape[0] == 4 * ((config.model.num_classes or 0) + 1):
@@ -217,6 +221,8 @@ def from_torchvision_pyramid(
 def without_branches(tensors: Mapping[str, Tensor], where: str, boxes_only: bool) -> dict[str, Tensor]:
     """The tensors without a mask or keypoint branch, which is refused unless `boxes_only`."""
     kept = dict(tensors)
+    if boxes_only and not any(name.startswith(tuple(BRANCHES)) for name in tensors):
+        raise UserError(f"{where}: has neither masks nor keypoints, all of it is boxes; leave --boxes-only out.")
     for beginning, name in BRANCHES.items():
         branch = [n for n in tensors if n.startswith(beginning)]
         if branch and not boxes_only:
@@ -229,53 +235,7 @@ def without_branches(tensors: Mapping[str, Tensor], where: str, boxes_only: bool
     return kept
 
 
-def to_torchvision_pyramid(state_dict: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Our detector as a state dict of `fasterrcnn_resnet50_fpn` or `_v2` (or of another ResNet in the same frame).
-
-    The inverse of `from_torchvision_pyramid`, bit for bit; the background's four rows of `bbox_pred`, which nothing
-    reads, are zeros.
-
-    Raises:
-        UserError: one message naming every setting that torchvision has no counterpart for.
-    """
-    require_torchvisions(config)
-    table = translate(state_dict, _renames(config))
-    theirs = {table[name]: tensor for name, tensor in state_dict.items()}
-    for kind in ("weight", "bias"):
-        rows = theirs[BBOX_PRED + kind]
-        theirs[BBOX_PRED + kind] = torch.cat((rows.new_zeros(4, *rows.shape[1:]), rows))
-    return theirs
-
-
-def require_torchvisions(config: Config) -> None:
-    """Raise UserError unless the settings that no argument of torchvision changes are its own."""
-    model = config.model
-    wrong = [
-        (key, value)
-        for key, value, theirs in (
-            ("model.kind", model.kind, "fpn"),
-            ("model.backbone.stride_in_1x1", model.backbone.stride_in_1x1, False),
-            ("model.rpn.anchor_rounding", model.rpn.anchor_rounding, True),
-            ("model.rpn.anchor_strides", model.rpn.anchor_strides, "measured"),
-            ("model.rpn.anchor_offset", model.rpn.anchor_offset, 0.0),
-            ("model.rpn.rank_by", model.rpn.rank_by, "sigmoid_after_top_n"),
-            ("model.rpn.limit_shrinking", model.rpn.limit_shrinking, False),
-            ("model.roi.limit_shrinking", model.roi.limit_shrinking, False),
-            ("model.roi.pooling", model.roi.pooling, "align"),
-            ("model.roi.aligned", model.roi.aligned, False),
-            ("model.roi.level_rule", model.roi.level_rule, "torchvision"),
-            ("model.detection.nms_frame", model.detection.nms_frame, "input"),
-            ("model.detection.min_size", model.detection.min_size, 1e-2),
-            ("input.resize", config.input.resize, "torchvision"),
-        )
-        if value != theirs
-    ]
-    if wrong:
-        named = ", ".join(f"{key}={value}" for key, value in wrong)
-        raise UserError(f"torchvision has no counterpart for {named}; models that came from torchvision go back.")
-
-
-def _renames(config: Config) -> list[tuple[str, str]]:
+def renames_of(config: Config) -> list[tuple[str, str]]:
     """Ours → theirs, those too that are numbered in another way."""
     roi, pieces = config.model.roi, list(RENAMES)
     layers = range(1, config.model.rpn.conv_layers)

@@ -1,63 +1,62 @@
 """Weights that others published, by name: where they are, what they are, and what their authors measured.
 
 Detectors: detectron2's model zoo (its MODEL_ZOO.md; licence CC BY-SA 3.0), whose file names end with the beginning of
-the file's MD5. Backbones: torchvision's `ResNet*_Weights.IMAGENET1K_V1` (BSD), whose file names end with the beginning
-of the SHA-256, and MSRA's original ResNets as the zoo distributes them, without checksum.
+the file's MD5; torchvision's own two (by the metadata of its weights; BSD) and mmdetection's (`mmdetection_zoo`;
+Apache-2.0), whose file names end with the beginning of the SHA-256. Backbones: torchvision's
+`ResNet*_Weights.IMAGENET1K_V1` (BSD), and MSRA's original ResNets as the zoo distributes them, without checksum.
 """
 
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from detector.errors import UserError, shown
-from detector.weights.lineages.detectron2_settings import BASE_RCNN_C4, Settings
+from detector.weights.lineages.detectron2_settings import (
+    BASE_RCNN_C4,
+    BASE_RCNN_DILATED_C5,
+    BASE_RCNN_FPN,
+    Settings,
+)
+from detector.weights.published.entry import Published
+from detector.weights.published.mmdetection_zoo import MMDETECTION
+
+__all__ = ["PUBLISHED", "Published", "find_weights", "suggest"]
 
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2"
 PYTORCH = "https://download.pytorch.org/models"
 
+BASES: Mapping[str, Settings] = {"C4": BASE_RCNN_C4, "FPN": BASE_RCNN_FPN, "DC5": BASE_RCNN_DILATED_C5}
 THREE_TIMES: Settings = {"SOLVER.STEPS": [210000, 250000], "SOLVER.MAX_ITER": 270000}
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published file.
-
-    url: where its authors serve it. checksum: algorithm and beginning of the hexadecimal digest, as they publish it, or
-    None where they do not. megabytes: size in units of 2²⁰ bytes as they state it, else None. kind: whose names and
-    conventions the tensors have. settings: detectron2's, beyond its defaults. ap: COCO box AP on val2017, in percent.
-    """
-
-    url: str
-    checksum: tuple[Literal["md5", "sha256"], str] | None
-    kind: Literal["detectron2", "torchvision", "caffe2"]
-    depth: int
-    megabytes: float | None = None
-    settings: Mapping[str, Any] | None = None
-    ap: float | None = None
-
-    @property
-    def is_detector(self) -> bool:
-        """Whether it detects; else it is an ImageNet network to start a backbone from."""
-        return self.kind == "detectron2"
+RESNEXT: Settings = {
+    "MODEL.RESNETS.NUM_GROUPS": 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+    "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    "MODEL.PIXEL_STD": [57.375, 57.12, 58.395],
+}
 
 
 def _zoo(config: str, path: str, depth: int, ap: float, changes: Settings) -> Published:
+    kind = next(kind for kind in BASES if kind in config)
     return Published(
         url=f"{DETECTRON2}/COCO-Detection/{config}/{path}",
         checksum=("md5", path.removesuffix(".pkl")[-6:]),
         kind="detectron2",
         depth=depth,
-        settings={**BASE_RCNN_C4, "MODEL.RESNETS.DEPTH": depth, **changes},
+        settings={**BASES[kind], "MODEL.RESNETS.DEPTH": depth, **changes},
         ap=ap,
+        network=f"{'ResNeXt-101-32x8d' if changes.keys() >= RESNEXT.keys() else f'ResNet-{depth}'}-{kind}",
     )
 
 
 def _torchvision(depth: int, digest: str, megabytes: float) -> Published:
     url = f"{PYTORCH}/resnet{depth}-{digest}.pth"
     return Published(url, checksum=("sha256", digest), kind="torchvision", depth=depth, megabytes=megabytes)
+
+
+def _torchvision_detector(name: str, digest: str, megabytes: float, ap: float, network: str) -> Published:
+    url = f"{PYTORCH}/{name}_coco-{digest}.pth"
+    return Published(url, ("sha256", digest), "torchvision", 50, megabytes, ap=ap, network=network)
 
 
 def _msra(depth: int) -> Published:
@@ -69,6 +68,22 @@ PUBLISHED: Mapping[str, Published] = {
     "R50-C4-1x": _zoo("faster_rcnn_R_50_C4_1x", "137257644/model_final_721ade.pkl", 50, 35.7, {}),
     "R50-C4-3x": _zoo("faster_rcnn_R_50_C4_3x", "137849393/model_final_f97cb7.pkl", 50, 38.4, THREE_TIMES),
     "R101-C4-3x": _zoo("faster_rcnn_R_101_C4_3x", "138204752/model_final_298dad.pkl", 101, 41.1, THREE_TIMES),
+    "R50-DC5-1x": _zoo("faster_rcnn_R_50_DC5_1x", "137847829/model_final_51d356.pkl", 50, 37.3, {}),
+    "R50-DC5-3x": _zoo("faster_rcnn_R_50_DC5_3x", "137849425/model_final_68d202.pkl", 50, 39.0, THREE_TIMES),
+    "R101-DC5-3x": _zoo("faster_rcnn_R_101_DC5_3x", "138204841/model_final_3e0943.pkl", 101, 40.6, THREE_TIMES),
+    "R50-FPN-1x": _zoo("faster_rcnn_R_50_FPN_1x", "137257794/model_final_b275ba.pkl", 50, 37.9, {}),
+    "R50-FPN-3x": _zoo("faster_rcnn_R_50_FPN_3x", "137849458/model_final_280758.pkl", 50, 40.2, THREE_TIMES),
+    "R101-FPN-3x": _zoo("faster_rcnn_R_101_FPN_3x", "137851257/model_final_f6e8b1.pkl", 101, 42.0, THREE_TIMES),
+    "X101-FPN-3x": _zoo(
+        "faster_rcnn_X_101_32x8d_FPN_3x", "139173657/model_final_68b088.pkl", 101, 43.0, {**THREE_TIMES, **RESNEXT}
+    ),
+    "fasterrcnn_resnet50_fpn": _torchvision_detector(
+        "fasterrcnn_resnet50_fpn", "258fb6c6", 159.743, 37.0, "ResNet-50-FPN"
+    ),
+    "fasterrcnn_resnet50_fpn_v2": _torchvision_detector(
+        "fasterrcnn_resnet50_fpn_v2", "dd69338a", 167.104, 46.7, "ResNet-50-FPN, v2"
+    ),
+    **MMDETECTION,
     "ResNet-18": _torchvision(18, "f37072fd", 44.661),
     "ResNet-34": _torchvision(34, "b627a593", 83.275),
     "ResNet-50": _torchvision(50, "0676ba61", 97.781),
@@ -98,4 +113,7 @@ def suggest(name: str) -> str:
     """What to say about a name that is neither a file nor published: the nearest names, or all of them."""
     by_folded = {known.lower(): known for known in PUBLISHED}
     near = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.75)
-    return f"did you mean {by_folded[near[0]]}?" if near else f"published names are {', '.join(PUBLISHED)}."
+    if near:
+        return f"did you mean {by_folded[near[0]]}?"
+    short = [known for known in PUBLISHED if known not in MMDETECTION]
+    return f"published names are {', '.join(short)}, and mmdetection's (`faster-rcnn models` lists them)."
