@@ -1,6 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: one thread each, decided before torch is imported
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Iterator
 from pathlib import Path
 
