@@ -89,8 +89,12 @@ class Service:
         # Decoded pictures are large: only as many exist as keep the network busy.
         self._decoded = asyncio.Semaphore(2 * batch_size + 1)
 
-    async def detect(self, uploads: list[Upload]) -> list[Detections]:
-        """The detections of each picture. Raises RefusedError 422 for one that cannot be read."""
+    async def detect(self, uploads: list[Upload]) -> list["Detections | Unreadable"]:
+        """The detections of each picture, or why it cannot be read.
+
+        That is returned and not raised: an exception would keep the bytes of the picture until the next collection of
+        garbage.
+        """
         tasks = [asyncio.ensure_future(self._detect_one(upload)) for upload in uploads]
         try:
             return list(await asyncio.gather(*tasks))
@@ -98,16 +102,25 @@ class Service:
             for task in tasks:
                 task.cancel()
 
-    async def _detect_one(self, upload: Upload) -> Detections:
+    async def _detect_one(self, upload: Upload) -> "Detections | Unreadable":
         async with self._decoded:
             image = await asyncio.to_thread(self._decode, upload)
+            if isinstance(image, Unreadable):
+                return image
             return await asyncio.wrap_future(self.batcher.submit(image))
 
-    def _decode(self, upload: Upload) -> np.ndarray:
+    def _decode(self, upload: Upload) -> "np.ndarray | Unreadable":
         try:
             return read_image(upload.data, self.limits.max_pixels, self.predictor.config.input.bit_depth)
         except UserError as error:
-            raise RefusedError(422, str(error).replace("the given bytes", upload.name)) from None
+            return Unreadable(str(error).replace("the given bytes", upload.name))
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a picture cannot be read."""
+
+    sentence: str
 
 
 def make_application(predictor: Predictor, limits: ServerLimits, batch_size: int, title: str) -> FastAPI:
@@ -205,7 +218,7 @@ async def _answer(service: Service, request: Request, score_threshold: float) ->
         async with asyncio.timeout(limits.seconds):
             uploads = await read_uploads(request, limits.request)
             names = [upload.name for upload in uploads]
-            detections = await service.detect(uploads)
+            answers = await service.detect(uploads)
     except TimeoutError:
         return _refusal(504, f"the answer took longer than {limits.seconds:g} s; send fewer or smaller pictures.")
     except RefusedError as error:
@@ -214,7 +227,11 @@ async def _answer(service: Service, request: Request, score_threshold: float) ->
         return _refusal(500, str(error))
     finally:
         service.open_requests -= 1
-    return JSONResponse(describe([one.at_least(score_threshold) for one in detections], names))
+    detections = [one.at_least(score_threshold) for one in answers if not isinstance(one, Unreadable)]
+    for one in answers:
+        if isinstance(one, Unreadable):
+            return _refusal(422, one.sentence)
+    return JSONResponse(describe(detections, names))
 
 
 def describe(detections: list[Detections], names: list[str]) -> dict[str, Any]:

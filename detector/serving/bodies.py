@@ -50,12 +50,14 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     try:
         if request.headers.get("content-type", "").lower().startswith(FORM):
             return await _read_form(request, limits)
-        body = b"".join([chunk async for chunk in _counted(request.stream(), limits)])
+        body = bytearray()  # one piece of memory, which goes back to the system as a whole
+        async for chunk in _counted(request.stream(), limits):
+            body += chunk
     except ClientDisconnect:
         raise RefusedError(400, "the request ended before its body was complete.") from None
     if not body:
         raise RefusedError(422, "the request has no picture; send a file of a form, or the bytes of a picture as body.")
-    return [Upload("picture", body)]
+    return [Upload("picture", bytes(body))]
 
 
 async def _read_form(request: Request, limits: Limits) -> list[Upload]:
