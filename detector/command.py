@@ -5,7 +5,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -71,6 +71,41 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--compile", action="store_true", help="use torch.compile too: slow first pictures; for thousands on a GPU"
     )
     parser.add_argument("--batch-size", type=positive, help="pictures per pass (default: 1 on the CPU, 4 elsewhere)")
+
+
+def add_augment_argument(parser: argparse.ArgumentParser) -> None:
+    """--augment, of the commands that detect in pictures."""
+    parser.add_argument(
+        "--augment",
+        action="store_true",
+        help="look at each picture several times and average what is seen: more AP, slower; how is said by "
+        "model.detection.augment.… (form, scales, …), by default also mirrored",
+    )
+
+
+def spread(words: Sequence[str], option: str, belongs: Callable[[str], bool]) -> list[str]:
+    """`--weights A B photo.jpg` as `--weights A --weights B photo.jpg`, which argparse cannot tell apart by itself.
+
+    Args:
+        words: of the command line.
+        option: which may be given several values, and takes its first whatever it is.
+        belongs: whether a further word is a value of the option.
+    """
+    spread_out: list[str] = []
+    values = -1  # of the option so far; −1 elsewhere
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*spread_out, *words[place:]]
+        if word.startswith("-"):
+            values = 1 if word.startswith(f"{option}=") else 0 if word == option else -1
+        elif values >= 1 and belongs(word):
+            spread_out.append(option)
+        elif values >= 1:
+            values = -1
+        elif values == 0:
+            values = 1
+        spread_out.append(word)
+    return spread_out
 
 
 def choose_wait_policy() -> None:

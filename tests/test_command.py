@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from detector import command
-from detector.command import run
+from detector.command import run, spread
 from detector.errors import UserError
 
 
@@ -94,3 +94,19 @@ def test_a_message_that_was_changed_later_is_still_one_line(capsys: pytest.Captu
 def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: list[str], typed: str) -> None:
     monkeypatch.setattr("sys.argv", argv)
     assert command.typed_command() == typed
+
+
+@pytest.mark.parametrize(
+    ("words", "spread_out"),
+    [
+        ("--weights a.pt b.pt", "--weights a.pt --weights b.pt"),
+        ("--weights a b.pt photo.jpg", "--weights a --weights b.pt photo.jpg"),  # the first is taken whatever it is
+        ("photo.jpg --weights a.pt x=1 b.pt", "photo.jpg --weights a.pt x=1 b.pt"),
+        ("--weights=a.pt b.pt --device cpu c.pt", "--weights=a.pt --weights b.pt --device cpu c.pt"),
+        ("--weights a.pt --weights b.pt c.pt", "--weights a.pt --weights b.pt --weights c.pt"),
+        ("--weights a.pt -- b.pt", "--weights a.pt -- b.pt"),
+        ("--weights", "--weights"),
+    ],
+)
+def test_an_option_with_several_values(words: str, spread_out: str) -> None:
+    assert spread(words.split(), "--weights", lambda word: word.endswith(".pt")) == spread_out.split()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ EXAMPLES = """examples:
       --images data/coco/val2017 --output output/coco
   {program} --weights output/mine/model_best.safetensors input.min_size_test=600
       with one of the model's settings changed
+  {program} --weights output/mine/model_best.safetensors --augment
+      looking twice at each picture, the second time mirrored; model.detection.augment.… says how
+  {program} --weights output/one/model_best.safetensors output/two/model_best.safetensors
+      an ensemble of two models of the same classes
   {program} --detections output/coco/detections.json \\
       --annotations data/coco/annotations/instances_val2017.json
   {program} --weights output/mine/model_best.safetensors --output output/mine/report --report
@@ -41,7 +46,11 @@ per_class. The exit code is 0, or 2 where something given could not be used."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
-    parser.add_argument("--weights", help="a .safetensors, a published name, or another framework's file with --config")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        help="a .safetensors, a published name, or another framework's file with --config; several detect together",
+    )
     parser.add_argument("--config", help="config of another framework's weights")
     parser.add_argument("--boxes-only", action="store_true", help="of a Mask or Keypoint R-CNN, its box branch")
     parser.add_argument("--detections", type=Path, help="score this COCO results file instead of a model")
@@ -61,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hotcoco gives the same numbers faster (default: %(default)s)",
     )
     command.add_network_arguments(parser)
+    command.add_augment_argument(parser)
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: 2)")
     parser.add_argument(
         "settings",
@@ -97,7 +107,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.weights is not None:
         from detector.weights.published.catalogue import find_weights
 
-        find_weights(args.weights)
+        for one in args.weights:
+            find_weights(one)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -155,8 +166,10 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     from detector.datasets.loading.loader import evaluation_loader
     from detector.evaluation.ground_truth import ground_truth_of
     from detector.evaluation.report.worst import pictures_of
+    from detector.inference.augmented import describe_looks
     from detector.inference.detect import detect_dataset, gather_results
     from detector.inference.predictor import load
+    from detector.inference.void import void_detection_settings
 
     device = process_group.start(args.device)
     settings = [word for word in args.settings if not word.startswith("data=")]
@@ -165,27 +178,39 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     predictor = load(
         args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile, args.boxes_only
     )
-    dataset = open_data(args, args.weights)
+    dataset = open_data(args, first_of_a_run(args.weights))
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size
+    detecting = predictor.detecting(args.augment or None)
     if process_group.is_main():
-        print(f"weights     {args.weights}")
+        print(f"weights     {', '.join(map(printable, args.weights))}")
         processes = f" in each of {process_group.world_size()} processes" if process_group.world_size() > 1 else ""
         print(f"device      {device}, {args.precision}, {batch_size} at a time{processes}")
+        if looks := describe_looks(detecting.network):
+            print(f"augment     {looks}")
+        for line in void_detection_settings(predictor.config.model.detection, args.augment):
+            print(f"void        {line}")
         print(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
         print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
     loader = evaluation_loader(
         dataset,
-        predictor.config,
+        replace(predictor.config, input=detecting.input),
         batch_size=batch_size,
         rank=process_group.rank(),
         world_size=process_group.world_size(),
         warn=lambda text: tqdm.write(f"warning: {printable(text)}", file=sys.stderr),
     )
     is_main = process_group.is_main()
-    local = detect_dataset(predictor.network, loader, device, categories, is_main, predictor.precision)
-    scored = Scored("detections", str(args.weights), config_text(predictor.config), pictures_of(dataset))
+    local = detect_dataset(detecting.network, loader, device, categories, is_main, predictor.precision)
+    scored = Scored("detections", ", ".join(args.weights), config_text(predictor.config), pictures_of(dataset))
     return ground_truth_of(dataset) if is_main else None, gather_results(local), scored
+
+
+def first_of_a_run(weights: Sequence[str]) -> str:
+    """Of several weights, the first that lie in the folder of a training run; else the first of all."""
+    from detector.weights.run_config import find_run_config
+
+    return next((one for one in weights if find_run_config(one) is not None), weights[0])
 
 
 def open_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset:

@@ -90,6 +90,10 @@ def call(name: str, words: Sequence[str], program: str, launched: str) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    if name in ("predict", "evaluate"):  # which take several weights
+        from detector.weights.published.catalogue import looks_like_weights
+
+        words = command.spread(words, "--weights", looks_like_weights)
     return int(module.run(parser.parse_intermixed_args(words)))  # words may stand before and after options
 
 

@@ -33,6 +33,8 @@ EXAMPLES = """examples:
   {program} holiday/ 'scans/*.tif' --weights output/mine/model_best.safetensors --score-threshold 0.7
   {program} photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
   {program} photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
+  {program} photo.jpg --augment              looks twice, the second time at the mirrored picture: slower, more AP
+  {program} photo.jpg --weights a/model_best.safetensors b/model_best.safetensors   an ensemble
 
 A folder stands for the pictures in it and below it. What an earlier call wrote into the output folder is deleted first.
 The exit code is 0, or 2 where an input could not be used."""
@@ -48,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights",
+        action="append",
         help="a .safetensors of ours, a published name, or another framework's file with its --config (default: the "
-        f"newest finished run under output/, else {PUBLISHED_DEFAULT})",
+        f"newest finished run under output/, else {PUBLISHED_DEFAULT}); several detect together",
     )
     parser.add_argument("--config", help="config of another framework's weights")
     parser.add_argument("--boxes-only", action="store_true", help="of a Mask or Keypoint R-CNN, its box branch")
@@ -60,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-threshold", type=command.fraction, default=0.5, help="leave out what scores less (%(default)s)"
     )
     command.add_network_arguments(parser)
+    command.add_augment_argument(parser)
 
 
 @contextmanager
@@ -84,13 +88,15 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
     from detector.weights.published.catalogue import find_weights
 
-    if args.weights is not None:
-        find_weights(args.weights)  # before anything that takes time
+    for one in args.weights or ():
+        find_weights(one)  # before anything that takes time
 
     from detector.datasets.pictures.folders import unread_files
+    from detector.inference.augmented import describe_looks
     from detector.inference.inputs import find_inputs, name_outputs
     from detector.inference.output_folder import OutputFolder
     from detector.inference.predictor import load
+    from detector.inference.void import void_detection_settings
 
     log_to_screen()  # what fetching and converting weights has to say
     settings = [word for word in args.inputs if is_setting(word)]
@@ -98,14 +104,22 @@ def run(args: argparse.Namespace) -> int:
     outputs = name_outputs(inputs, args.output)
     folder = OutputFolder(args.output)
     folder.make()
-    weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
-    print(f"weights    {printable(weights)}{why}", flush=True)
+    weights, why = args.weights, ""
+    if not weights:
+        chosen, why = choose_weights(Path("output"))
+        weights = [chosen]
+    print(f"weights    {', '.join(map(printable, weights))}{why}", flush=True)
     predictor = load(
         weights, args.config, args.device, settings, not args.plain, args.precision, args.compile, args.boxes_only
     )
     batch_size = args.batch_size or predictor.default_batch_size
     print(f"model      {describe(predictor)}")
     print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
+    detecting = predictor.detecting(args.augment or None)
+    if looks := describe_looks(detecting.network):
+        print(f"augment    {looks}")
+    for line in void_detection_settings(predictor.config.model.detection, args.augment):
+        print(f"void       {line}")
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
     for word in filter(os.path.isdir, args.inputs):
         for line in unread_files(word):
@@ -117,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
     remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
     print(f"output     {printable(args.output)}{remark}\n", flush=True)
     pictures = list(zip(inputs, outputs, strict=True))
-    left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size)
+    left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size, args.augment or None)
     if reasons := [*unused, *left_out]:
         count = len(inputs) + len(unused)
         print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
@@ -131,6 +145,7 @@ def detect_and_write(
     folder: OutputFolder,
     score_threshold: float,
     batch_size: int,
+    augment: bool | None = None,
 ) -> list[str]:
     """Detect in the pictures, each with the file for its annotated copy. Returns why pictures were left out."""
     from tqdm import tqdm
@@ -143,7 +158,7 @@ def detect_and_write(
     progress = tqdm(total=len(pictures), unit="picture", disable=None if len(pictures) > 1 else True)
     done = 0
     try:
-        outcomes = detect_all(predictor, [one.path for one, _ in pictures], score_threshold, batch_size)
+        outcomes = detect_all(predictor, [one.path for one, _ in pictures], score_threshold, batch_size, augment)
         for image_id, ((one, output), outcome) in enumerate(zip(pictures, outcomes, strict=True), start=1):
             if isinstance(outcome, UserError):
                 left_out.append(str(outcome))

@@ -1,5 +1,6 @@
 """Settings as typed dataclasses (`settings`), read from YAML and the command line (`loading`)."""
 
+from detector.config.detection import AugmentForm, DetectionConfig, ViewsConfig
 from detector.config.limits import ConfigError
 from detector.config.loading import (
     CONFIG_FILE,
@@ -19,7 +20,6 @@ from detector.config.settings import (
     BackboneConfig,
     Config,
     DataConfig,
-    DetectionConfig,
     FPNConfig,
     InputConfig,
     ModelConfig,
@@ -31,6 +31,7 @@ from detector.config.settings import (
 __all__ = [
     "CONFIG_FILE",
     "AugmentConfig",
+    "AugmentForm",
     "BackboneConfig",
     "Config",
     "ConfigError",
@@ -42,6 +43,7 @@ __all__ = [
     "RPNConfig",
     "RoIConfig",
     "TrainConfig",
+    "ViewsConfig",
     "config_from_dict",
     "config_text",
     "config_to_dict",

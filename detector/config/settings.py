@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from detector.config.detection import DetectionConfig
 from detector.config.limits import check_limits, limited, require
 
 MOST = 10**9  # iterations and what is counted in them
@@ -153,22 +154,6 @@ class RoIConfig:
 
     def __post_init__(self) -> None:
         check_limits(self, "model.roi.")
-
-
-@dataclass(frozen=True)
-class DetectionConfig:
-    """How class scores and deltas become detections (Fast R-CNN §3.1)."""
-
-    score_threshold: float = limited(0.05, 0, 1)
-    nms_threshold: float = limited(0.5, 0, 1)
-    # Where overlaps are measured; mmdetection moves boxes to the original image first, and its two axes scale apart.
-    nms_frame: Literal["input", "original"] = "input"
-    max_per_image: int = limited(100, 1, 50_000)
-    # Detections at least this wide and high enter NMS, input pixels; torchvision uses 0.01.
-    min_size: float = limited(0.0, 0, 1e4)
-
-    def __post_init__(self) -> None:
-        check_limits(self, "model.detection.")
 
 
 @dataclass(frozen=True)

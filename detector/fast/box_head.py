@@ -64,7 +64,11 @@ class FullyConnectedHead(nn.Module):
         Returns:
             Class logits [R, K+1] and deltas [R, K, 4], float32, as the plain head.
         """
-        outputs = F.linear(self.vectors(features, boxes), self.weight, self.bias).float()
+        return self.predict(self.vectors(features, boxes))
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers as one: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32."""
+        outputs = F.linear(vectors, self.weight, self.bias).float()
         logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
         return logits, torch.unflatten(deltas, 1, (-1, 4))
 

@@ -60,7 +60,8 @@ def fuse(
         backbone.layers = Compiled(backbone.layers, "the backbone")
         if isinstance(head, RoIHead):
             head.stage.layers = Compiled(head.stage.layers, "conv5_x")
-    assemble = SlotFasterRCNN if model.device.type == "cuda" else FasterRCNN
+    in_slots = model.device.type == "cuda" and model.detection_settings.is_plain  # slots know no other rule than NMS
+    assemble = SlotFasterRCNN if in_slots else FasterRCNN
     network = assemble(
         normalize=copy.deepcopy(model.normalize).to(execution.precision),
         backbone=backbone,

@@ -67,7 +67,11 @@ class RoIHead(nn.Module):
         Returns:
             Class logits [R, K+1] and deltas [R, K, 4], float32, as the plain `RoIHead.forward`.
         """
-        outputs = F.linear(self.vectors(features, boxes), self.weight, self.bias).float()
+        return self.predict(self.vectors(features, boxes))
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers as one: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32."""
+        outputs = F.linear(vectors, self.weight, self.bias).float()
         logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
         return logits, torch.unflatten(deltas, 1, (-1, 4))
 

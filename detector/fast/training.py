@@ -188,16 +188,24 @@ class FullyConnectedHead(nn.Module):
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
+        return self.predict(self.vectors(features, boxes))
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
+        return self.plain.predict(vectors)
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
         rois, layers = indexed_rois(boxes), self.plain.layers
         if self.plain.pooling.kind == "pool" or rois.shape[0] == 0:
-            return self.plain(features, boxes)
+            return self.plain.vectors(features, boxes)
         maps = pool_levels(features, rois, self.plain.pooling).to(features[0].values.dtype)
         for conv in layers.convs:
             maps = F.relu_(run_normed(conv, maps))
         vectors = maps.flatten(1)
         for layer in layers.fcs:
             vectors = F.relu_(layer(vectors))
-        return self.plain.predict(vectors)
+        return vectors
 
 
 class RoIHead(nn.Module):
@@ -209,11 +217,19 @@ class RoIHead(nn.Module):
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
+        return self.predict(self.vectors(features, boxes))
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
+        return self.plain.predict(vectors)
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
         pooling = self.plain.pooling
         (feature_map,) = features
         rois = indexed_rois(boxes)
         if pooling.kind == "pool" or rois.shape[0] == 0:
-            return self.plain(features, boxes)
+            return self.plain.vectors(features, boxes)
         on_cpu = rois.device.type == "cpu"  # where equal RoIs together take less memory and time
         order = order_by_size(rois, pooling, feature_map.stride) if on_cpu else None
         rois = rois if order is None else rois[order]
@@ -233,8 +249,8 @@ class RoIHead(nn.Module):
             x = run_block(first, pooled.to(values.dtype))
         for block in others:
             x = run_block(block, x)
-        vectors = average(x)
-        return self.plain.predict(vectors if order is None else vectors[order.argsort()])
+        vectors: Tensor = average(x)
+        return vectors if order is None else vectors[order.argsort()]
 
     def _hoisted(self, block: Bottleneck, features: FeatureMap, rois: Tensor, kernel: bool) -> Tensor:
         """The first block of conv5_x on RoIs [R, 5], its first convolution and its shortcut before RoIAlign."""

@@ -1,5 +1,6 @@
 """Pictures in, detections out: a trained model with all that a user should not have to think about."""
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,9 @@ from detector.datasets.pictures.transforms import prepare_for_test
 from detector.device import choose_device
 from detector.errors import UserError
 from detector.fast.fuse import fuse
+from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
+from detector.inference.ensemble import Member, join_members
 from detector.inference.sources import Channels, GivenPicture, Picture
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
@@ -33,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    weights: str | Path,
+    weights: str | Path | Sequence[str | Path],
     config: str | Path | None = None,
     device: str = "auto",
     overrides: Sequence[str] = (),
@@ -46,10 +49,12 @@ def load(
 
     Args:
         weights: a path to our `.safetensors`, a published name such as "R101-C4-3x" (fetched once into the cache
-            folder), or another framework's checkpoint.
+            folder), or another framework's checkpoint. Several are an ensemble: models of any kind with the same
+            classes by name, which detect together (`detector.inference.augmented`).
         config: the config that belongs to another framework's checkpoint; our own files carry theirs.
         device: auto (the best there is), cpu, cuda, cuda:N or mps.
-        overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600".
+        overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600"; of
+            an ensemble, the settings of all of them.
         fast: use the fast execution of the network (`detector.fast.fuse`); the detections are the same.
         precision: float32 is exact; tf32 rounds products on an NVIDIA GPU; bfloat16 is about twice as fast and gives
             nearly the same detections, only with `fast`.
@@ -57,17 +62,46 @@ def load(
         boxes_only: of another framework's Mask R-CNN or Keypoint R-CNN, its box branch; the log counts the rest.
 
     Raises:
-        UserError: one sentence saying what is missing or does not fit, and the remedy.
+        UserError: one sentence saying what is missing or does not fit, and the remedy; models of an ensemble whose
+            classes differ.
     """
+    several = [weights] if isinstance(weights, str | Path) else list(weights)
+    if not several:
+        raise UserError("no weights are given; name a file or a published model.")
+    if config is not None and len(several) > 1:
+        raise UserError(
+            f"{config}: a config belongs to one file of weights, and there are {len(several)}; convert those of other "
+            "frameworks first (faster-rcnn convert-weights)."
+        )
     chosen = choose_device(device)
-    loaded = resolve_weights(str(weights), None if config is None else str(config), boxes_only)
-    if len(loaded.categories) == 0:
-        raise UserError(f"{weights}: holds a backbone without a detection head; train a detector from it first.")
-    settings = override_config(loaded.config, overrides)
-    settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
-    model = build_model(settings)
-    load_state(model, loaded.state_dict, str(weights), "use the config that it was trained with.")
-    return Predictor(model.to(chosen), settings, loaded.categories, loaded.provenance, fast, precision, compiled)
+    predictors = []
+    for one in several:
+        loaded = resolve_weights(str(one), None if config is None else str(config), boxes_only)
+        if len(loaded.categories) == 0:
+            raise UserError(f"{one}: holds a backbone without a detection head; train a detector from it first.")
+        settings = override_config(loaded.config, overrides)
+        settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
+        model = build_model(settings)
+        load_state(model, loaded.state_dict, str(one), "use the config that it was trained with.")
+        model = model.to(chosen)
+        predictors.append(Predictor(model, settings, loaded.categories, loaded.provenance, fast, precision, compiled))
+    return join(predictors, [str(one) for one in several])
+
+
+def join(predictors: Sequence["Predictor"], names: Sequence[str]) -> "Predictor":
+    """Make an ensemble of predictors, of which the first says classes and settings of detection.
+
+    Args:
+        predictors: of one model each, on one device, in one precision.
+        names: what they are called in messages.
+
+    Raises:
+        UserError: their classes differ by name.
+    """
+    joined = copy.copy(predictors[0])
+    members = [one.members[0] for one in predictors]
+    joined.members = join_members(members, [one.categories for one in predictors], names)
+    return joined
 
 
 class Predictor:
@@ -106,6 +140,8 @@ class Predictor:
             raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
         self.model = model.eval()
         self.network = fuse(model, computing_type(precision), compiled) if fast else model
+        # Of an ensemble there are more: see `join`.
+        self.members: tuple[Member, ...] = (Member(self.network, config.input),)
         self.precision = precision
         self.config = config
         self.categories = categories
@@ -133,6 +169,7 @@ class Predictor:
         score_threshold: float = ...,
         batch_size: int | None = ...,
         channels: Channels = ...,
+        augment: Augment = ...,
     ) -> Detections: ...
 
     @overload
@@ -142,6 +179,7 @@ class Predictor:
         score_threshold: float = ...,
         batch_size: int | None = ...,
         channels: Channels = ...,
+        augment: Augment = ...,
     ) -> list[Detections]: ...
 
     def predict(
@@ -150,6 +188,7 @@ class Predictor:
         score_threshold: float = 0.5,
         batch_size: int | None = None,
         channels: Channels = "rgb",
+        augment: Augment = None,
     ) -> Detections | list[Detections]:
         """Detect objects in one picture, or in each of a list.
 
@@ -161,6 +200,7 @@ class Predictor:
             batch_size: how many pictures of a list at most go through the network together (`default_batch_size`).
             channels: the order of colours in arrays and tensors. What `cv2.imread` returns is "bgr": taken as "rgb", as
                 an array is without this word, its colours would be exchanged and detections worse, without an error.
+            augment: look at each picture several times: True, a form, or a `ViewsConfig`; see `docs/more_ap.md`.
 
         Returns:
             `Detections` with boxes in pixels of the original image; a list of them for a list. They refer to the
@@ -175,9 +215,14 @@ class Predictor:
             batch_size = self.default_batch_size
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: choose 1 or more.")
+        detecting = self.detecting(augment)
         if not isinstance(source, (list, tuple)):
-            return self._predict_list([source], score_threshold, 1, channels)[0]
-        return self._predict_list(source, score_threshold, batch_size, channels)
+            return self._predict_list(detecting, [source], score_threshold, 1, channels)[0]
+        return self._predict_list(detecting, source, score_threshold, batch_size, channels)
+
+    def detecting(self, augment: Augment = None) -> Detecting:
+        """The network that detects, and how its pictures are prepared; see `augmented.choose_detecting`."""
+        return choose_detecting(self.members, self.config.model.detection, augment)
 
     __call__ = predict
 
@@ -188,6 +233,7 @@ class Predictor:
         batch_size: int | None = None,
         evaluator: "Evaluator" = "pycocotools",
         progress: bool = True,
+        augment: Augment = None,
     ) -> "CocoMetrics":
         """COCO mAP on annotated pictures, as the command `evaluate` scores them.
 
@@ -197,6 +243,7 @@ class Predictor:
             batch_size: pictures per pass at most (`default_batch_size`).
             evaluator: pycocotools, or hotcoco for the same numbers faster.
             progress: show a bar with rate and remaining time.
+            augment: as for `predict`.
 
         Raises:
             UserError: the annotations cannot be read, or are of other categories than the model's.
@@ -210,8 +257,10 @@ class Predictor:
         size = self.default_batch_size if batch_size is None else batch_size
         dataset = open_dataset(guess_format(Path(annotations)), annotations, images)
         categories = match_categories(self.categories, dataset.categories)
-        loader = evaluation_loader(dataset, self.config, size, device=self.device, warn=log.warning)
-        detections = detect_dataset(self.network, loader, self.device, categories, progress, self.precision)
+        detecting = self.detecting(augment)
+        prepared = replace(self.config, input=detecting.input)
+        loader = evaluation_loader(dataset, prepared, size, device=self.device, warn=log.warning)
+        detections = detect_dataset(detecting.network, loader, self.device, categories, progress, self.precision)
         return evaluate_coco(ground_truth_of(dataset), detections, evaluator)
 
     def export(self, path: str | Path) -> "Exported":
@@ -231,7 +280,12 @@ class Predictor:
         return export(self.model, self.config, self.categories, self.provenance, Path(path))
 
     def _predict_list(
-        self, sources: Sequence[Picture], score_threshold: float, batch_size: int, channels: Channels
+        self,
+        detecting: Detecting,
+        sources: Sequence[Picture],
+        score_threshold: float,
+        batch_size: int,
+        channels: Channels,
     ) -> list[Detections]:
         """The detections of each picture; neighbours whose network inputs have one size go through together."""
         detections: list[Detections] = []
@@ -241,24 +295,29 @@ class Predictor:
         for source in sources:
             picture = GivenPicture(source, channels, self.config.input.max_pixels, self.config.input.bit_depth)
             image = picture.rgb()
-            pixels = prepare_for_test(image, self.config.input)
+            pixels = prepare_for_test(image, detecting.input)
             if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
-                detections += self._detect(waiting, sizes, given, score_threshold)
+                detections += self._detect(detecting, waiting, sizes, given, score_threshold)
                 waiting, sizes, given = [], [], []
             waiting.append(pixels)
             sizes.append((image.shape[0], image.shape[1]))
             given.append(picture)
-        return detections + self._detect(waiting, sizes, given, score_threshold) if waiting else detections
+        return detections + self._detect(detecting, waiting, sizes, given, score_threshold) if waiting else detections
 
     def _detect(
-        self, pixels: list[np.ndarray], sizes: list[Size], given: list[GivenPicture], score_threshold: float
+        self,
+        detecting: Detecting,
+        pixels: list[np.ndarray],
+        sizes: list[Size],
+        given: list[GivenPicture],
+        score_threshold: float,
     ) -> list[Detections]:
         """Put network inputs of one size through the network. sizes: of the original images; given: what these are."""
-        batch = make_batch(pixels, sizes, list(range(len(pixels))), self.config.input.pad_to_multiple)
+        batch = make_batch(pixels, sizes, list(range(len(pixels))), detecting.input.pad_to_multiple)
         try:
             # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
             with torch.inference_mode(), float32_products(self.precision):
-                selections = self.network(batch.to(self.device))
+                selections = detecting.network(batch.to(self.device))
         except torch.OutOfMemoryError:
             raise UserError(
                 f"{self.device} does not have enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the "

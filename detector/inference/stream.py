@@ -11,12 +11,13 @@ import numpy as np
 
 from detector.datasets.pictures.read import read_image
 from detector.errors import UserError
+from detector.inference.augmented import Augment
 from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
 
 
 def detect_all(
-    predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int
+    predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int, augment: Augment = None
 ) -> Iterator[UserError | tuple[np.ndarray, Detections]]:
     """Yield, for each path in order, the picture ([H, W, 3] uint8 RGB) and its detections, or why it was not read."""
     settings = predictor.config.input
@@ -24,7 +25,7 @@ def detect_all(
     images = read_ahead(paths, 2 * batch_size, read)
     while batch := list(islice(images, batch_size)):
         readable = [image for image in batch if not isinstance(image, UserError)]
-        detections = iter(predictor.predict(readable, score_threshold, batch_size))
+        detections = iter(predictor.predict(readable, score_threshold, batch_size, augment=augment))
         for image in batch:
             yield image if isinstance(image, UserError) else (image, next(detections))
 

@@ -47,15 +47,7 @@ def build_model(config: Config) -> FasterRCNN:
         rpn=RPNHead(channels, model.rpn.channels or channels, anchors.per_cell, model.rpn.conv_layers),
         roi_head=make_roi_head(model, shape, channels, model.num_classes),
         proposal_settings=proposal_settings(model.rpn, training=False),
-        detection_settings=DetectionSettings(
-            score_threshold=model.detection.score_threshold,
-            nms_threshold=model.detection.nms_threshold,
-            max_per_image=model.detection.max_per_image,
-            min_size=model.detection.min_size,
-            delta_weights=model.roi.delta_weights,
-            limit_shrinking=model.roi.limit_shrinking,
-            nms_frame=model.detection.nms_frame,
-        ),
+        detection_settings=detection_settings(model),
     )
 
 
@@ -111,6 +103,26 @@ def resnet_shape(model: ModelConfig) -> ResNetShape:
         groups=backbone.groups,
         width_per_group=backbone.width_per_group,
         shrinkage=backbone.shrinkage,
+    )
+
+
+def detection_settings(model: ModelConfig) -> DetectionSettings:
+    """Which detections are kept, and how boxes that overlap are merged."""
+    detection = model.detection
+    return DetectionSettings(
+        score_threshold=detection.score_threshold,
+        nms_threshold=detection.nms_threshold,
+        max_per_image=detection.max_per_image,
+        min_size=detection.min_size,
+        delta_weights=model.roi.delta_weights,
+        limit_shrinking=model.roi.limit_shrinking,
+        nms_frame=detection.nms_frame,
+        merge=detection.merge,
+        soft_nms_sigma=detection.soft_nms_sigma,
+        fusion_threshold=detection.fusion_threshold,
+        voting_threshold=detection.voting_threshold,
+        refine_passes=detection.refine_passes,
+        refine_keeps_all=detection.refine_keep == "union",
     )
 
 

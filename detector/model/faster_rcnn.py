@@ -1,6 +1,7 @@
 """Faster R-CNN: the whole network on one page, in the order in which a picture passes through it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -10,6 +11,7 @@ from detector.model.anchors import AnchorGenerator
 from detector.model.normalize import PixelNormalization
 from detector.model.postprocess import DetectionSettings, decode_scores, select_detections
 from detector.model.proposals import ProposalSettings, select_proposals
+from detector.model.refinement import refine
 from detector.model.rpn import AnchorScores
 from detector.structures import Features, ImageBatch, Proposals, Selection, Size
 
@@ -35,7 +37,13 @@ class Head(Protocol):
     """`roi_head.RoIHead`, `roi_head.FullyConnectedHead`, and their twins in `detector.fast`."""
 
     def __call__(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Class logits [R, K+1] and deltas [R, K, 4] of the regions in N tensors [P_i, 4]."""
+        """Class logits [R, K+1] and deltas [R, K, 4] of the regions in N tensors [P_i, 4]: `predict` of `vectors`."""
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of each region: [R, C']."""
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The sibling layers: [R, C'] to class logits and deltas."""
 
 
 class FasterRCNN(nn.Module):
@@ -49,6 +57,9 @@ class FasterRCNN(nn.Module):
                    proposals.py                  thins them out
         score      roi_head.py, roi_pooling.py   every region to class scores and to a box of each class
         select     postprocess.py                threshold, NMS of each class, the best of all
+
+    By a setting the head looks again at its own boxes before the last stage (`refinement.py`), and boxes that overlap
+    are merged by another rule than NMS (`soft_nms.py`, `box_averages.py`).
 
     Training compares what the parts compute with `training/targets.py` (`matcher.py`, `sampler.py`) by
     `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`, every number is in `config/settings.py`,
@@ -97,6 +108,12 @@ class FasterRCNN(nn.Module):
         features = self.features(images)
         proposals = self.propose(features, images.sizes)
         scores, boxes = self.score(features, [p.boxes for p in proposals])
+        settings = self.detection_settings
+        if settings.refine_passes:
+            score = partial(self.score, features)
+            scores, boxes = refine(
+                score, scores, boxes, images.sizes, settings.refine_passes, settings.refine_keeps_all
+            )
         return self.select(scores, boxes, images.sizes, images.original_sizes)
 
     def features(self, images: ImageBatch) -> Features:

@@ -10,7 +10,11 @@ from torchvision.ops import batched_nms
 
 from detector import boxes as box_ops
 from detector.boxes import DeltaWeights
+from detector.model.box_averages import fuse_boxes, vote
+from detector.model.soft_nms import soft_nms
 from detector.structures import Selection, Size
+
+MergeRule = Literal["nms", "soft_nms_linear", "soft_nms_gaussian", "weighted_fusion"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,10 @@ class DetectionSettings:
     score_threshold: a detection must score more. nms_threshold: IoU above which the worse of two of a class goes.
     max_per_image: of all classes together. min_size: width and height must reach it, in pixels of the input image.
     delta_weights, limit_shrinking: of the box code. nms_frame: in which image's pixels overlaps are measured; that of
-    the two axes which scales more weighs more there.
+    the two axes which scales more weighs more there. merge: what becomes of boxes of a class that overlap;
+    soft_nms_sigma and fusion_threshold belong to two of the rules. voting_threshold: IoU of box voting, None without.
+    refine_passes: how often the head looks again at its own boxes; refine_keeps_all: the predictions of all passes are
+    selected from.
     """
 
     score_threshold: float
@@ -30,6 +37,17 @@ class DetectionSettings:
     delta_weights: DeltaWeights
     limit_shrinking: bool = False
     nms_frame: Literal["input", "original"] = "input"
+    merge: MergeRule = "nms"
+    soft_nms_sigma: float = 0.5
+    fusion_threshold: float = 0.55
+    voting_threshold: float | None = None
+    refine_passes: int = 0
+    refine_keeps_all: bool = True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every region is looked at once, and NMS is all that merges boxes."""
+        return self.merge == "nms" and self.voting_threshold is None and self.refine_passes == 0
 
 
 def decode_scores(
@@ -73,11 +91,49 @@ def select_detections(
     if settings.min_size > 0:
         large = (candidates[:, 2:] - candidates[:, :2] >= settings.min_size).all(dim=1)
         selected, candidates, columns = selected[large], candidates[large], columns[large]
-    compared = candidates
+    compared = None
     if settings.nms_frame == "original" and original_size is not None:
         compared = box_ops.rescale(candidates, size, original_size)
-    kept = batched_nms(compared, selected, columns, settings.nms_threshold)[: settings.max_per_image]
-    return Selection(candidates[kept], selected[kept], columns[kept] + 1)
+    return merge_boxes(candidates, selected, columns + 1, settings, compared=compared)
+
+
+def merge_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    settings: DetectionSettings,
+    sources: int = 1,
+    compared: Tensor | None = None,
+) -> Selection:
+    """Make one detection of boxes of a class that overlap, by the rule that the settings name.
+
+    Args:
+        boxes: [B, 4] float32 xyxy of one image, absolute pixels of any frame.
+        scores: [B] float32.
+        labels: [B] int64, 1..K.
+        sources: how many views or models the boxes come from, which weighted fusion asks.
+        compared: [B, 4], the same boxes in the frame in which NMS and soft-NMS measure overlaps; None: as `boxes`.
+
+    Returns:
+        The best `max_per_image` detections, descending by score, in the frame of the boxes.
+    """
+    if settings.merge == "weighted_fusion":
+        boxes, scores, labels = fuse_boxes(boxes, scores, labels, settings.fusion_threshold, sources)
+        kept = torch.nonzero(scores > settings.score_threshold).flatten()[: settings.max_per_image]
+        return Selection(boxes[kept], scores[kept], labels[kept])
+    compared = boxes if compared is None else compared
+    if settings.merge == "nms":
+        # Labels from 0: torchvision moves classes apart by them, and coordinates further out are rounded more.
+        kept = batched_nms(compared, scores, labels - 1, settings.nms_threshold)[: settings.max_per_image]
+        kept_scores = scores[kept]
+    else:
+        threshold = settings.nms_threshold if settings.merge == "soft_nms_linear" else None
+        floor, limit = settings.score_threshold, settings.max_per_image
+        kept, kept_scores = soft_nms(compared, scores, labels, threshold, settings.soft_nms_sigma, floor, limit)
+    kept_boxes = boxes[kept]
+    if settings.voting_threshold is not None:
+        kept_boxes = vote(kept_boxes, labels[kept], boxes, scores, labels, settings.voting_threshold)
+    return Selection(kept_boxes, kept_scores, labels[kept])
 
 
 def to_original_frame(selection: Selection, size: Size, original_size: Size) -> Selection:

@@ -69,7 +69,12 @@ class RoIHead(nn.Module):
             Class logits [R, K+1], column 0 the background, and deltas [R, K, 4], row l−1 for label l; both float32 or
             better, the RoIs of the first image first.
         """
-        return self.predict(self.conv5_x(self.pooling(features, boxes)))
+        return self.predict(self.vectors(features, boxes))
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
+        vectors: Tensor = self.conv5_x(self.pooling(features, boxes))
+        return vectors
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
@@ -138,7 +143,12 @@ class FullyConnectedHead(nn.Module):
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Score and refine RoIs, as `RoIHead.forward`."""
-        return self.predict(self.layers(self.pooling(features, boxes)))
+        return self.predict(self.vectors(features, boxes))
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
+        vectors: Tensor = self.layers(self.pooling(features, boxes))
+        return vectors
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""

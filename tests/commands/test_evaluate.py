@@ -227,3 +227,16 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         main(["evaluate", "--help"])
     assert exit_info.value.code == 0
     assert "faster-rcnn evaluate --detections output/coco/detections.json" in capsys.readouterr().out
+
+
+def test_augmented_detections_of_an_ensemble_are_scored(
+    weights: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--weights", str(weights), str(weights), "--device", "cpu", "--augment", "--output", str(tmp_path)]
+    assert main(["evaluate", *words]) == 0
+    assert "augment     average, 2 models, 4 views of each picture" in capsys.readouterr().out
+    model = detector.load([weights, weights], device="cpu")
+    predicted = [model.predict(data / "val" / f"{i}.png", 0, augment=True).to_coco(image_id=40 + i) for i in range(3)]
+    detections = json.loads((tmp_path / "detections.json").read_text())
+    assert detections == [one for image in predicted for one in image]
+    assert len(detections) > 10

@@ -349,3 +349,25 @@ def test_killed_over_an_earlier_prediction_it_leaves_whole_files_of_its_own(
     assert main(["predict", "pictures", *words]) == 0
     left = {path.relative_to(folder / "out").as_posix() for path in (folder / "out").rglob("*")}
     assert left == {".mine.png.123.partial", ".pictures", "a.png", "detections.json", "sub", "sub/b.jpg"}
+
+
+def test_an_ensemble_that_looks_several_times(weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    second = folder / "second.safetensors"
+    config = tiny_config(backbone={"width": 4}, inputs={"min_size_test": 64, "max_size_test": 160})
+    turned = CategoryMap((Category(1, "猫"), Category(2, "cat"), Category(3, "traffic light")))
+    save_weights(second, tiny_model(config).state_dict(), config, turned, {})
+    common = ["--output", "out", "--score-threshold", "0.1", "--device", "cpu"]
+    words = ["--weights", str(weights), str(second), "other", "--augment", *common]
+    assert main(["predict", *words, "model.detection.augment.vertical_flip=true"]) == 0
+    printed = capsys.readouterr().out
+    assert f"weights    {weights}, {second}\n" in printed
+    assert "augment    average, 2 models, 8 views of each picture\n" in printed
+    assert len(read_json(folder / "out/detections.json")) > 3
+    assert main(["predict", "other", "--weights", str(weights), *common, "model.detection.augment.scales=[1,2]"]) == 0
+    printed = capsys.readouterr().out
+    assert "\naugment " not in printed
+    assert "void       model.detection.augment.scales=[1.0, 2.0]: each picture is looked at once; give --aug" in printed
+    named = CategoryMap.from_names(["a", "b", "c"])
+    save_weights(second, tiny_model(config).state_dict(), config, named, {})
+    with pytest.raises(UserError, match=r"second\.safetensors: has other classes than .*it lacks"):
+        main(["predict", "other", "--weights", str(weights), str(second), *common])

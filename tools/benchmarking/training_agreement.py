@@ -158,3 +158,11 @@ class RecordingHead(nn.Module):
         """Score and refine the regions, as `RoIHead.forward` does, and note them."""
         self.samples.regions = list(boxes)
         return self.head(features, boxes)
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see, as `RoIHead.vectors` has it."""
+        return self.head.vectors(features, boxes)
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The sibling layers, as `RoIHead.predict` has them."""
+        return self.head.predict(vectors)

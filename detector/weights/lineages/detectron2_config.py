@@ -8,6 +8,7 @@ from detector.config.settings import PYRAMID_LEVELS
 from detector.errors import UserError, shown
 from detector.model.resnet import BASIC_BLOCK_DEPTHS, Bottleneck
 from detector.weights.lineages.detectron2_keys import (
+    AUGMENTATION,
     BOX_HEAD,
     BOX_HEAD_NAME,
     FLIPS,
@@ -122,6 +123,9 @@ class _Translator:
             "train.precision": "bfloat16" if given["SOLVER.AMP.ENABLED"] else "float32",
             "train.reference_batch_size": given["SOLVER.IMS_PER_BATCH"],
         }
+        if given.get("TEST.AUG.ENABLED"):
+            values["model.detection.augment.form"] = "detectron2"
+            values |= {ours: given[theirs] for theirs, ours in AUGMENTATION.items() if theirs in given}
         if self._whole("SEED") >= 0:
             values["train.seed"] = given["SEED"]
         values |= self._of_kind() | self._resnet() | self._rpn_convs()

@@ -21,6 +21,7 @@ from detector.errors import UserError
 from detector.model.resnet import BASIC_BLOCK_DEPTHS, NORM_EPS, Bottleneck
 from detector.weights.layout import CLS_SCORE, conv1_name
 from detector.weights.lineages.detectron2_keys import (
+    AUGMENTATION,
     BOX_HEAD,
     BOX_HEAD_NAME,
     FLIPS,
@@ -42,8 +43,11 @@ DETECTION_ONLY: Mapping[str, Any] = {
     "input.resize": "pil",
     "model.backbone.norm_eps": NORM_EPS,
     "model.backbone.shrinkage": None,
+    "model.detection.merge": "nms",
     "model.detection.min_size": 0.0,
     "model.detection.nms_frame": "input",
+    "model.detection.refine_passes": 0,
+    "model.detection.voting_threshold": None,
     "model.roi.limit_shrinking": False,
     "model.rpn.anchor_order": "size",
     "model.rpn.anchor_rounding": False,
@@ -110,6 +114,9 @@ def settings_from_config(config: Config) -> dict[str, Any]:
         problems.append(f"model.backbone.depth={values['model.backbone.depth']}")
     if config.model.backbone.conv5_norm not in (None, config.model.backbone.norm):
         problems.append(f"model.backbone.conv5_norm={config.model.backbone.conv5_norm}")
+    form = config.model.detection.augment.form
+    if form not in (None, "detectron2"):
+        problems.append(f"model.detection.augment.form={form}")
     pooler = _key_of(POOLERS, (values["model.roi.pooling"], values["model.roi.aligned"]), "ROIPool")
     if problems:
         raise UserError(f"detectron2 has no counterpart for {', '.join(problems)}.")
@@ -143,6 +150,10 @@ def settings_from_config(config: Config) -> dict[str, Any]:
     rpn = config.model.rpn
     if rpn.channels is not None or rpn.conv_layers > 1:
         settings["MODEL.RPN.CONV_DIMS"] = [rpn.channels or -1] * rpn.conv_layers
+    if form == "detectron2":
+        settings["TEST.AUG.ENABLED"] = True
+        given = {theirs: values[ours] for theirs, ours in AUGMENTATION.items()}
+        settings |= {theirs: value for theirs, value in given.items() if value not in (None, [])}
     if train.precision == "bfloat16":
         settings["SOLVER.AMP.ENABLED"] = True
     return settings

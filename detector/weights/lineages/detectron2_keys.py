@@ -50,6 +50,13 @@ SAME: Mapping[str, str] = {
     "TEST.EVAL_PERIOD": "train.evaluate_every",
 }
 
+# Of test-time augmentation, where TEST.AUG.ENABLED asks for it; detectron2's defaults are those of our form.
+AUGMENTATION: Mapping[str, str] = {
+    "TEST.AUG.FLIP": "model.detection.augment.horizontal_flip",
+    "TEST.AUG.MAX_SIZE": "model.detection.augment.max_size",
+    "TEST.AUG.MIN_SIZES": "model.detection.augment.sizes",
+}
+
 # Settings of which only these values exist here; detectron2's default is the first.
 ONLY: Mapping[str, tuple[Any, ...]] = {
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler",),
@@ -81,7 +88,6 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
     "SOLVER.CLIP_GRADIENTS.ENABLED": (False,),
     "SOLVER.NESTEROV": (False,),
     "SOLVER.WARMUP_METHOD": ("linear",),
-    "TEST.AUG.ENABLED": (False,),
     "TEST.PRECISE_BN.ENABLED": (False,),
     "VERSION": (2,),
 }

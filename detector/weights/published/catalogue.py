@@ -94,6 +94,9 @@ PUBLISHED: Mapping[str, Published] = {
 }
 
 
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+
+
 def find_weights(name: str | Path) -> Path | None:
     """The file that weights are named by; None for a published name, whose file is fetched when it is used.
 
@@ -107,6 +110,11 @@ def find_weights(name: str | Path) -> Path | None:
         what = "is a folder" if os.path.isdir(path) else "there is no such file, and no such published name"
         raise UserError(f"weights {shown(str(name))}: {what}; {suggest(str(name))}")
     return path
+
+
+def looks_like_weights(word: str) -> bool:
+    """Whether a word of a command line is a published name, or ends as files of weights do."""
+    return word in PUBLISHED or word.endswith(WEIGHT_SUFFIXES)
 
 
 def suggest(name: str) -> str:

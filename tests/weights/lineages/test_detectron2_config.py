@@ -1,13 +1,15 @@
 """detectron2's settings become ours; what cannot be honoured is refused by name and value."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from detector.config import Config, config_from_dict, config_to_dict, differences
+from detector.config import Config, ViewsConfig, config_from_dict, config_to_dict, differences
 from detector.errors import UserError
 from detector.weights.lineages.detectron2_config import config_from_detectron2
+from detector.weights.lineages.detectron2_export import settings_from_config
 from detector.weights.lineages.detectron2_keys import IGNORED, ONLY, OTHER_BRANCHES, SAME, STRUCTURE
 from detector.weights.lineages.detectron2_settings import (
     BASE_RCNN_C4,
@@ -171,7 +173,6 @@ REFUSED = {
     "SOLVER.NESTEROV": True,
     "SOLVER.WARMUP_METHOD": "constant",
     "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
-    "TEST.AUG.ENABLED": True,
     "TEST.DETECTIONS_PER_IMAGE": -1,
     "TEST.PRECISE_BN.ENABLED": True,
     "VERSION": 1,
@@ -279,3 +280,16 @@ def test_huge_values_are_named_shortly() -> None:
     with pytest.raises(UserError) as caught:
         config_from_detectron2({"MODEL.META_ARCHITECTURE": "x" * 10_000, "MY_PROJECT": list(range(10_000))}, "x")
     assert len(str(caught.value)) < 800
+
+
+def test_test_time_augmentation_is_taken_over_where_it_is_switched_on() -> None:
+    sizes = {"TEST.AUG.MIN_SIZES": [400, 600], "TEST.AUG.MAX_SIZE": 900, "TEST.AUG.FLIP": False}
+    assert config_from_detectron2({**sizes, "TEST.AUG.ENABLED": False}, "x") == config_from_detectron2({}, "x")
+    config = config_from_detectron2({**sizes, "TEST.AUG.ENABLED": True}, "x")
+    views = config.model.detection.augment
+    assert views == ViewsConfig(form="detectron2", sizes=(400, 600), max_size=900, horizontal_flip=False)
+    assert config_from_detectron2(settings_from_config(config), "x") == config
+    for augment in (ViewsConfig(form="average"), ViewsConfig(form="union")):
+        detection = replace(config.model.detection, augment=augment)
+        with pytest.raises(UserError, match=f"no counterpart for model.detection.augment.form={augment.form}"):
+            settings_from_config(replace(config, model=replace(config.model, detection=detection)))
