@@ -272,6 +272,8 @@ class DataConfig:
     drop_degenerate_boxes: bool = True  # drop boxes without area, counted in the log; false: stop and name them
     max_dropped: float = limited(0.05, 0, 1)  # the greatest share of boxes that may be dropped; more than that stops
     skip_unreadable_images: bool = True  # train on another one, named in the log; false: stop at the first
+    # Pictures of classes that fewer than this share of all pictures show are shown more often; null: all alike.
+    repeat_threshold: float | None = limited(None, 1e-6, 1)
     aspect_grouping: bool = True  # batches hold only wide or only tall pictures, so padding stays small
     num_workers: int = limited(2, 0, 256)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -304,6 +306,9 @@ class TrainConfig:
     warmup_iterations: int | float = limited(1000, 0, MOST)  # or below 1 a share of all iterations
     warmup_factor: float = limited(0.001, 0, 1)
     clip_gradient_norm: float | None = limited(None, 1e-9, 1e9)
+    # Patterns of names of parameters, or of parts, that are not trained: [backbone, rpn.conv, "*.norm?.*"]
+    freeze: tuple[str, ...] = ()
+    class_weights: Any = None  # in the head's loss, by class name: {WBC: 2, Platelets: 3}; other classes have 1
     # auto: bfloat16 autocast on a GPU that has it, else float32; float32 uses no TF32 on a GPU, tf32 does
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     # Exponential moving average of the weights, e.g. 0.999; evaluated and saved instead.

@@ -41,6 +41,7 @@ class JointTraining(nn.Module):
         in_slots: sample into a fixed number of slots, for which a GPU's host does not wait. The losses are the same to
             rounding.
         refine: train the head on its own boxes as well (`model.roi.train_refinement`); not in slots.
+        class_weights: [K+1] of the labels in the head's class losses; None: all 1.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class JointTraining(nn.Module):
         roi_beta: float,
         in_slots: bool = False,
         refine: bool = False,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         assert not (in_slots and refine)
@@ -64,6 +66,7 @@ class JointTraining(nn.Module):
         self.roi_beta = roi_beta
         self.in_slots = in_slots
         self.refine = refine
+        self.class_weights = None if class_weights is None else class_weights.to(model.device)
 
     def forward(self, images: ImageBatch, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
         """Compute the losses of a batch.
@@ -92,7 +95,15 @@ class JointTraining(nn.Module):
         losses = rpn_slot_losses(network, features, targets, streams[0], self.anchor_settings, self.rpn_beta)
         proposals = training_proposals(network, features, sizes)
         return losses | roi_slot_losses(
-            network, features, proposals, targets, streams[1], self.roi_settings, self.roi_beta, self.training
+            network,
+            features,
+            proposals,
+            targets,
+            streams[1],
+            self.roi_settings,
+            self.roi_beta,
+            self.training,
+            self.class_weights,
         )
 
     def _rpn_losses(self, features: Features, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
@@ -164,7 +175,7 @@ class JointTraining(nn.Module):
         normalizer = (mean_over_processes(count) if self.training else count).clamp(min=1)
         own_class = foreground_deltas(deltas[foreground], labels[foreground])
         return {
-            f"{name}_class": class_loss(class_logits, labels, normalizer),
+            f"{name}_class": class_loss(class_logits, labels, normalizer, self.class_weights),
             f"{name}_box": box_loss(own_class, torch.cat([s.deltas for s in samples]), self.roi_beta, normalizer),
         }
 
@@ -174,7 +185,11 @@ def _stream(seed: int, stream: int) -> int:
 
 
 def build_joint(
-    model: FasterRCNN, config: ModelConfig, fast: bool = True, in_slots: bool | None = None
+    model: FasterRCNN,
+    config: ModelConfig,
+    fast: bool = True,
+    in_slots: bool | None = None,
+    class_weights: Tensor | None = None,
 ) -> JointTraining:
     """Wrap a network for training with the numbers of its config.
 
@@ -182,6 +197,7 @@ def build_joint(
         model: as `build_model` makes it, on its device, and with its norms in their final form.
         config: of the model.
         fast: run it from the parts of `detector.fast.training`, which give the same to float rounding.
+        class_weights: as for `JointTraining`.
         in_slots: as for `JointTraining`; None: on a GPU, unless a batch norm trains in the RoI head.
     """
     rpn, roi = config.rpn, config.roi
@@ -209,4 +225,5 @@ def build_joint(
         roi_beta=roi.smooth_l1_beta,
         in_slots=in_slots,
         refine=roi.train_refinement,
+        class_weights=class_weights,
     )

@@ -22,13 +22,13 @@ def box_loss(deltas: Tensor, targets: Tensor, beta: float, normalizer: float | T
     return F.smooth_l1_loss(deltas, targets, reduction="sum", beta=beta) / normalizer
 
 
-def class_loss(logits: Tensor, labels: Tensor, normalizer: float | Tensor) -> Tensor:
+def class_loss(logits: Tensor, labels: Tensor, normalizer: float | Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy of RoIs over K+1 classes, summed and divided by `normalizer`.
 
     Args:
-        logits: [R, K+1] float32. labels: [R] int64, 0 the background.
+        logits: [R, K+1] float32. labels: [R] int64, 0 the background. weights: [K+1] of the labels; None: all 1.
     """
-    return F.cross_entropy(logits, labels, reduction="sum") / normalizer
+    return F.cross_entropy(logits, labels, weights, reduction="sum") / normalizer
 
 
 def foreground_deltas(deltas: Tensor, labels: Tensor) -> Tensor:

@@ -112,12 +112,14 @@ def roi_slot_losses(
     settings: RoITargetSettings,
     beta: float,
     together: bool,
+    class_weights: Tensor | None = None,
 ) -> Losses:
     """`roi_class` and `roi_box`, as `JointTraining` has them.
 
     Args:
         seeds: of the sampler, one for each picture.
         together: divide by the number of regions that processes sampled in the mean, not by this one's.
+        class_weights: [K+1] of the labels in `roi_class`; None: all 1.
     """
     truth = PaddedTargets.of(targets)
     with torch.no_grad():
@@ -132,7 +134,7 @@ def roi_slot_losses(
         normalizer = (mean_over_processes(count) if together else count).clamp(min=1)
     logits, deltas = network.roi_head(features, list(boxes))
     own_class = foreground_deltas(deltas, labels.clamp(min=1))
-    unlikely = F.cross_entropy(logits, labels, reduction="none").where(chosen.valid.flatten(), 0.0)
+    unlikely = F.cross_entropy(logits, labels, class_weights, reduction="none").where(chosen.valid.flatten(), 0.0)
     return {
         "roi_class": unlikely.sum() / normalizer,
         "roi_box": slot_box_loss(own_class, moves, chosen.positive.flatten(), beta) / normalizer,

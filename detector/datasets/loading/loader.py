@@ -15,6 +15,7 @@ from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.batch import TrainingBatch
 from detector.datasets.loading.left_out import IN_EVALUATION, IN_TRAINING, LeftOut, next_of_group
 from detector.datasets.loading.order import GlobalBatches, MicroBatchSampler, equal_size_batches
+from detector.datasets.loading.repeats import repeat_factors
 from detector.datasets.loading.workers import EvaluationPictures, Refusal, TrainingPictures, start_worker
 from detector.datasets.pictures.read import ImageError
 from detector.datasets.pictures.transforms import TrainTransform
@@ -113,7 +114,9 @@ def training_loader(
     if len(kept) == 0:
         raise UserError(f"{dataset.annotation_path}: holds no picture with objects; set data.keep_empty_images=true.")
     groups = dataset.is_wide()[kept] if config.data.aspect_grouping else np.zeros(len(kept), dtype=bool)
-    batches = GlobalBatches(kept, groups, train.batch_size, train.seed)
+    threshold = config.data.repeat_threshold
+    repeats = None if threshold is None else repeat_factors(dataset, threshold)[kept]
+    batches = GlobalBatches(kept, groups, train.batch_size, train.seed, repeats)
     transform = TrainTransform(config.input, config.data.augment)
     following = next_of_group(kept, groups, len(dataset))
     pictures = TrainingPictures(dataset, transform, config.input.pad_to_multiple, following)

@@ -23,25 +23,43 @@ class GlobalBatches:
         groups: [N] bool, the group of each.
         batch_size: pictures of a batch, over all processes.
         seed: of the shuffling.
+        repeats: [N] float64, 1 or more: how often an epoch shows each picture in the mean; what is over a whole number
+            is the chance of one time more, drawn for every epoch. None: each once.
     """
 
-    def __init__(self, indices: np.ndarray, groups: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        indices: np.ndarray,
+        groups: np.ndarray,
+        batch_size: int,
+        seed: int,
+        repeats: np.ndarray | None = None,
+    ) -> None:
         self.indices = indices
         self.groups = groups
         self.batch_size = batch_size
         self.seed = seed
+        self.repeats = repeats
 
     def starting_at(self, first: int) -> Iterator[np.ndarray]:
         """Yield batches `first`, `first` + 1, …, each [batch_size] int64 indices; earlier ones are only counted."""
         waiting = {False: np.empty(0, dtype=np.int64), True: np.empty(0, dtype=np.int64)}
         made = epoch = 0
         while True:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
+            order = self._epoch(np.random.default_rng((self.seed, epoch)))
             batches, waiting = self._deal(order, waiting)
             for batch in batches[max(0, first - made) :]:
                 yield self.indices[batch]
             made += len(batches)
             epoch += 1
+
+    def _epoch(self, generator: np.random.Generator) -> np.ndarray:
+        """The places of one epoch's pictures in `indices`, shuffled."""
+        if self.repeats is None:
+            return generator.permutation(len(self.indices))
+        whole = np.floor(self.repeats).astype(np.int64)
+        counts = whole + (generator.random(len(whole)) < self.repeats - whole)
+        return generator.permutation(np.repeat(np.arange(len(self.indices)), counts))
 
     def _deal(
         self, order: np.ndarray, waiting: dict[bool, np.ndarray]

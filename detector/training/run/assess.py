@@ -67,7 +67,7 @@ def _evaluate(run: Run, watchdog: Watchdog) -> Evaluation:
         metrics, detections = score(network, run.val_data, run.val_truth, image_batches, run.device, progress)
     losses: dict[str, float] = {}
     if run.config.train.validation_loss:
-        joint = build_joint(run.result, run.config.model)
+        joint = build_joint(run.result, run.config.model, class_weights=run.class_weights)
         said_already = list[str]()  # of pictures that cannot be used, by the loader above
         pairs = validation_loader(run.val_data, run.config, device=run.device, warn=said_already.append, **share)
         with closing(Announced(pairs, watchdog.renew)) as batches:

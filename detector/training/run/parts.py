@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detector import process_group
 from detector.arithmetic import Precision
@@ -14,6 +14,7 @@ from detector.datasets.dataset import DetectionDataset
 from detector.datasets.fingerprint import Fingerprint
 from detector.evaluation.ground_truth import GroundTruth
 from detector.model.faster_rcnn import FasterRCNN
+from detector.training.class_weights import class_weights
 from detector.training.ema import AveragedModel
 from detector.training.optimizer import momentum_buffers
 from detector.training.report.logs import RunLog
@@ -55,6 +56,11 @@ class Run:
     def categories(self) -> CategoryMap:
         """What labels 1..K mean: the training data's categories."""
         return self.train_data.categories
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """[K+1] of the labels in the head's loss, or None; raises ConfigError where the setting is none."""
+        return class_weights(self.config.train.class_weights, self.categories)
 
     @property
     def result(self) -> FasterRCNN:

@@ -15,11 +15,14 @@ from detector.datasets.checks.examine import check_before_training
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.fingerprint import Fingerprint, fingerprint
 from detector.datasets.layouts.apply import describe_splits
+from detector.datasets.loading.repeats import describe_repeats, repeat_factors
 from detector.datasets.pictures.depth import with_bit_depth
 from detector.evaluation.ground_truth import ground_truth_of
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
+from detector.training.class_weights import class_weights
 from detector.training.ema import AveragedModel
+from detector.training.freezing import describe_freezing, freeze, keep_statistics
 from detector.training.joint import build_joint
 from detector.training.optimizer import build_optimizer, load_momentum_buffers
 from detector.training.report.logs import RunLog
@@ -66,6 +69,8 @@ def set_up(
     with at_once():
         train_data, val_data = open_data(config.data)
     log.info(describe_splits(config.data, {"train": train_data} | ({"val": val_data} if val_data else {})))
+    if config.data.repeat_threshold is not None:
+        log.info(describe_repeats(train_data, repeat_factors(train_data, config.data.repeat_threshold)))
     train_settings, lines = in_iterations(config.train, pictures_of_epoch(train_data, config.data))
     for line in lines:
         log.info(line)
@@ -113,6 +118,7 @@ def assemble(
     log: RunLog,
 ) -> Run:
     """Move a model to its device, wrap it for training, and give everything a checkpoint's state, if there is one."""
+    categories = train_data.categories
     if state is not None:
         load_checkpoint_weights(model, state.model)
     if device.type == "cuda":
@@ -120,6 +126,11 @@ def assemble(
         if process_group.world_size() > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device).train()
+    frozen = freeze(model, config.train.freeze)
+    if frozen:
+        log.info(describe_freezing(model, frozen))
+    joint = build_joint(model, config.model, class_weights=class_weights(config.train.class_weights, categories))
+    keep_statistics(model, joint, [name for names in frozen.values() for name in names])
     optimizer = build_optimizer(model, config.train)
     averaged = AveragedModel(model, config.train.ema_decay) if config.train.ema_decay else None
     progress = Progress()
@@ -143,7 +154,7 @@ def assemble(
         val_truth=ground_truth_of(val_data) if val_data and process_group.is_main() else None,
         annotations=annotations,
         model=model,
-        joint=wrap(build_joint(model, config.model), device),
+        joint=wrap(joint, device),
         optimizer=optimizer,
         averaged=averaged,
         progress=progress,

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from detector import process_group
 from detector.categories import list_categories
 from detector.config import Config, DataConfig, ModelConfig, TrainConfig
 from detector.datasets.dataset import DetectionDataset
+from detector.datasets.loading.repeats import repeat_factors
 from detector.datasets.shapes import ensure_shapes
 from detector.datasets.splits import open_train_and_val
 from detector.errors import UserError
@@ -66,5 +69,8 @@ def open_data(data: DataConfig) -> tuple[DetectionDataset, DetectionDataset | No
 
 
 def pictures_of_epoch(dataset: DetectionDataset, data: DataConfig) -> int:
-    """How many of the training pictures an epoch has: those without objects only where they are kept."""
-    return len(dataset) if data.keep_empty_images else max(1, int((dataset.object_counts() > 0).sum()))
+    """How many pictures an epoch shows: those without objects only where they are kept, some several times."""
+    kept = np.ones(len(dataset), bool) if data.keep_empty_images else dataset.object_counts() > 0
+    if data.repeat_threshold is None:
+        return max(1, int(kept.sum()))
+    return max(1, round(float(repeat_factors(dataset, data.repeat_threshold)[kept].sum())))
