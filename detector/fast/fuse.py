@@ -7,7 +7,8 @@ computes the same from copies of the same parameters in less time, and its file'
 for the other kinds of model, `roi_levels.py` pools from the levels of a pyramid. On a CPU, `roi_align.py`
 computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need fewer multiplications (`winograd.py`,
 `whole_maps.py`). The stages that join the parts are those of `detector.model.faster_rcnn`; on a GPU what passes between
-them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch.
+them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch, and kernels are chosen there
+(`choose_on_gpu.py`) and started together for sizes that come often (`graphs.py`).
 """
 
 import copy
@@ -21,6 +22,7 @@ from detector.fast.choose import choose_execution
 from detector.fast.compiled import Compiled
 from detector.fast.convolution import Execution
 from detector.fast.fpn import FPN
+from detector.fast.graphs import Graphed
 from detector.fast.roi_head import RoIHead
 from detector.fast.rpn import RPNHead
 from detector.fast.slots import SlotFasterRCNN
@@ -60,6 +62,10 @@ def fuse(
         backbone.layers = Compiled(backbone.layers, "the backbone")
         if isinstance(head, RoIHead):
             head.stage.layers = Compiled(head.stage.layers, "conv5_x")
+    elif model.device.type == "cuda" and timed:
+        backbone.layers = Graphed(backbone.layers, "the backbone")
+        if isinstance(head, RoIHead):
+            head.stage.layers = Graphed(head.stage.layers, "conv5_x")
     in_slots = model.device.type == "cuda" and model.detection_settings.is_plain  # slots know no other rule than NMS
     assemble = SlotFasterRCNN if in_slots else FasterRCNN
     network = assemble(

@@ -4,6 +4,9 @@ How it works: the scores of all regions and classes of a picture are sorted; NMS
 it has as many detections as are wanted. Those of a whole batch come to the host as one tensor: its only wait.
 """
 
+from collections.abc import Sequence
+from typing import overload
+
 import torch
 from torch import Tensor
 
@@ -60,10 +63,44 @@ def classes_above(threshold: float, classes: int) -> int:
     return classes if threshold <= 0 else min(classes, int(1.0 / threshold) + 1)
 
 
+class SlotSelections(Sequence[Selection]):
+    """The detections in slots, in the host's memory when someone looks at them; a GPU is waited for then, and once.
+
+    Args:
+        slots: of `detection_slots`. Their copy to the host begins now, before anything else that the GPU is given.
+    """
+
+    def __init__(self, slots: Tensor) -> None:
+        self._selections: list[Selection] | None = None
+        self._arrived: torch.cuda.Event | None = None
+        self._slots = slots
+        if slots.device.type == "cuda":
+            self._slots = torch.empty(slots.shape, dtype=slots.dtype).pin_memory()
+            self._slots.copy_(slots, non_blocking=True)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def __len__(self) -> int:
+        return self._slots.shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> Selection: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Selection]: ...
+
+    def __getitem__(self, index: int | slice) -> Selection | list[Selection]:
+        if self._selections is None:
+            if self._arrived is not None:
+                self._arrived.synchronize()
+            self._selections = read_slots(self._slots)
+        return self._selections[index]
+
+
 def read_slots(slots: Tensor) -> list[Selection]:
-    """The detections that `detection_slots` found, in the host's memory. A GPU is waited for once."""
+    """The detections in slots that lie in the host's memory."""
     selections = []
-    for rows in slots.to(torch.device("cpu")):
+    for rows in slots:
         filled = rows[: int((rows[:, 5] > 0).sum())]
         selections.append(Selection(filled[:, :4].clone(), filled[:, 4].clone(), filled[:, 5].long()))
     return selections

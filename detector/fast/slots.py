@@ -6,9 +6,11 @@ be, with a mark for those that there are (`proposals.py`, `postprocess.py`), and
 fetched at its end. They are those of the stages one by one, which can still be called and give what there is alone.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from detector.fast.postprocess import detection_slots, read_slots
+from detector.fast.postprocess import SlotSelections, detection_slots
 from detector.fast.proposals import limits_of, proposal_slots, ratios_of
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.postprocess import decode_scores
@@ -18,9 +20,12 @@ from detector.structures import ImageBatch, Selection
 class SlotFasterRCNN(FasterRCNN):
     """`FasterRCNN` whose forward pass waits for the device once, at its end."""
 
-    def forward(self, images: ImageBatch) -> list[Selection]:
-        """Detect objects: N `Selection`s in the frame of the input images, in the host's memory."""
-        return read_slots(self.slots(images))
+    def forward(self, images: ImageBatch) -> Sequence[Selection]:
+        """Detect objects: N `Selection`s in the frame of the input images, in the host's memory.
+
+        It returns when the device has been told what to do; who looks at a selection first waits for it.
+        """
+        return SlotSelections(self.slots(images))
 
     def slots(self, images: ImageBatch) -> Tensor:
         """What `postprocess.detection_slots` makes of the pictures: [N, D, 6], on the device, without a wait."""

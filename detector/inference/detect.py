@@ -1,6 +1,6 @@
 """Run a model over a dataset, and bring the detections of several processes together."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,8 @@ from tqdm import tqdm
 from detector.arithmetic import Precision, float32_products
 from detector.categories import CategoryMap
 from detector.inference.detections import Detections
-from detector.structures import ImageBatch
+from detector.inference.uploads import uploaded
+from detector.structures import ImageBatch, Selection
 
 
 def detect_dataset(
@@ -41,15 +42,29 @@ def detect_dataset(
     done: set[int] = set()
     with evaluation_mode(model):
         total = len(loader) if isinstance(loader, Sized) else None
-        for batch in tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress):
-            with torch.inference_mode(), float32_products(precision):
-                selections = model(batch.to(device, non_blocking=True))
+        bar = tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress)
+        for batch, selections in _one_behind(model, bar, device, precision):
             images = zip(batch.image_ids, selections, batch.sizes, batch.original_sizes, strict=True)
             for image_id, selection, size, original_size in images:
                 if image_id not in done:
                     done.add(image_id)
                     results += Detections.of_selection(selection, size, original_size, categories).to_coco(image_id)
     return results
+
+
+def _one_behind(
+    model: nn.Module, batches: Iterable[ImageBatch], device: torch.device, precision: Precision
+) -> Iterator[tuple[ImageBatch, Sequence[Selection]]]:
+    """Each batch with what is selected in it. A GPU has been given the next one by then, and computes it meanwhile."""
+    before: tuple[ImageBatch, Sequence[Selection]] | None = None
+    for batch, moved in uploaded(batches, device):
+        with torch.inference_mode(), float32_products(precision):
+            selections: Sequence[Selection] = model(moved)
+        if before is not None:
+            yield before
+        before = batch, selections
+    if before is not None:
+        yield before
 
 
 @contextmanager

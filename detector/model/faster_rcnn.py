@@ -103,7 +103,7 @@ class FasterRCNN(nn.Module):
         """Where the network computes."""
         return self.normalize.mean.device
 
-    def forward(self, images: ImageBatch) -> list[Selection]:
+    def forward(self, images: ImageBatch) -> Sequence[Selection]:
         """Detect objects: N `Selection`s, in the frame of the input images."""
         features = self.features(images)
         proposals = self.propose(features, images.sizes)

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from device_cases import network, same_detections
 from tiny_models import one_of, random_batch
 
+from detector.fast import postprocess
 from detector.fast.postprocess import classes_above
 from detector.fast.proposals import limits_of, proposal_slots
 from detector.fast.slots import SlotFasterRCNN
@@ -125,3 +127,17 @@ def test_regions_whose_numbers_are_not_finite_select_nothing() -> None:
 def test_how_many_classes_of_a_region_can_pass(threshold: float, expected: int) -> None:
     assert classes_above(threshold, 80) == expected
     assert classes_above(threshold, 1) == 1
+
+
+def test_selections_are_a_sequence_and_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = torch.tensor([[[1.0, 2, 3, 4, 0.5, 2], [5, 6, 7, 8, 0.25, 1]], [[0.0] * 6] * 2, [[1.0] * 6, [0.0] * 6]])
+    read = Mock(side_effect=postprocess.read_slots)
+    monkeypatch.setattr(postprocess, "read_slots", read)
+    found = postprocess.SlotSelections(slots)
+    assert len(found) == 3
+    assert read.call_count == 0
+    assert [len(selection) for selection in found] == [2, 0, 1]
+    assert found[0].boxes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert (found[0].scores.tolist(), found[0].labels.tolist()) == ([0.5, 0.25], [2, 1])
+    assert len(found[1:]) == 2
+    assert read.call_count == 1

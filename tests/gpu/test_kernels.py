@@ -11,6 +11,7 @@ from detector.arithmetic import float32_products
 from detector.fast import nms
 from detector.fast.choose_on_gpu import pooling_fault
 from detector.fast.convolution import Execution, FusedConv
+from detector.fast.graphs import Graphed
 from detector.model.roi_pooling import RoIPooling
 
 
@@ -73,3 +74,16 @@ def test_cudnns_fused_convolutions_compute_the_same(dtype: torch.dtype) -> None:
         for given in ((x,), (x, residual)):
             ours, theirs = (conv(*(t.clone() for t in given)).float() for conv in (fused, separate))
             assert (ours - theirs).abs().max() <= 8 * torch.finfo(dtype).eps * theirs.abs().max()
+
+
+@pytest.mark.usefixtures("real_cuda")
+def test_a_graph_gives_the_same_bits_and_memory_of_its_own() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(inplace=True)).cuda().requires_grad_(False)
+    part = Graphed(network, "a part")
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(1, 3, 20, 30, generator=generator).cuda() for _ in range(6)]
+    with torch.inference_mode():
+        found = [part(x) for x in given]
+        for out, x in zip(found, given, strict=True):
+            assert torch.equal(out, network(x))
+    assert not part._failed

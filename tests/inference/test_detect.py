@@ -76,6 +76,24 @@ def test_modes_are_restored_after_a_failure() -> None:
     assert model.training
 
 
+def test_the_next_batch_is_given_before_anyone_looks_at_the_one_before() -> None:
+    """On a GPU, looking is a wait."""
+    happened: list[str] = []
+
+    class Seen(list[Selection]):
+        def __iter__(self) -> Iterator[Selection]:
+            happened.append("looked")
+            return super().__iter__()
+
+    class Slow(Fixed):
+        def forward(self, images: ImageBatch) -> list[Selection]:
+            happened.append("given")
+            return Seen(super().forward(images))
+
+    detect_dataset(Slow(), [*batches(), *batches()], CPU, CATEGORIES, progress=False)
+    assert happened == ["given", "given", "looked", "given", "looked", "given", "looked", "looked"]
+
+
 def test_no_images() -> None:
     assert detect_dataset(Fixed(), [], CPU, CATEGORIES, progress=False) == []
 

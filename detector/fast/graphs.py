@@ -1,0 +1,119 @@
+"""Parts of the network as CUDA graphs, for the input sizes that come often.
+
+How it works: a part of the network is some hundred kernels, each of which the host starts by itself; a small picture is
+computed faster than that. A CUDA graph is all of them recorded once, for tensors of one size at one place in memory,
+and started together. So inputs are copied to where the graph reads them, and its output to where nothing overwrites it.
+The kernels are the same, and so are the bits.
+"""
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from detector.fast.choose_on_gpu import fastest
+
+log = logging.getLogger(__name__)
+
+OFTEN = 3  # inputs of one size after which it is worth a graph
+GRAPHS = 4  # of a part at a time, each of which holds memory for its inputs and outputs
+SIZES = 256  # of which it is remembered how often they came
+
+Maps = Tensor | tuple[Tensor, ...]
+Call = Callable[..., Maps]
+
+
+class Graphed(nn.Module):
+    """A part that runs as a graph where its inputs have come in these sizes before; else as it is.
+
+    Args:
+        part: takes tensors, gives one or several; without waits, and the same whatever the values are.
+        name: what the log calls the part.
+        capture: `capture_graph`, for a part and its inputs; None where the part is no slower as it is.
+    """
+
+    def __init__(
+        self, part: nn.Module, name: str, capture: Callable[[Call, tuple[Tensor, ...]], Call | None] | None = None
+    ) -> None:
+        super().__init__()
+        self.part = part
+        self.name = name
+        self._capture = capture_graph if capture is None else capture
+        self._failed = False
+        self._seen: Counter[object] = Counter()
+        self._graphs: OrderedDict[object, Call] = OrderedDict()
+
+    def forward(self, *inputs: Tensor) -> Maps:
+        """The part's output, in memory of its own."""
+        size = tuple((tuple(t.shape), t.dtype, t.stride()) for t in inputs)
+        if size not in self._graphs and not self._is_due(size):
+            out: Maps = self.part(*inputs)
+            return out
+        if size not in self._graphs:
+            self._make(size, inputs)
+        run = self._graphs.get(size, self.part)
+        if size in self._graphs:
+            self._graphs.move_to_end(size)
+        return run(*inputs)
+
+    def _is_due(self, size: object) -> bool:
+        """Count a size, and say whether it has come often enough."""
+        if self._failed:
+            return False
+        if len(self._seen) >= SIZES and size not in self._seen:
+            self._seen.clear()
+        self._seen[size] += 1
+        return self._seen[size] >= OFTEN
+
+    def _make(self, size: object, inputs: tuple[Tensor, ...]) -> None:
+        """A graph for this size in place of the one that was not used for longest; where that fails, never again."""
+        try:
+            graph = self._capture(self.part, inputs)
+        except RuntimeError as error:
+            self._failed = True
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            log.warning("%s runs without CUDA graphs (%s): slower for small pictures, but as exact.", self.name, reason)
+            return
+        self._graphs[size] = self.part if graph is None else graph
+        if len(self._graphs) > GRAPHS:
+            self._graphs.popitem(last=False)
+
+
+def capture_graph(part: Call, inputs: tuple[Tensor, ...]) -> Call | None:
+    """A part recorded for inputs of these sizes, or None where it is no slower without.
+
+    Raises:
+        RuntimeError: this device, or this part, cannot be recorded; torch.OutOfMemoryError is one.
+    """
+    stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
+    # Not as inference tensors, which nobody may write to later.
+    with torch.inference_mode(False), torch.no_grad():
+        places = [torch.empty_like(given) for given in inputs]
+        _copy(places, inputs)
+        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
+        with torch.cuda.stream(stream):  # libraries make their plans and take their workspaces now
+            for _ in range(2):
+                part(*(place.clone() for place in places))
+        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = part(*places)
+
+    def replay(*given: Tensor) -> Maps:
+        _copy(places, given)
+        graph.replay()
+        return out.clone() if isinstance(out, Tensor) else tuple(one.clone() for one in out)
+
+    examples = tuple(given.clone() for given in inputs)
+    calls: dict[bool, Callable[[], object]] = {
+        False: lambda: part(*(given.clone() for given in examples)),
+        True: lambda: replay(*examples),
+    }
+    return replay if fastest(calls, inputs[0].device) else None
+
+
+def _copy(places: list[Tensor], given: tuple[Tensor, ...]) -> None:
+    for place, value in zip(places, given, strict=True):
+        place.copy_(value)
