@@ -151,6 +151,9 @@ class RoIConfig:
     # Train the head on its own boxes as well: it looks again at what it made of the sampled RoIs, with targets by IoU.
     # For model.detection.refine_passes; the head then costs twice as much in training.
     train_refinement: bool = False
+    # Judge each RoI with the whole picture in view: its vector is joined to the RoI's before the two output layers.
+    # (ResNet paper, appendix B). Weights without it load; its part starts at zero.
+    global_context: bool = False
 
     def __post_init__(self) -> None:
         check_limits(self, "model.roi.")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import fuse_conv
+from detector.fast.roi_head import output_weights
 from detector.fast.roi_levels import pool_levels
 from detector.model import roi_head as plain
 from detector.model.fpn import NormedConv
@@ -43,15 +44,16 @@ class FullyConnectedHead(nn.Module):
         self.convs = nn.Sequential(*(_fuse(conv, execution, maps) for conv in head.layers.convs))
         layers = [(_weight(layer), _bias(layer)) for layer in head.layers.fcs]
         siblings = (head.cls_score, head.bbox_pred)
-        weight, bias = (torch.cat([getattr(s, kind).detach() for s in siblings]) for kind in ("weight", "bias"))
+        weights, bias = output_weights(head), torch.cat([layer.bias.detach() for layer in siblings])
+        self.channels, self.has_context = head.cls_score.in_features, head.has_context
         if layers:
             layers[0] = (channels_last_columns(layers[0][0], head.pooling.size), layers[0][1])
         else:
-            weight = channels_last_columns(weight, head.pooling.size)
+            weights = [channels_last_columns(weight, head.pooling.size) for weight in weights]
         self.fcs = nn.Sequential(*(LinearReLU(w, b, execution.dtype) for w, b in layers))
         self.num_logits = head.cls_score.out_features
         # These keep float32 or better, as in `roi_head.py`.
-        self.register_buffer("weight", weight.to(execution.precision))
+        self.register_buffer("weight", torch.cat(weights, dim=1).to(execution.precision))
         self.register_buffer("bias", bias.to(execution.precision))
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -67,7 +69,7 @@ class FullyConnectedHead(nn.Module):
         return self.predict(self.vectors(features, boxes))
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers as one: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32."""
+        """The two sibling layers as one: vectors [R, C'], with context [R, 2·C'], to logits and deltas, float32."""
         outputs = F.linear(vectors, self.weight, self.bias).float()
         logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
         return logits, torch.unflatten(deltas, 1, (-1, 4))
@@ -76,7 +78,7 @@ class FullyConnectedHead(nn.Module):
         """What the sibling layers see: [R, C'], float32 or better, the RoIs of the first image first."""
         rois = indexed_rois(boxes)
         if rois.shape[0] == 0:
-            return self.weight.new_empty(0, self.weight.shape[1])
+            return self.weight.new_empty(0, self.channels)
         if self.plain_pooling.kind == "pool":
             pooled = self.plain_pooling(features, boxes)
         else:

@@ -66,7 +66,8 @@ def fuse(
         backbone.layers = Graphed(backbone.layers, "the backbone")
         if isinstance(head, RoIHead):
             head.stage.layers = Graphed(head.stage.layers, "conv5_x")
-    in_slots = model.device.type == "cuda" and model.detection_settings.is_plain  # slots know no other rule than NMS
+    # Slots know no other rule than NMS, and no global context.
+    in_slots = model.device.type == "cuda" and model.detection_settings.is_plain and not head.has_context
     assemble = SlotFasterRCNN if in_slots else FasterRCNN
     network = assemble(
         normalize=copy.deepcopy(model.normalize).to(execution.precision),

@@ -54,7 +54,8 @@ class RoIHead(nn.Module):
         self.stage = stage(head.pooling, conv5_x, self.chunk, execution, way.kernel)
         # These keep float32 or better: they are a thousandth of the work, and scores deserve it.
         layers = (head.cls_score, head.bbox_pred)
-        self.register_buffer("weight", torch.cat([layer.weight.detach() for layer in layers]).to(execution.precision))
+        self.channels, self.has_context = head.cls_score.in_features, head.has_context
+        self.register_buffer("weight", torch.cat(output_weights(head), dim=1).to(execution.precision))
         self.register_buffer("bias", torch.cat([layer.bias.detach() for layer in layers]).to(execution.precision))
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -70,7 +71,7 @@ class RoIHead(nn.Module):
         return self.predict(self.vectors(features, boxes))
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers as one: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32."""
+        """The two sibling layers as one: vectors [R, C'], with context [R, 2·C'], to logits and deltas, float32."""
         outputs = F.linear(vectors, self.weight, self.bias).float()
         logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
         return logits, torch.unflatten(deltas, 1, (-1, 4))
@@ -79,7 +80,7 @@ class RoIHead(nn.Module):
         """What the sibling layers see: [R, C'], float32 or better, the RoIs of the first image first."""
         (feature_map,) = features
         rois = indexed_rois(boxes).to(self.weight.dtype)
-        vectors = self.weight.new_empty(rois.shape[0], self.weight.shape[1])
+        vectors = self.weight.new_empty(rois.shape[0], self.channels)
         if rois.shape[0] == 0:
             return vectors
         maps = self.stage.prepare(feature_map)
@@ -90,6 +91,14 @@ class RoIHead(nn.Module):
             out: Tensor = self.stage(maps, rois[chosen])
             vectors[chosen] = average_of(out).to(vectors.dtype)
         return vectors
+
+
+def output_weights(head: plain.RoIHead | plain.FullyConnectedHead) -> list[Tensor]:
+    """The weights of both sibling layers, one below the other: for regions [K+1 + 4K, C'], then for their context."""
+    pairs = [(head.cls_score, head.bbox_pred)]
+    if head.context is not None:
+        pairs.append((head.context.cls_score, head.context.bbox_pred))
+    return [torch.cat([layer.weight.detach() for layer in pair]) for pair in pairs]
 
 
 def average_of(maps: Tensor) -> Tensor:

@@ -190,8 +190,13 @@ class FullyConnectedHead(nn.Module):
         """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
         return self.predict(self.vectors(features, boxes))
 
+    @property
+    def has_context(self) -> bool:
+        """As of the plain head."""
+        return self.plain.has_context
+
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
+        """The two sibling layers, as the plain head's."""
         return self.plain.predict(vectors)
 
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
@@ -219,8 +224,13 @@ class RoIHead(nn.Module):
         """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
         return self.predict(self.vectors(features, boxes))
 
+    @property
+    def has_context(self) -> bool:
+        """As of the plain head."""
+        return self.plain.has_context
+
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
+        """The two sibling layers, as the plain head's."""
         return self.plain.predict(vectors)
 
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detector import boxes as box_ops
 from detector.inference.look import Look
+from detector.model.global_context import join_context
 from detector.model.postprocess import decode_scores
 
 
@@ -39,7 +40,10 @@ def score_by_maxout(
     for place, one in enumerate(looks):
         chosen = (lower == place) | (lower + 1 == place)
         parts = [b[c] for b, c in zip(one.seen(boxes), torch.split(chosen, counts), strict=True)]
-        vectors = head.vectors(one.features, parts)
+        if head.has_context:
+            vectors = join_context(head.vectors, one.features, parts, [one.size] * len(parts))
+        else:
+            vectors = head.vectors(one.features, parts)
         if best is None:
             best = vectors.new_full((len(lower), vectors.shape[1]), -torch.inf)
         best[chosen] = torch.maximum(best[chosen], vectors)

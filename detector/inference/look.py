@@ -37,7 +37,7 @@ class Look:
 
     def score(self, boxes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Score regions as `FasterRCNN.score` does, but in the frame of the original images, and in shared labels."""
-        scores, refined = self.member.network.score(self.features, self.seen(boxes))
+        scores, refined = self.member.network.score(self.features, self.seen(boxes), [self.size] * len(boxes))
         pairs = [self.member.translate(s, b) for s, b in zip(scores, refined, strict=True)]
         return [s for s, _ in pairs], [self.view.to_original(b, self.original, self.size) for _, b in pairs]
 

@@ -10,11 +10,12 @@ from detector.errors import UserError
 from detector.model.anchors import AnchorGenerator
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.fpn import FPN, POOLED_STAGES
+from detector.model.global_context import ContextLayers
 from detector.model.normalize import PixelNormalization
 from detector.model.postprocess import DetectionSettings
 from detector.model.proposals import ProposalSettings
 from detector.model.resnet import ResNetC4, ResNetC5, ResNetShape
-from detector.model.roi_head import AveragePool, FullyConnectedHead, RoIHead, RoILayers, sibling_layers
+from detector.model.roi_head import AveragePool, FullyConnectedHead, RoIHead, RoILayers, SiblingLayers, sibling_layers
 from detector.model.roi_pooling import RoIPooling
 from detector.model.rpn import RPNHead
 
@@ -77,7 +78,8 @@ def make_roi_head(
     if model.kind == "c4":
         conv5_shape = dataclasses.replace(shape, norm=model.backbone.conv5_norm or shape.norm)
         body = nn.Sequential(*conv5_shape.make_stage(5), AveragePool())
-        return RoIHead(pooling, body, sibling_layers(shape.stage_channels(5), num_classes))
+        outputs, context = output_layers(shape.stage_channels(5), num_classes, roi.global_context)
+        return RoIHead(pooling, body, outputs, context)
     layers = RoILayers(
         in_channels=channels,
         size=roi.pooled_size,
@@ -87,7 +89,14 @@ def make_roi_head(
         fc_layers=roi.fc_layers,
         fc_channels=roi.fc_channels,
     )
-    return FullyConnectedHead(pooling, layers, sibling_layers(layers.out_channels, num_classes))
+    outputs, context = output_layers(layers.out_channels, num_classes, roi.global_context)
+    return FullyConnectedHead(pooling, layers, outputs, context)
+
+
+def output_layers(channels: int, num_classes: int, global_context: bool) -> tuple[SiblingLayers, ContextLayers | None]:
+    """The two output layers on vectors of `channels`, and what the whole picture's vector adds to them, if it does."""
+    outputs = sibling_layers(channels, num_classes)
+    return outputs, ContextLayers(channels, num_classes) if global_context else None
 
 
 def resnet_shape(model: ModelConfig) -> ResNetShape:

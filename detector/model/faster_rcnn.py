@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.model.anchors import AnchorGenerator
+from detector.model.global_context import join_context
 from detector.model.normalize import PixelNormalization
 from detector.model.postprocess import DetectionSettings, decode_scores, select_detections
 from detector.model.proposals import ProposalSettings, select_proposals
@@ -35,6 +36,10 @@ class RPN(Protocol):
 
 class Head(Protocol):
     """`roi_head.RoIHead`, `roi_head.FullyConnectedHead`, and their twins in `detector.fast`."""
+
+    @property
+    def has_context(self) -> bool:
+        """Whether `predict` wants vectors that are joined with those of their whole pictures (`global_context.py`)."""
 
     def __call__(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of the regions in N tensors [P_i, 4]: `predict` of `vectors`."""
@@ -107,10 +112,10 @@ class FasterRCNN(nn.Module):
         """Detect objects: N `Selection`s, in the frame of the input images."""
         features = self.features(images)
         proposals = self.propose(features, images.sizes)
-        scores, boxes = self.score(features, [p.boxes for p in proposals])
+        scores, boxes = self.score(features, [p.boxes for p in proposals], images.sizes)
         settings = self.detection_settings
         if settings.refine_passes:
-            score = partial(self.score, features)
+            score = partial(self.score, features, sizes=images.sizes)
             scores, boxes = refine(
                 score, scores, boxes, images.sizes, settings.refine_passes, settings.refine_keeps_all
             )
@@ -138,19 +143,31 @@ class FasterRCNN(nn.Module):
             for i, size in enumerate(sizes)
         ]
 
-    def score(self, features: Features, boxes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def judge(
+        self, features: Features, boxes: Sequence[Tensor], sizes: Sequence[Size] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Class logits [R, K+1] and deltas [R, K, 4] of any regions; arguments as of `score`."""
+        if not self.roi_head.has_context:
+            return self.roi_head(features, boxes)
+        assert sizes is not None, "a head with global context must be told the pictures' sizes"
+        return self.roi_head.predict(join_context(self.roi_head.vectors, features, boxes, sizes))
+
+    def score(
+        self, features: Features, boxes: Sequence[Tensor], sizes: Sequence[Size] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Class scores and refined boxes of any regions, wherever they come from.
 
         Args:
             features: of N pictures.
             boxes: N tensors [P_i, 4] float32 xyxy, pixels of the input image.
+            sizes: of the N input images without padding. A head with global context needs them, others do not.
 
         Returns:
             N tensors of class scores [P_i, K+1] in [0, 1], column 0 the background, and N of boxes [P_i, K, 4] xyxy,
             one for each class, pixels of the input image, not clipped. Where the network gave an infinite or NaN number
             for a region, all of that region's scores and boxes are NaN, so that `select` drops it.
         """
-        logits, deltas = self.roi_head(features, boxes)
+        logits, deltas = self.judge(features, boxes, sizes)
         settings = self.detection_settings
         scores, refined = decode_scores(
             logits, deltas, torch.cat(list(boxes)), settings.delta_weights, settings.limit_shrinking

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.model.fpn import NormedConv, xavier
+from detector.model.global_context import ContextLayers
 from detector.model.half_precision import at_least_float32
 from detector.model.resnet import NormKind
 from detector.model.roi_pooling import RoIPooling
@@ -50,13 +51,21 @@ class RoIHead(nn.Module):
         body: these maps to vectors [R, C']; conv5_x and its average, C' = 2048 for ResNet-50 and deeper. In files it is
             called `conv5_x`.
         predictor: vectors to class logits and deltas.
+        context: what the whole picture's vector adds to these, or None (`global_context.py`).
     """
 
-    def __init__(self, pooling: RoIPooling, body: nn.Sequential, predictor: SiblingLayers) -> None:
+    def __init__(
+        self,
+        pooling: RoIPooling,
+        body: nn.Sequential,
+        predictor: SiblingLayers,
+        context: ContextLayers | None = None,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.conv5_x = body
         self.cls_score, self.bbox_pred = predictor
+        self.context = context
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Score and refine RoIs.
@@ -76,14 +85,29 @@ class RoIHead(nn.Module):
         vectors: Tensor = self.conv5_x(self.pooling(features, boxes))
         return vectors
 
+    @property
+    def has_context(self) -> bool:
+        """Whether `predict` wants vectors that are joined with those of their whole pictures."""
+        return self.context is not None
+
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
-        return predict(self.cls_score, self.bbox_pred, vectors)
+        """The two sibling layers: vectors [R, C'], with context [R, 2·C'], to logits [R, K+1] and deltas [R, K, 4]."""
+        return predict(self.cls_score, self.bbox_pred, self.context, vectors)
 
 
-def predict(cls_score: nn.Linear, bbox_pred: nn.Linear, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32 or better."""
-    logits, deltas = at_least_float32(cls_score(vectors)), at_least_float32(bbox_pred(vectors))
+def predict(
+    cls_score: nn.Linear, bbox_pred: nn.Linear, context: ContextLayers | None, vectors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32 or better.
+
+    context: adds its part to both; the vectors are then joined ones, [R, 2·C'].
+    """
+    if context is None:
+        logits, deltas = at_least_float32(cls_score(vectors)), at_least_float32(bbox_pred(vectors))
+    else:
+        own, whole = vectors.chunk(2, dim=1)
+        logits = at_least_float32(cls_score(own)) + at_least_float32(context.cls_score(whole))
+        deltas = at_least_float32(bbox_pred(own)) + at_least_float32(context.bbox_pred(whole))
     return logits, torch.unflatten(deltas, 1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
 
 
@@ -132,14 +156,21 @@ class FullyConnectedHead(nn.Module):
     Args:
         pooling: RoIs to maps [R, C, 7, 7].
         layers: these maps to vectors [R, C'].
-        predictor: vectors to class logits and deltas.
+        predictor, context: as of `RoIHead`.
     """
 
-    def __init__(self, pooling: RoIPooling, layers: RoILayers, predictor: SiblingLayers) -> None:
+    def __init__(
+        self,
+        pooling: RoIPooling,
+        layers: RoILayers,
+        predictor: SiblingLayers,
+        context: ContextLayers | None = None,
+    ) -> None:
         super().__init__()
         self.pooling = pooling
         self.layers = layers
         self.cls_score, self.bbox_pred = predictor
+        self.context = context
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Score and refine RoIs, as `RoIHead.forward`."""
@@ -150,6 +181,11 @@ class FullyConnectedHead(nn.Module):
         vectors: Tensor = self.layers(self.pooling(features, boxes))
         return vectors
 
+    @property
+    def has_context(self) -> bool:
+        """Whether `predict` wants vectors that are joined with those of their whole pictures."""
+        return self.context is not None
+
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4]."""
-        return predict(self.cls_score, self.bbox_pred, vectors)
+        """The two sibling layers: vectors [R, C'], with context [R, 2·C'], to logits [R, K+1] and deltas [R, K, 4]."""
+        return predict(self.cls_score, self.bbox_pred, self.context, vectors)

@@ -134,11 +134,11 @@ class JointTraining(nn.Module):
             roi_targets(boxes, target, self.roi_settings, _stream(seed, ROI_STREAM))
             for boxes, target, seed in zip(proposals, targets, seeds, strict=True)
         ]
-        class_logits, deltas = self.network.roi_head(features, [s.boxes for s in samples])
+        class_logits, deltas = self.network.judge(features, [s.boxes for s in samples], sizes)
         losses = self._head_losses("roi", class_logits, deltas, samples)
         if self.refine:
             again = self._refined_samples(class_logits, deltas, samples, sizes, targets)
-            refined = self.network.roi_head(features, [s.boxes for s in again])
+            refined = self.network.judge(features, [s.boxes for s in again], sizes)
             losses |= self._head_losses("refine", *refined, again)
         return losses
 
@@ -203,7 +203,8 @@ def build_joint(
     rpn, roi = config.rpn, config.roi
     if in_slots is None:
         slots = (rpn.batch_size_per_image, roi.batch_size_per_image)
-        in_slots = fast and model.device.type == "cuda" and fits_slots(model, *slots) and not roi.train_refinement
+        in_slots = fast and model.device.type == "cuda" and fits_slots(model, *slots)
+        in_slots = in_slots and not (roi.train_refinement or roi.global_context)
     return JointTraining(
         model,
         network=training_network(model, proposal_settings(rpn, training=True), fast),

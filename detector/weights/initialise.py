@@ -14,8 +14,8 @@ from detector.weights.backbone_weights import check_preparation, resolve_backbon
 from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
 from detector.weights.files import SUFFIX
 from detector.weights.layout import (
-    BBOX_PRED,
-    CLS_SCORE,
+    BY_CLASS,
+    FOUR_BY_CLASS,
     has_last_stage,
     has_thresholds,
     is_of_last_stage,
@@ -144,7 +144,7 @@ def load_matching(
     values: dict[str, Tensor] = {}
     same_classes = source_categories.names == categories.names
     for name, tensor in target.items():
-        if name in (*CLS_SCORE, *BBOX_PRED) and name in state and not same_classes:
+        if name in BY_CLASS and name in state and not same_classes:
             values[name], shared = remake_rows(tensor, state[name], source_categories.names, categories.names, name)
             report.remade.append(f"{name} ({shared} of {len(categories)} classes known by name)")
         elif name in state and state[name].shape == tensor.shape:
@@ -172,8 +172,8 @@ def remake_rows(
     if fresh.shape[1:] != source.shape[1:]:
         return fresh, 0
     rows = fresh.clone()
-    per_class = 4 if tensor_name in BBOX_PRED else 1
-    background = 0 if tensor_name in BBOX_PRED else 1
+    per_class = 4 if tensor_name in FOUR_BY_CLASS else 1
+    background = 0 if tensor_name in FOUR_BY_CLASS else 1
     rows[:background] = source[:background]
     position = {name: index for index, name in enumerate(source_names) if list(source_names).count(name) == 1}
     shared = [(index, position[name]) for index, name in enumerate(names) if name in position]

@@ -15,6 +15,9 @@ LAST_STAGE = ("roi_head.conv5_x.", "backbone.conv5_x.", "backbone.body.conv5_x."
 PYRAMID = ("backbone.lateral.", "backbone.output.")  # what it has not
 CLS_SCORE = ("roi_head.cls_score.weight", "roi_head.cls_score.bias")
 BBOX_PRED = ("roi_head.bbox_pred.weight", "roi_head.bbox_pred.bias")
+CONTEXT_SCORES, CONTEXT_BOXES = "roi_head.context.cls_score.weight", "roi_head.context.bbox_pred.weight"
+BY_CLASS = (*CLS_SCORE, *BBOX_PRED, CONTEXT_SCORES, CONTEXT_BOXES)  # whose rows belong to classes
+FOUR_BY_CLASS = (*BBOX_PRED, CONTEXT_BOXES)  # four of them to each, and none to the background
 
 
 def model_shapes(config: Config) -> dict[str, tuple[int, ...]]:

@@ -108,9 +108,9 @@ def test_every_proposal_is_scored_in_every_view(model: FasterRCNN, monkeypatch: 
     asked: list[int] = []
     score = model.score
 
-    def noted(features: object, boxes: list[torch.Tensor]) -> object:
+    def noted(features: object, boxes: list[torch.Tensor], sizes: list[tuple[int, int]]) -> object:
         asked.extend(len(b) for b in boxes)
-        return score(features, boxes)  # type: ignore[arg-type]
+        return score(features, boxes, sizes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "score", noted)
     detect(model, ViewsConfig(form="average", vertical_flip=True), picture())

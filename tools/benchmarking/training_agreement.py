@@ -159,6 +159,11 @@ class RecordingHead(nn.Module):
         self.samples.regions = list(boxes)
         return self.head(features, boxes)
 
+    @property
+    def has_context(self) -> bool:
+        """As of the head."""
+        return self.head.has_context
+
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see, as `RoIHead.vectors` has it."""
         return self.head.vectors(features, boxes)

@@ -68,7 +68,9 @@ def _norms(model: ModelConfig) -> set[str]:
 
 
 def _void_in_model(model: ModelConfig) -> Iterator[Void]:
-    """Settings of one kind of model under another."""
+    """Settings of one kind of model under another, and of what is trained and then not used."""
+    if model.roi.train_refinement and model.detection.refine_passes == 0:
+        yield ("model.roi.train_refinement",), "the head will not look again (model.detection.refine_passes is 0)"
     if model.kind == "c4":
         layers = ("conv_layers", "conv_channels", "conv_norm", "fc_layers", "fc_channels")
         yield tuple(f"model.roi.{name}" for name in layers), "model.kind=c4 has conv5_x on every RoI"

@@ -43,6 +43,7 @@ DETECTION_ONLY: Mapping[str, Any] = {
     "input.resize": "pil",
     "model.backbone.norm_eps": NORM_EPS,
     "model.backbone.shrinkage": None,
+    "model.roi.global_context": False,
     "model.detection.merge": "nms",
     "model.detection.min_size": 0.0,
     "model.detection.nms_frame": "input",

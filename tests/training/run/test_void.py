@@ -59,6 +59,10 @@ def test_nothing_is_said_where_everything_has_an_effect() -> None:
             "model.roi.sampling_ratio=2: model.roi.pooling=pool takes no samples.",
         ),
         (
+            ["model.roi.train_refinement=true"],
+            "model.roi.train_refinement=True: the head will not look again (model.detection.refine_passes is 0).",
+        ),
+        (
             ["model.roi.fc_layers=1", "model.roi.conv_norm=batch"],
             "model.roi.conv_norm=batch, model.roi.fc_layers=1: model.kind=c4 has conv5_x on every RoI.",
         ),
@@ -89,6 +93,7 @@ def test_what_is_about_scoring_needs_a_val_split() -> None:
 
 
 def test_what_has_an_effect_is_not_called_void() -> None:
+    assert void("model.roi.train_refinement=true", "model.detection.refine_passes=1") == []
     assert void("train.evaluate_every=30", "train.patience=3") == []
     assert void("data.augment.crop=0.5", "data.augment.crop_min_scale=0.7") == []
     assert void("data.augment.color_jitter=0.5", "data.augment.hue=0.1") == []
