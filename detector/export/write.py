@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from detector.categories import CategoryMap
-from detector.config import Config
+from detector.config import Config, DetectionConfig, ModelConfig
 from detector.disk import put_in_place, sync_file, whole_folder
 from detector.errors import UserError
 from detector.export.check import Comparison, check_sizes, compare
@@ -18,6 +18,26 @@ from detector.export.formats import OPENVINO_FILES, RUNNERS, WRITERS, Format, fo
 from detector.export.network import ExportNetwork
 from detector.export.program import trace
 from detector.model.faster_rcnn import FasterRCNN
+
+
+def check_exportable(model: ModelConfig) -> None:
+    """Raise UserError where a network does more than a file does: score each region once, by itself; then NMS."""
+    if model.roi.global_context:
+        raise UserError("model.roi.global_context=true is not exported; train without it to export.")
+    plain = DetectionConfig()
+    names = ("merge", "voting_threshold", "refine_passes")
+    changed = [name for name in names if getattr(model.detection, name) != getattr(plain, name)]
+    if changed:
+        set_to, wanted = (
+            " ".join(f"model.detection.{name}={to_word(getattr(settings, name))}" for name in changed)
+            for settings in (model.detection, plain)
+        )
+        raise UserError(f"{set_to}: this is not exported; give {wanted} to export without it.")
+
+
+def to_word(value: object) -> str:
+    """A setting's value as the command line has it."""
+    return "null" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -46,10 +66,12 @@ def export(
         path: a file .onnx or .pt2, or a folder for OpenVINO.
 
     Raises:
-        UserError: there is no such format, a package is missing, or the file cannot be written.
+        UserError: there is no such format, a package is missing, or the file cannot be written; or the network does
+            what no file does.
     """
     kind = format_of(path)
     check_place(path)
+    check_exportable(config.model)
     model = model.eval()
     side = smallest_side(model)
     started = time.perf_counter()

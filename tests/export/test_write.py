@@ -89,3 +89,23 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     (tmp_path / "thesis.docx").rename(tmp_path / "model.xml")
     write.check_place(tmp_path)
     write.check_place(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"roi": {"global_context": True}}, r"model.roi.global_context=true is not exported"),
+        (
+            {"detection": {"refine_passes": 1}},
+            r"refine_passes=1: this is not exported; give model.detection.refine_passes=0 to",
+        ),
+        (
+            {"detection": {"voting_threshold": 0.5, "merge": "soft_nms_linear"}},
+            r"merge=soft_nms_linear .*=0.5: this is .*; give model.detection.merge=nms model.*voting_threshold=null",
+        ),
+    ],
+)
+def test_what_no_file_does_is_refused(changes: dict[str, Any], message: str) -> None:
+    write.check_exportable(tiny_config().model)
+    with pytest.raises(UserError, match=message):
+        write.check_exportable(tiny_config(**changes).model)
