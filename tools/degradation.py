@@ -34,7 +34,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plan(args: argparse.Namespace) -> list[NetSpec]:
-    """The networks to train, the deepest first: for each seed and depth a plain and a residual one.
+    """The networks to train: for each seed and depth, the deepest first, a plain and a residual one.
 
     Raises:
         UserError: a depth that networks of this form do not have.
@@ -43,8 +43,8 @@ def plan(args: argparse.Namespace) -> list[NetSpec]:
         blocks_per_stage(depth)
     return [
         NetSpec(depth, args.width, shortcut, seed)
-        for depth in sorted(set(args.depths), reverse=True)
         for seed in dict.fromkeys(args.seeds)
+        for depth in sorted(set(args.depths), reverse=True)
         for shortcut in ("none", args.shortcut)
     ]
 

@@ -57,7 +57,7 @@ class JointTraining(nn.Module):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
-        assert not (in_slots and refine)
+        assert not (in_slots and (refine or network.roi_head.has_context))
         self.model = model
         self.network = network
         self.anchor_settings = anchors
@@ -198,7 +198,8 @@ def build_joint(
         config: of the model.
         fast: run it from the parts of `detector.fast.training`, which give the same to float rounding.
         class_weights: as for `JointTraining`.
-        in_slots: as for `JointTraining`; None: on a GPU, unless a batch norm trains in the RoI head.
+        in_slots: as for `JointTraining`; None: on a GPU, unless a batch norm trains in the RoI head, or it refines its
+            boxes in training or has global context.
     """
     rpn, roi = config.rpn, config.roi
     if in_slots is None:

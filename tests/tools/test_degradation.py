@@ -15,11 +15,11 @@ def small_sets(_folder: Path, size: int) -> CropSets:
     return CropSets(crops, crops, ("a", "b", "c"))
 
 
-def test_the_plan_is_the_papers_and_begins_with_the_longest() -> None:
+def test_the_plan_is_the_papers_seed_by_seed() -> None:
     tool = load_tool("degradation")
     specs = tool.plan(tool.parse_arguments([]))
     assert len(specs) == 12
-    assert [s.depth for s in specs] == [56] * 6 + [20] * 6
+    assert [s.depth for s in specs] == [56, 56, 20, 20] * 3, "two processes end together"
     assert {(s.kind, s.depth, s.seed) for s in specs} == {
         (kind, depth, seed) for kind in ("plain", "residual") for depth in (20, 56) for seed in (0, 1, 2)
     }

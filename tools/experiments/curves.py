@@ -68,7 +68,7 @@ def train_net(spec: NetSpec, advance: Advance, crops: CropSets, steps: int) -> C
     torch.manual_seed(spec.seed)
     net = CifarNet(spec.depth, spec.width, len(crops.names), spec.shortcut, spec.shrinkage)
     net = net.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, foreach=True)
+    optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [int(part * steps) for part in DIVIDED_AT])
     pixels, all_labels = inputs(crops.train, crops.train), torch.from_numpy(crops.train.labels)
     wrong = torch.zeros(steps)
