@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
+from detector.fast.fold_together import Folds, stages_of
 from detector.fast.fuse import PlainBackbone, PlainHead, plain_parts
 from detector.fast.roi_align import order_by_size, pool_aligned
 from detector.fast.roi_levels import pool_levels
@@ -40,68 +41,71 @@ def training_network(model: FasterRCNN, proposals: ProposalSettings, fast: bool)
         UserError: the model is a fused one.
     """
     backbone, region_proposals, head = plain_parts(model)
+    folds = Folds(stages_of(model)) if model.device.type == "cuda" else None
     return FasterRCNN(
         normalize=model.normalize,
-        backbone=_fast_backbone(backbone) if fast else backbone,
+        backbone=_fast_backbone(backbone, folds) if fast else backbone,
         anchors=model.anchors,
         rpn=RPNHead(region_proposals) if fast else region_proposals,
-        roi_head=_fast_head(head) if fast else head,
+        roi_head=_fast_head(head, folds) if fast else head,
         proposal_settings=proposals,
         detection_settings=model.detection_settings,
     )
 
 
-def _fast_backbone(backbone: PlainBackbone) -> "ResNetC4 | ResNetC5 | FPN":
+def _fast_backbone(backbone: PlainBackbone, folds: Folds | None) -> "ResNetC4 | ResNetC5 | FPN":
     if isinstance(backbone, fpn.FPN):
-        return FPN(backbone)
-    return ResNetC4(backbone) if isinstance(backbone, resnet.ResNetC4) else ResNetC5(backbone)
+        return FPN(backbone, folds)
+    return ResNetC4(backbone, folds) if isinstance(backbone, resnet.ResNetC4) else ResNetC5(backbone, folds)
 
 
-def _fast_head(head: PlainHead) -> "RoIHead | FullyConnectedHead":
-    return RoIHead(head) if isinstance(head, roi_head.RoIHead) else FullyConnectedHead(head)
+def _fast_head(head: PlainHead, folds: Folds | None) -> "RoIHead | FullyConnectedHead":
+    return RoIHead(head, folds) if isinstance(head, roi_head.RoIHead) else FullyConnectedHead(head)
 
 
 class ResNetC4(nn.Module):
-    """conv1 … conv4_x. backbone: whose parameters are trained."""
+    """conv1 … conv4_x. backbone: whose parameters are trained. folds: of the network, where they are made together."""
 
-    def __init__(self, backbone: resnet.ResNetC4) -> None:
+    def __init__(self, backbone: resnet.ResNetC4, folds: Folds | None = None) -> None:
         super().__init__()
         self.plain = backbone
+        self.folds = folds
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to one map [N, C, H', W'], channels-last."""
         backbone = self.plain
-        x = run_opening(backbone, pixels)
+        x = run_opening(backbone, pixels, self.folds)
         for number, stage in enumerate((backbone.conv2_x, backbone.conv3_x, backbone.conv4_x), start=2):
-            x = run_stage(stage, x, frozen=backbone.freeze_stages >= number)
+            x = run_stage(stage, x, backbone.freeze_stages >= number, self.folds)
         return (FeatureMap(x, backbone.stride),)
 
 
 class ResNetC5(nn.Module):
-    """conv1 … conv5_x. backbone: whose parameters are trained."""
+    """conv1 … conv5_x. backbone, folds: as for `ResNetC4`."""
 
-    def __init__(self, backbone: resnet.ResNetC5) -> None:
+    def __init__(self, backbone: resnet.ResNetC5, folds: Folds | None = None) -> None:
         super().__init__()
         self.plain = backbone
+        self.folds = folds
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to the maps of the stages that are wanted, channels-last."""
         backbone = self.plain
-        x, maps = run_opening(backbone, pixels), []
+        x, maps = run_opening(backbone, pixels, self.folds), []
         for number, stage in backbone.numbered_stages():
-            x = run_stage(stage, x, frozen=backbone.freeze_stages >= number)
+            x = run_stage(stage, x, backbone.freeze_stages >= number, self.folds)
             if number in backbone.stages:
                 maps.append(FeatureMap(x, backbone.strides[number]))
         return tuple(maps)
 
 
 class FPN(nn.Module):
-    """A ResNet and its pyramid. backbone: whose parameters are trained."""
+    """A ResNet and its pyramid. backbone, folds: as for `ResNetC4`."""
 
-    def __init__(self, backbone: fpn.FPN) -> None:
+    def __init__(self, backbone: fpn.FPN, folds: Folds | None = None) -> None:
         super().__init__()
         self.plain = backbone
-        self.body = ResNetC5(backbone.body)
+        self.body = ResNetC5(backbone.body, folds)
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to five maps of strides 4 to 64, channels-last."""
@@ -214,11 +218,12 @@ class FullyConnectedHead(nn.Module):
 
 
 class RoIHead(nn.Module):
-    """RoI pooling, conv5_x and the two sibling layers. head: whose parameters are trained."""
+    """RoI pooling, conv5_x and the two sibling layers. head: whose parameters are trained. folds: as in `ResNetC4`."""
 
-    def __init__(self, head: roi_head.RoIHead) -> None:
+    def __init__(self, head: roi_head.RoIHead, folds: Folds | None = None) -> None:
         super().__init__()
         self.plain = head
+        self.folds = folds
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
@@ -256,9 +261,9 @@ class RoIHead(nn.Module):
             (pooled,) = pool_aligned(
                 one, rois.to(torch.promote_types(maps.dtype, torch.float32)), pooling, [1], way.kernel
             )
-            x = run_block(first, pooled.to(values.dtype))
+            x = run_block(first, pooled.to(values.dtype), self.folds)
         for block in others:
-            x = run_block(block, x)
+            x = run_block(block, x, self.folds)
         vectors: Tensor = average(x)
         return vectors if order is None else vectors[order.argsort()]
 
@@ -266,13 +271,14 @@ class RoIHead(nn.Module):
         """The first block of conv5_x on RoIs [R, 5], its first convolution and its shortcut before RoIAlign."""
         assert isinstance(block.shortcut, Projection)
         opening = [(block.conv1, block.norm1), (block.shortcut.conv, block.shortcut.norm)]
-        maps = [linear(conv, norm, features.values) for conv, norm in opening]
+        folded = [None if self.folds is None else self.folds.take(conv) for conv, _ in opening]
+        maps = [linear(*pair, features.values, fold) for pair, fold in zip(opening, folded, strict=True)]
         maps = maps if kernel else [at_least_float32(m) for m in maps]
         steps = [conv.stride[0] for conv, _ in opening]
         rois = rois.to(torch.promote_types(maps[0].dtype, torch.float32))
         pooled = pool_aligned([FeatureMap(m, features.stride) for m in maps], rois, self.plain.pooling, steps, kernel)
-        reduced, shortcut = (finish(norm, x) for (_, norm), x in zip(opening, pooled, strict=True))
-        out = F.relu_(conv_norm(block.conv2, block.norm2, F.relu_(reduced)))
-        out = block.shrink(conv_norm(block.conv3, block.norm3, out))
+        reduced, shortcut = (finish(norm, x, fold) for (_, norm), x, fold in zip(opening, pooled, folded, strict=True))
+        out = F.relu_(conv_norm(block.conv2, block.norm2, F.relu_(reduced), self.folds))
+        out = block.shrink(conv_norm(block.conv3, block.norm3, out, self.folds))
         out += shortcut
         return F.relu_(out)

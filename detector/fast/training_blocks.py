@@ -1,6 +1,7 @@
 """Blocks and convolutions of a network that trains, fast: functions of the parameters as they are now, with gradient.
 
-A fixed batch norm is folded into the convolution before it as the step goes (`training.py` puts the parts together).
+A fixed batch norm is folded into the convolution before it as the step goes, or beforehand with others of its stage
+(`folds`, of this step; `fold_together.py`). `training.py` puts the parts together.
 """
 
 import torch
@@ -8,69 +9,79 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.fast.backbone import convolutions
+from detector.fast.fold_together import Folded, Folds
 from detector.fast.folding import fixed_affine
 from detector.fast.winograd_gradient import conv2d
 from detector.model import fpn, resnet
 from detector.model.resnet import BasicBlock, Bottleneck, Projection
 
 
-def run_opening(backbone: resnet.ResNetC4 | resnet.ResNetC5, pixels: Tensor) -> Tensor:
-    """conv1 and the max pooling, [N, 3, H, W] to [N, C, H/4, W/4] channels-last."""
+def run_opening(backbone: resnet.ResNetC4 | resnet.ResNetC5, pixels: Tensor, folds: Folds | None = None) -> Tensor:
+    """conv1 and the max pooling, [N, 3, H, W] to [N, C, H/4, W/4] channels-last. folds: made here for the step."""
+    if folds is not None:
+        folds.prepare()
     x = pixels.contiguous(memory_format=torch.channels_last)
     with torch.set_grad_enabled(torch.is_grad_enabled() and backbone.freeze_stages < 1):
-        pooled: Tensor = backbone.max_pool(F.relu_(conv_norm(backbone.conv1, backbone.norm1, x)))
+        pooled: Tensor = backbone.max_pool(F.relu_(conv_norm(backbone.conv1, backbone.norm1, x, folds)))
         return pooled
 
 
-def run_stage(stage: nn.Sequential, x: Tensor, frozen: bool) -> Tensor:
+def run_stage(stage: nn.Sequential, x: Tensor, frozen: bool, folds: Folds | None = None) -> Tensor:
     """A stage, [N, C, H, W] to [N, C', H', W']; a frozen one keeps nothing for a backward pass."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         for block in stage:
-            x = run_block(block, x)
+            x = run_block(block, x, folds)
     return x
 
 
-def run_normed(conv: nn.Module, x: Tensor) -> Tensor:
+def run_normed(conv: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:
     """A convolution with a norm or a bias after it, [N, C, H, W] to [N, O, H, W]."""
     assert isinstance(conv, fpn.NormedConv)
     if isinstance(conv.norm, nn.Identity):
         return conv2d(x, conv.conv.weight, conv.conv.bias, 1, int(conv.conv.padding[0]))
-    return conv_norm(conv.conv, conv.norm, x)
+    return conv_norm(conv.conv, conv.norm, x, folds)
 
 
-def run_block(block: nn.Module, x: Tensor) -> Tensor:
+def run_block(block: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:
     """A residual block, [N, C, H, W] to [N, C', H', W']."""
     assert isinstance(block, BasicBlock | Bottleneck)
     out = x
     *opening, (last_conv, last_norm) = convolutions(block)
     for conv, norm in opening:
-        out = F.relu_(conv_norm(conv, norm, out))
-    out = block.shrink(conv_norm(last_conv, last_norm, out))
+        out = F.relu_(conv_norm(conv, norm, out, folds))
+    out = block.shrink(conv_norm(last_conv, last_norm, out, folds))
     if isinstance(block.shortcut, Projection):
-        out += conv_norm(block.shortcut.conv, block.shortcut.norm, x)
+        out += conv_norm(block.shortcut.conv, block.shortcut.norm, x, folds)
     else:
         out += x
     return F.relu_(out)
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:
     """A convolution without bias and its norm, fused where the norm is fixed: [N, C, H, W] to [N, O, H', W']."""
-    affine = fixed_affine(norm)
     shape = (conv.stride[0], int(conv.padding[0]), conv.dilation[0], conv.groups)
+    folded = None if folds is None else folds.take(conv)
+    if folded is not None:
+        return conv2d(x, folded.weight, folded.bias, *shape)
+    affine = fixed_affine(norm)
     if affine is None:
         return norm(conv2d(x, conv.weight, None, *shape))
     scale, offset = affine
     return conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), offset, *shape)
 
 
-def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor, folded: Folded | None = None) -> Tensor:
     """A 1×1 convolution of [N, C, H, W] at stride 1 with its norm's factors alone: it commutes with RoIAlign."""
+    if folded is not None:
+        return F.conv2d(x, folded.weight)
     affine = fixed_affine(norm)
     return F.conv2d(x, conv.weight if affine is None else conv.weight * affine[0].view(-1, 1, 1, 1))
 
 
-def finish(norm: nn.Module, x: Tensor) -> Tensor:
+def finish(norm: nn.Module, x: Tensor, folded: Folded | None = None) -> Tensor:
     """What remains after `linear` and pooling, [R, C, S, S]: the norm's offset, or all of a norm that is not fixed."""
+    if folded is not None:
+        return x + folded.offset.view(-1, 1, 1)
     affine = fixed_affine(norm)
     # Not in place: pooled maps are views, and autograd copies the gradient of a changed view whole.
     return norm(x) if affine is None else x + affine[1].view(-1, 1, 1)

@@ -45,7 +45,7 @@ def test_bfloat16_runs_on_the_device_too(gpu: PretendedGPU, kind: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["bottlenecks", "torchvision's", "RoIPool"])
+@pytest.mark.parametrize("kind", ["bottlenecks", "torchvision's", "RoIPool", "FPN"])
 def test_the_host_waits_once_a_batch(gpu: PretendedGPU, kind: str, dtype: torch.dtype) -> None:
     model, _ = network(kind)
     fused = fuse(copy.deepcopy(model).to(GPU), dtype)

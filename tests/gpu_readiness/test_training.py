@@ -47,7 +47,7 @@ def test_bfloat16_trains_on_the_device_too(gpu: PretendedGPU, kind: str) -> None
     assert {gradient.dtype for gradient in found.gradients.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("kind", ["bottlenecks", "RoIPool"])
+@pytest.mark.parametrize("kind", ["bottlenecks", "RoIPool", "FPN"])
 @pytest.mark.parametrize("targets", [TARGETS[:1], TARGETS, [NOTHING, NOTHING]])
 def test_the_host_waits_once_a_step(gpu: PretendedGPU, kind: str, targets: list[Target]) -> None:
     model, config = network(kind)

@@ -35,6 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "RoIPool": {"backbone": {"depth": 50}, "roi": {"pooling": "pool"}},
     "live batch norm": {"backbone": {"depth": 50, "norm": "batch", "freeze_stages": 0}},
     "group norm": {"backbone": {"depth": 18, "norm": "group", "freeze_stages": 0}},
+    "FPN": {"kind": "fpn", "roi": {"pooled_size": 7}},
     "group norm in conv5_x": {"backbone": {"depth": 50, "conv5_norm": "group"}, "rpn": {"smooth_l1_beta": 0.1}},
 }
 SIZES = [(96, 128), (80, 100)]
