@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from detector.categories import CategoryMap
 from detector.config import Config
+from detector.config.settings import PYRAMID_LEVELS
 from detector.errors import UserError
 from detector.model.resnet import FrozenBatchNorm2d
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
@@ -71,6 +72,7 @@ def initialise(model: nn.Module, config: Config, categories: CategoryMap) -> Sta
                 f"model.weights={config.model.weights}: holds a backbone alone; set model.backbone.weights."
             )
         check_preparation(config, weights.config, config.model.weights)
+        require_order_of_anchors(config, weights.config, config.model.weights)
         report = load_matching(model, weights.state_dict, weights.categories, categories, config.model.weights)
     else:
         state = resolve_backbone(config).state
@@ -90,6 +92,17 @@ def require_thresholds(names: Iterable[str], config: Config, where: str) -> None
         raise UserError(
             f"{where}: these weights were trained without thresholds; leave out model.backbone.shrinkage={shrinkage}, "
             "or train from scratch."
+        )
+
+
+def require_order_of_anchors(config: Config, trained_with: Config, where: str) -> None:
+    """Raise UserError where the RPN's channels would come to stand for other anchors than they were trained for."""
+    mine, theirs = config.model.rpn, trained_with.model.rpn
+    one_a_cell = config.model.kind == "fpn" and len(mine.anchor_sizes) == PYRAMID_LEVELS
+    same_number = len(mine.anchor_sizes) == len(theirs.anchor_sizes)
+    if mine.anchor_order != theirs.anchor_order and same_number and not one_a_cell:
+        raise UserError(
+            f"{where}: trained with model.rpn.anchor_order={theirs.anchor_order}; set the config to the same."
         )
 
 

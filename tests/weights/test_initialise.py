@@ -50,6 +50,13 @@ def trained(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_order_of_a_cells_anchors_must_be_that_of_the_weights(trained: Path) -> None:
+    """As many channels, each for another anchor: nothing else would notice."""
+    config = with_weights(tiny_config(rpn={"anchor_order": "ratio"}), trained)
+    with pytest.raises(UserError, match=r"trained with model\.rpn\.anchor_order=size; set the config to the same"):
+        initialise(random_model(config, 2), config, ANIMALS)
+
+
 def test_the_same_classes_take_all(trained: Path) -> None:
     config = with_weights(tiny_config(), trained)
     model = random_model(config, 2)

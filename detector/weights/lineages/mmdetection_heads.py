@@ -55,7 +55,7 @@ def _read_anchors(section: Section, kind: str, ours: dict[str, Any]) -> None:
         "model.rpn.anchor_sizes": [base * scale for base in bases for scale in scales],
         "model.rpn.anchor_ratios": section.numbers("ratios"),
         "model.rpn.anchor_offset": offset,
-        "model.rpn.anchor_order": "ratio" if section.take("scale_major", True) else "size",
+        "model.rpn.anchor_order": "ratio" if section.take("scale_major", True) and len(scales) > 1 else "size",
     }
     section.only("centers", None)
     section.ignore("octave_base_scale", "scales_per_octave", "use_box_type")

@@ -158,6 +158,7 @@ def test_a_pyramid() -> None:
     assert config.model.rpn.anchor_sizes == (32, 64, 128, 256, 512)
     assert (config.model.rpn.pre_nms_top_n_test, config.model.rpn.post_nms_top_n_test) == (1000, 1000)
     assert (config.model.rpn.pre_nms_top_n_train, config.model.rpn.post_nms_top_n_train) == (2000, 1000)
+    assert config.model.rpn.anchor_order == "size"  # one size a level: there is no other order
     assert config.model.rpn.limit_shrinking
     assert config.model.rpn.rank_by == "sigmoid"
     assert config.model.roi.limit_shrinking
@@ -229,7 +230,9 @@ def test_octaves_and_scales_of_every_level() -> None:
         "ratios": [1.0],
         "strides": [4, 8, 16, 32, 64],
     }
-    sizes = read(fpn(), model__rpn_head__anchor_generator=generator).config.model.rpn.anchor_sizes
+    rpn = read(fpn(), model__rpn_head__anchor_generator=generator).config.model.rpn
+    sizes = rpn.anchor_sizes
+    assert rpn.anchor_order == "ratio"
     assert sizes[:4] == pytest.approx((16, 16 * 2**0.5, 32, 32 * 2**0.5))
     assert len(sizes) == 10
 
