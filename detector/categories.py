@@ -13,7 +13,7 @@ from detector.printing import printable
 LISTED = 10  # categories in a message
 MOST = 50_000  # categories; the largest public sets have about 20,000
 LONGEST_NAME = 500  # characters
-UNUSED = "N/A"  # the beginning of the name of a label that stands for nothing, as COCO's ids have between others
+UNUSED = "N/A "  # the beginning of the name of a label that stands for nothing, as COCO's ids have between others
 LARGEST_ID = 2**63 - 1
 
 

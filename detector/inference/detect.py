@@ -10,7 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from detector.arithmetic import Precision, float32_products
-from detector.categories import CategoryMap
+from detector.categories import UNUSED, CategoryMap
 from detector.inference.detections import Detections
 from detector.inference.uploads import uploaded
 from detector.structures import ImageBatch, Selection
@@ -31,7 +31,8 @@ def detect_dataset(
             evaluation mode, and every module of it is left in the mode it was in.
         loader: batches of images with their dataset ids. An id that comes again (samplers repeat images to give all
             processes equally many) is left out.
-        categories: of the model, which turn its labels into category ids.
+        categories: of the model, which turn its labels into category ids. Detections of a label that stands for nothing
+            (`categories.UNUSED`) are left out: no data know its category.
         progress: show a bar with rate and remaining time.
         precision: how a GPU multiplies the model's float32 tensors; bfloat16 must be the model's own.
 
@@ -40,6 +41,7 @@ def detect_dataset(
     """
     results: list[dict[str, Any]] = []
     done: set[int] = set()
+    unused = {category.id for category in categories.categories if category.name.startswith(UNUSED)}
     with evaluation_mode(model):
         total = len(loader) if isinstance(loader, Sized) else None
         bar = tqdm(loader, desc="detecting", unit="batch", total=total, disable=not progress)
@@ -48,7 +50,8 @@ def detect_dataset(
             for image_id, selection, size, original_size in images:
                 if image_id not in done:
                     done.add(image_id)
-                    results += Detections.of_selection(selection, size, original_size, categories).to_coco(image_id)
+                    detections = Detections.of_selection(selection, size, original_size, categories).to_coco(image_id)
+                    results += [result for result in detections if result["category_id"] not in unused]
     return results
 
 

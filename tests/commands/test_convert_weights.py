@@ -89,6 +89,50 @@ def test_ours_to_torchvision(ours: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "[58.395, 57.12, 57.375], stride in the 1×1" in capsys.readouterr().out
 
 
+def test_mmdetection_to_ours_and_what_of_it_goes_to_others(
+    references: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the config that the checkpoint carries. Its rules of selection are neither torchvision's nor detectron2's."""
+    checkpoint = references.parent / "mmdetection" / "v2_r50_fpn_w4_c7" / "checkpoint.pth"
+    mine = tmp_path / "mine.safetensors"
+    run(checkpoint, mine)
+    written, expected = read_weights(mine), resolve_weights(checkpoint)
+    assert written.config.model == expected.config.model
+    assert written.config.input == expected.config.input
+    assert all(torch.equal(written.state_dict[name], tensor) for name, tensor in expected.state_dict.items())
+    assert "ResNet-50-FPN, 295 tensors, 7 classes (n0, n1" in capsys.readouterr().out
+    run(mine, tmp_path / "resnet.pth", "--to", "torchvision")
+    said = capsys.readouterr().out
+    assert "ResNet-50 without fc" in said
+    assert "the backbone alone: torchvision's detector has no counterpart for" in said
+    with pytest.raises(UserError, match=r"detectron2 has no counterpart for .*model\.rpn\.rank_by=sigmoid"):
+        run(mine, tmp_path / "theirs.pth", "--to", "detectron2")
+
+
+def test_a_detector_of_torchvision_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With narrow layers where its functions allow it."""
+    head = torchvision.models.detection.faster_rcnn.TwoMLPHead(256 * 7 * 7, 8)
+    predictor = torchvision.models.detection.faster_rcnn.FastRCNNPredictor(8, 4)
+    with torch.device("meta"):
+        backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(
+            backbone_name="resnet18", weights=None
+        )
+        model = torchvision.models.detection.FasterRCNN(backbone, box_head=head, box_predictor=predictor)
+    state = {name: torch.rand(tensor.shape) for name, tensor in model.state_dict().items()}
+    theirs, mine, back = tmp_path / "theirs.pth", tmp_path / "mine.safetensors", tmp_path / "back.pth"
+    torch.save(state, theirs)
+    run(theirs, mine)
+    run(mine, back, "--to", "torchvision")
+    assert (
+        "ResNet-18-FPN of torchvision.models.detection for 4 classes, the background first" in capsys.readouterr().out
+    )
+    returned = torch.load(back, weights_only=True)
+    assert returned.keys() == state.keys()
+    for name, tensor in state.items():
+        first = 4 if "bbox_pred" in name and "roi_heads" in name else 0
+        assert torch.equal(returned[name][first:] if first else returned[name], tensor[first:] if first else tensor)
+
+
 def test_imagenet_to_ours_in_half_the_bytes(references: Path, tmp_path: Path) -> None:
     source = references / "msra_r50_w2_fused/backbone.pkl"
     run(source, tmp_path / "b.safetensors")

@@ -55,6 +55,12 @@ def test_boxes_are_in_original_pixels_and_every_image_counts_once() -> None:
     assert all(type(value) is float for value in found[0]["bbox"])
 
 
+def test_detections_of_a_label_that_stands_for_nothing_are_left_out() -> None:
+    """No data know its category, and scoring would refuse them."""
+    categories = CategoryMap.from_names(["a", "N/A 2"])
+    assert detect_dataset(Fixed(), batches(), CPU, categories, progress=False) == []
+
+
 def test_model_is_evaluated_and_left_as_it_was() -> None:
     model = Fixed()
     model.train()

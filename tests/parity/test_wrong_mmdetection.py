@@ -141,7 +141,16 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+# Those that the small functions show take no time, and of those that a whole picture shows these are run always.
+QUICK = {
+    name for name, (_, quantity) in MISTAKES.items() if quantity not in ("preprocessed", "proposals", "det005_out")
+}
+QUICK |= {"no padding to 32", "RoIAlign aligned=False", "stride in the other conv", "resize: torch bilinear, rounded"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MISTAKES]
+)
 def test_the_mistake_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mistake, quantity = MISTAKES[name]
     reference = mistake(fresh_reference(CASE.folder), monkeypatch)

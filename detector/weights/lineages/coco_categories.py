@@ -92,4 +92,4 @@ COCO_CATEGORIES = CategoryMap(
 
 _NAMES = {category.id: category.name for category in COCO_CATEGORIES.categories}
 # torchvision's published models have a label for every id up to 90, those too that stand for nothing.
-COCO_IDS = CategoryMap(tuple(Category(i, _NAMES.get(i, f"{UNUSED} {i}")) for i in range(1, 91)))
+COCO_IDS = CategoryMap(tuple(Category(i, _NAMES.get(i, f"{UNUSED}{i}")) for i in range(1, 91)))
