@@ -13,7 +13,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 # A live batch norm counts its batches; the count is not needed (momentum is fixed) and other frameworks drop it.
 COUNTER = ".num_batches_tracked"
-LISTED = 8  # names of each kind in a message
+LISTED = 8  # names in a message about one kind; of several kinds half as many each
 LONGEST_NAME = 80  # characters of a name in a message
 
 
@@ -38,7 +38,8 @@ class StateDifferences:
             ("missing", self.missing, LONGEST_NAME),
             ("of another shape", self.other_shapes, None),
         )
-        return "; ".join(list_names(what, names, longest) for what, names, longest in kinds if names)
+        listed = LISTED if sum(bool(names) for _, names, _ in kinds) == 1 else LISTED // 2
+        return "; ".join(list_names(what, names, longest, listed) for what, names, longest in kinds if names)
 
 
 def compare_state(expected: Shapes, given: Shapes, called: Mapping[str, str] | None = None) -> StateDifferences:
@@ -60,10 +61,12 @@ def compare_state(expected: Shapes, given: Shapes, called: Mapping[str, str] | N
     return StateDifferences(tuple(left_over), tuple(missing), tuple(other))
 
 
-def list_names(what: str, names: tuple[str, ...] | list[str], longest: int | None = LONGEST_NAME) -> str:
+def list_names(
+    what: str, names: tuple[str, ...] | list[str], longest: int | None = LONGEST_NAME, listed: int = LISTED
+) -> str:
     """`missing (3): a, b, c`; of many only the first, and of long ones the beginning."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{what} ({len(names)}): {', '.join(printable(name, longest) for name in names[:LISTED])}{more}"
+    more = f" and {len(names) - listed} more" if len(names) > listed else ""
+    return f"{what} ({len(names)}): {', '.join(printable(name, longest) for name in names[:listed])}{more}"
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

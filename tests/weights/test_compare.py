@@ -71,3 +71,12 @@ def test_numbers_that_are_none_are_said(value: float) -> None:
 
 def test_shapes() -> None:
     assert shapes_of({"a": torch.ones(2, 3), "b": torch.tensor(1)}) == {"a": (2, 3), "b": ()}
+
+
+def test_of_many_names_only_the_first_are_listed_and_fewer_where_there_are_several_kinds() -> None:
+    expected = {f"a{i}": (1,) for i in range(20)}
+    assert compare_state(expected, {}).describe() == "missing (20): a0, a1, a2, a3, a4, a5, a6, a7 and 12 more"
+    given = {f"b{i}": (1,) for i in range(6)}
+    assert compare_state(expected, given).describe() == (
+        "left over (6): b0, b1, b2, b3 and 2 more; missing (20): a0, a1, a2, a3 and 16 more"
+    )
