@@ -36,11 +36,17 @@ SIGUSR1 after saving (a second signal ends it at once); 1 our own failure."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument(
-        "--config", type=Path, help="YAML file of settings, or a recipe's name such as r50c4_bccd (default: quickstart)"
+        "--config",
+        type=Path,
+        help="YAML file of settings, or a recipe's name such as r50c4_bccd (default: a recipe fitted to "
+        "data=FOLDER; without data, quickstart)",
     )
     parser.add_argument("--output", type=Path, help="folder for everything (default: output/<name of the config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --output")
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier run in --output and start again")
+    parser.add_argument(
+        "--explain", action="store_true", help="print how data=FOLDER is understood, each choice with its reason; stop"
+    )
     parser.add_argument("--weights", help="start from this detector: a .safetensors file or a published name")
     add_device_argument(parser)
     parser.add_argument(
@@ -52,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_config(
-    config: str | Path | None, output: Path | None, settings: Sequence[str] | Mapping[str, Any], resume: bool
+    config: str | Path | None,
+    output: Path | None,
+    settings: Sequence[str] | Mapping[str, Any],
+    resume: bool,
+    device: str = "auto",
 ) -> tuple[Configured, Path]:
     """The config with its overrides, and the output folder.
 
@@ -63,6 +73,7 @@ def choose_config(
         output: the folder, None: one below `output/` with the name of the data's folder or of the config.
         settings: words of the command line, or values by their names.
         resume: whether a run is to go on.
+        device: that will train; a recipe is fitted to it too.
     """
     from detector.training.configure import configure
 
@@ -74,7 +85,9 @@ def choose_config(
     name = path.stem if data is None or config is not None else folder_name(str(data))
     output = output or Path("output") / name
     goes_on = resume and config is None and (output / CONFIG_FILE).is_file()
-    return configure(output / CONFIG_FILE if goes_on else path, settings, goes_on), output
+    if goes_on:
+        return configure(output / CONFIG_FILE, settings, is_resumed_config=True), output
+    return configure(None if data is not None and config is None else path, settings, device=device), output
 
 
 def folder_name(data: str) -> str:
@@ -89,9 +102,12 @@ def run(arguments: argparse.Namespace) -> int:
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     resume = arguments.resume or restarted
     settings = [*arguments.settings, *([f"model.weights={arguments.weights}"] if arguments.weights else [])]
-    configured, output = choose_config(arguments.config, arguments.output, settings, resume)
+    configured, output = choose_config(arguments.config, arguments.output, settings, resume, arguments.device)
     config = configured.config
     check_before_start(config, resume)
+    if arguments.explain:
+        print(*(configured.notes or ["every setting is the config's own"]), f"output folder: {output}", sep="\n")
+        return 0
     if os.environ.get("RANK", "0") == "0":
         print(*configured.notes, sep="\n", end="\n" if configured.notes else "", flush=True)
 

@@ -56,7 +56,7 @@ def train(
     Raises:
         UserError: the run cannot be started, or cannot go on; one sentence with the remedy.
     """
-    chosen, folder = _prepare(data, config, weights, epochs, output, resume, settings)
+    chosen, folder = _prepare(data, config, weights, epochs, output, resume, device, settings)
     if in_notebook():
         return _train_with_bar(TrainSteps(chosen, folder, resume, overwrite, device, quiet=True))
     with StopSignals() as stop:
@@ -86,7 +86,7 @@ def train_steps(
     Raises:
         UserError: the run cannot be started; while iterating too.
     """
-    chosen, folder = _prepare(data, config, weights, epochs, output, resume, settings)
+    chosen, folder = _prepare(data, config, weights, epochs, output, resume, device, settings)
     return TrainSteps(chosen, folder, resume, overwrite, device)
 
 
@@ -203,13 +203,14 @@ def _prepare(
     epochs: float | None,
     output: StrPath | None,
     resume: bool,
+    device: str,
     settings: Mapping[str, Any],
 ) -> tuple[Config, Path]:
     given = {"data": _plain(data), "epochs": epochs, "model.weights": _plain(weights)}
     values = {key: value for key, value in given.items() if value is not None}
     values |= {key.replace("__", "."): _plain(value) for key, value in settings.items()}
     folder = None if output is None else Path(output).expanduser()
-    configured, chosen = choose_config(None if config is None else Path(config), folder, values, resume)
+    configured, chosen = choose_config(None if config is None else Path(config), folder, values, resume, device)
     check_before_start(configured.config, resume)
     if os.environ.get("RANK", "0") == "0":
         for note in configured.notes:

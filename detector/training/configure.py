@@ -1,6 +1,7 @@
 """The settings of a run from what a user says: a recipe, a folder of data, words; and what follows from these."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from detector.config import Config, TrainConfig, load_config, read_words
 from detector.config.short_words import expand
 from detector.datasets.layouts.apply import describe_layout, layout_settings, take_data_value, take_data_word
 from detector.errors import UserError
+from detector.training.fitted.fit import fit
 
 # What is counted in steps, and means a number of pictures.
 _IN_STEPS = ("iterations", "milestones", "warmup_iterations", "evaluate_every", "save_every")
@@ -24,14 +26,18 @@ class Configured:
 
 
 def configure(
-    path: str | Path | None, words: Sequence[str] | Mapping[str, Any], is_resumed_config: bool = False
+    path: str | Path | None,
+    words: Sequence[str] | Mapping[str, Any],
+    is_resumed_config: bool = False,
+    device: str = "auto",
 ) -> Configured:
     """Read a config and apply the words of the command line; `data=…` among them is a folder to understand.
 
     Args:
-        path: a YAML file or a recipe's name.
+        path: a YAML file or a recipe's name; None: the defaults, or for `data=…` a recipe that is fitted to it.
         words: `key.path=value`, short words, and `data=FOLDER`; or values by these names.
         is_resumed_config: the config is that of a run which goes on, so its schedule is not stretched.
+        device: that will train; a recipe is fitted to it too.
 
     Raises:
         UserError: one sentence on the word, the config or the folder that cannot be used.
@@ -53,12 +59,27 @@ def configure(
             )
         found = layout_settings(layout, before.data.hold_out)
         notes += describe_layout(layout)
+        if path is None:
+            refuse_many_processes()
+            fitted = fit(found, given, device)
+            path, found = fitted.base, found | fitted.values
+            before = load_config(path, found)
+            notes += fitted.lines
     config = load_config(path, found | given)
     if not is_resumed_config:
         train, lines = follow(before.train, config.train, given)
         config = replace(config, train=train)
         notes += lines
     return Configured(config, tuple(notes))
+
+
+def refuse_many_processes() -> None:
+    """Raise UserError under torchrun, whose processes might each fit another recipe, on machines that differ."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "several processes need one recipe: add --config, such as the config.yaml that a run of one process with "
+            "data=… has written (stop it with Ctrl-C when it trains)."
+        )
 
 
 def follow(before: TrainConfig, after: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfig, list[str]]:

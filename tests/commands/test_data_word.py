@@ -15,6 +15,13 @@ SCHEDULE = ("train.iterations", "train.milestones", "train.warmup", "train.evalu
 NETWORK = [word for word in SETTINGS if not word.startswith((*SCHEDULE, "train.batch_size"))]
 
 
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Recipes are fitted as where no published weights can be had."""
+    monkeypatch.setenv("DETECTOR_OFFLINE", "1")
+    monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path / "cache"))
+
+
 def train(word: str, output: Path) -> int:
     return main(["train", f"data={word}", "--output", str(output), "--device", "cpu", *NETWORK, "epochs=1", "batch=2"])
 

@@ -19,6 +19,13 @@ from detector.errors import UserError
 NETWORK: dict[str, Any] = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in SETTINGS)}
 
 
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Recipes are fitted as where no published weights can be had."""
+    monkeypatch.setenv("DETECTOR_OFFLINE", "1")
+    monkeypatch.setenv("DETECTOR_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     return layouts.roboflow_voc(tmp_path / "set")

@@ -1,0 +1,204 @@
+"""The rules of a fitted recipe, in the order in which one needs another's result."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from detector.training.fitted.anchor_fit import propose, resized_boxes
+from detector.training.fitted.choice import Choice
+from detector.training.fitted.facts import Facts
+from detector.training.fitted.machine import Machine
+
+# From the best start to the next best.
+DETECTOR, BACKBONE = "R50-FPN-3x", "MSRA-R-50"
+NAMES = (DETECTOR, BACKBONE)
+
+_WANTED_EDGE = {"fpn": 24.0, "c4": 32.0}  # pixels of the input image that nine of ten boxes should have
+_LIMITS = {True: (480, 800), False: (240, 480)}  # of the shortest edge, on a GPU and on a processor
+_LARGEST_ZOOM = 2.0
+_ROOM = 1.5  # times the wanted edge, below which pictures are not shrunk to save time
+_LONGEST = 5 / 3  # of the shortest edge, as 1333 is of 800
+_SCALES = (0.8, 0.9, 1.0, 1.1, 1.2)  # of the test size, in training
+_BYTES_A_PIXEL = 2500  # of a training step, ResNet-50 in half precision
+_IMBALANCE = 20  # times as many boxes of one class as of another
+_REPEAT_THRESHOLD = 0.15
+_GOOD_RECALL = 0.95  # at IoU 0.5: anchors that weights are trained with are kept
+_WARN_RECALL = 0.9
+
+
+def choose_recipe(facts: Facts, machine: Machine, given: Mapping[str, Any]) -> list[Choice]:
+    """Every choice for a set on a machine.
+
+    Args:
+        facts: of the training pictures.
+        machine: that they are trained on.
+        given: settings of the user, by dotted name; what depends on them follows.
+    """
+    start = _start(machine)
+    kind = str(given.get("model.kind", start.values.get("model.kind", "c4")))
+    size = _input_size(facts, machine, kind)
+    shortest = int(given.get("input.min_size_test", size.values["input.min_size_test"]))
+    longest = int(given.get("input.max_size_test", size.values["input.max_size_test"]))
+    batch = _batch(facts, machine, shortest)
+    batch_size = int(given.get("train.batch_size", batch.values["train.batch_size"]))
+    is_scratch = "model.weights" not in start.values and "model.backbone.weights" not in start.values
+    return [
+        start,
+        size,
+        _anchors(facts, kind, shortest, longest, is_detector="model.weights" in start.values),
+        batch,
+        _length(facts, machine, batch_size, is_scratch),
+        _evaluation(),
+        _augmentation(facts),
+        _sampling(facts),
+    ]
+
+
+def base_recipe(machine: Machine) -> str | None:
+    """The recipe below the choices: that of the small network where there are no weights; None: the defaults."""
+    return None if machine.reachable else "quickstart"
+
+
+def _start(machine: Machine) -> Choice:
+    if DETECTOR in machine.reachable:
+        values: dict[str, Any] = {"model.kind": "fpn", "model.backbone.depth": 50, "model.weights": DETECTOR}
+        reason = f"a detector that knows COCO's 80 classes is the best start, and {DETECTOR} can be had"
+    elif BACKBONE in machine.reachable:
+        values = {"model.kind": "fpn", "model.backbone.depth": 50, "model.backbone.weights": BACKBONE}
+        values |= {"input.pixel_mean": (123.68, 116.779, 103.939)}
+        reason = f"{DETECTOR} cannot be had; {BACKBONE} knows ImageNet's pictures"
+    else:
+        values = {"model.kind": "c4", "model.backbone.depth": 18, "model.backbone.norm": "batch"}
+        values |= {"model.backbone.width": 32 if machine.is_gpu else 16, "model.backbone.freeze_stages": 0}
+        reason = (
+            "no published weights are cached or can be fetched: a small network from scratch, of the recipe "
+            "quickstart; `faster-rcnn models` says where to put weights"
+        )
+        return Choice("network", values, reason)
+    if not machine.is_gpu:
+        values |= {"model.backbone.freeze_stages": 3, "model.roi.batch_size_per_image": 64}
+        values |= {"model.rpn.post_nms_top_n_train": 500, "model.rpn.post_nms_top_n_test": 300}
+        reason += "; without a GPU its first three stages stay as they are, and fewer regions are looked at"
+    return Choice("network", values, reason)
+
+
+def _input_size(facts: Facts, machine: Machine, kind: str) -> Choice:
+    least, most = _LIMITS[machine.is_gpu]
+    if facts.shortest == 0 or len(facts.boxes) == 0:
+        shortest, reason = most, "no box in a picture of known size says otherwise"
+    else:
+        tenth = float(np.quantile(facts.edges, 0.1))
+        wanted = _WANTED_EDGE[kind if kind in _WANTED_EDGE else "c4"]
+        zoom = min(_LARGEST_ZOOM, wanted / tenth)
+        if zoom < 1:  # time is short on a processor alone
+            zoom = 1.0 if machine.is_gpu else min(1.0, _ROOM * zoom)
+        shortest = 16 * max(1, round(min(max(facts.shortest * zoom, least), most) / 16))
+        resized = tenth * shortest / facts.shortest
+        reason = (
+            f"nine of ten boxes have {tenth:.0f} pixels and more (√area) in pictures whose shortest edge is "
+            f"{facts.shortest:.0f}; resized {resized:.0f}, where {wanted:.0f} to {_ROOM * wanted:.0f} are wanted, within {least} to {most} for {'a GPU' if machine.is_gpu else 'a processor'}"
+        )
+    aspect = max(_LONGEST, facts.longest / facts.shortest if facts.shortest else 1.0)
+    longest = math.ceil(shortest * min(aspect, 3.0))
+    sizes = tuple(round(shortest * scale) for scale in _SCALES)
+    values: dict[str, Any] = {"input.min_size_test": shortest, "input.max_size_test": longest}
+    values |= {"input.min_size_train": sizes, "input.max_size_train": math.ceil(longest * _SCALES[-1])}
+    small = facts.shortest > 0 and len(facts.boxes) > 0 and np.median(facts.edges) * shortest / facts.shortest < 16
+    warning = "half of the boxes have less than 16 pixels (√area) once resized; larger pictures, or tiles, would help."
+    return Choice("input", values, reason, warning if small else None)
+
+
+def _anchors(facts: Facts, kind: str, shortest: int, longest: int, is_detector: bool) -> Choice:
+    boxes = resized_boxes(facts.boxes, facts.sizes, shortest, longest, "pil")
+    default, best = propose(boxes, octaves=kind == "fpn")
+    chosen = default if is_detector and default.recall50 >= _GOOD_RECALL else best
+    reason = (
+        f"boxes with an anchor of IoU ≥ 0.5: {default.recall50:.1%} by default, {chosen.recall50:.1%} with these; "
+        f"≥ 0.7: {default.recall70:.1%} and {chosen.recall70:.1%}"
+    )
+    if chosen is default:
+        kept = "the weights were trained with them" if is_detector else "none that were tried are better"
+        reason = f"the defaults are kept, {kept}; {reason}"
+    warning = None
+    if chosen.recall50 < _WARN_RECALL:
+        warning = (
+            f"only {chosen.recall50:.0%} of the boxes have an anchor of their size and shape (IoU ≥ 0.5): boxes of "
+            "very different sizes or shapes; look at them with faster-rcnn check-data."
+        )
+    values = {"model.rpn.anchor_sizes": chosen.sizes, "model.rpn.anchor_ratios": chosen.ratios}
+    return Choice("anchors", values, reason, warning)
+
+
+def _batch(facts: Facts, machine: Machine, shortest: int) -> Choice:
+    workers = min(4, max(1, machine.processors - 1))
+    if not machine.is_gpu:
+        values: dict[str, Any] = {"train.batch_size": 2, "data.num_workers": min(workers, 2)}
+        return Choice("batch", values, "without a GPU time is short, and many small steps learn more in it than few")
+    aspect = facts.longest / facts.shortest if facts.shortest else 1.5
+    each = shortest**2 * aspect * _SCALES[-1] ** 2 * _BYTES_A_PIXEL
+    fitting = 4 if machine.free_bytes is None else int(0.7 * machine.free_bytes / each)
+    size = max(1, min(16, 2 ** int(math.log2(max(1, fitting)))))
+    free = "" if machine.free_bytes is None else f"{machine.free_bytes / 1e9:.0f} GB are free, "
+    reason = f"{free}a picture of this size takes about {each / 1e9:.1f} GB; at most 16"
+    return Choice("batch", {"train.batch_size": size, "data.num_workers": workers}, reason)
+
+
+def _length(facts: Facts, machine: Machine, batch_size: int, is_scratch: bool) -> Choice:
+    epochs = min(72, max(12, round(1000 / math.sqrt(max(1, facts.pictures)))))
+    seen = epochs * facts.pictures * (2 if is_scratch else 1)
+    reason = f"{epochs} epochs (1000 / √pictures, 12 to 72) of {facts.pictures} pictures"
+    reason += ", twice as many from scratch" if is_scratch else ""
+    least, most = (2000, 20_000 if is_scratch else 4000) if not machine.is_gpu else (8000, 10**7)
+    if not least <= seen <= most:
+        seen = min(max(seen, least), most)
+        reason += f"; held to {least:,} to {most:,} pictures seen"
+    values: dict[str, Any] = {"train.iterations": max(1, math.ceil(seen / batch_size)), "train.schedule": "cosine"}
+    values |= {"train.warmup_iterations": 0.05, "train.clip_gradient_norm": 10.0}
+    if is_scratch:
+        values |= {"train.learning_rate": min(0.0075 * batch_size, 0.03), "train.reference_batch_size": None}
+        values |= {"train.ema_decay": 0.995, "train.weight_decay": 0.0003}
+    else:
+        values |= {"train.learning_rate": 0.02, "train.reference_batch_size": 16}
+    return Choice("length", values, reason)
+
+
+def _evaluation() -> Choice:
+    values = {"train.evaluate_every": 0.1, "train.patience": 5, "train.save_every": 500, "train.log_every": 20}
+    return Choice("evaluation", values, "ten times; half of the run without a better AP ends it")
+
+
+def _augmentation(facts: Facts) -> Choice:
+    sided = [name for name in facts.names if set(_words(name)) & {"left", "right", "l", "r"}]
+    written = [name for name in facts.names if len(name) == 1 and name.isalnum()]
+    few = facts.pictures < 1000
+    values: dict[str, Any] = {"data.augment.horizontal_flip": 0.0 if sided or len(written) > 1 else 0.5}
+    values |= {"data.augment.vertical_flip": 0.0, "data.augment.color_jitter": 0.5 if few else 0.0}
+    if sided:
+        reason = f"no mirroring: {sided[0]} would become another class"
+    elif len(written) > 1:
+        reason = f"no mirroring: {written[0]} and {written[1]} look like letters or digits"
+    else:
+        reason = "no class name speaks of left and right, so pictures are mirrored; nothing says that up is like down"
+    reason += "; few pictures, so their colours vary" if few else ""
+    return Choice("augment", values, reason)
+
+
+def _sampling(facts: Facts) -> Choice:
+    counts = [(count, name) for count, name in zip(facts.per_class, facts.names, strict=True) if count > 0]
+    if len(counts) < 2:
+        return Choice("sampling", {"data.repeat_threshold": None}, "one class: nothing to balance")
+    most, least = max(counts), min(counts)
+    factor = most[0] / least[0]
+    compared = f"{most[1]} has {factor:.0f} times as many boxes as {least[1]}"
+    if factor < _IMBALANCE:
+        values: dict[str, Any] = {"data.repeat_threshold": None}
+        return Choice("sampling", values, f"{compared}, less than {_IMBALANCE}: all pictures alike")
+    return Choice(
+        "sampling", {"data.repeat_threshold": _REPEAT_THRESHOLD}, f"{compared}: rare ones are shown more often"
+    )
+
+
+def _words(name: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in name.lower()).split()

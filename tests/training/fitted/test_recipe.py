@@ -1,0 +1,102 @@
+"""The rules of a fitted recipe, one by one, and that what they choose is a config."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detector.config import load_config
+from detector.training.fitted.choice import Choice, describe_choices
+from detector.training.fitted.facts import Facts
+from detector.training.fitted.machine import Machine
+from detector.training.fitted.recipe import BACKBONE, DETECTOR, base_recipe, choose_recipe
+
+CPU = Machine(is_gpu=False, free_bytes=8 * 10**9, reachable=(), processors=2)
+GPU = Machine(is_gpu=True, free_bytes=80 * 10**9, reachable=(DETECTOR, BACKBONE), processors=16)
+
+
+def facts(edge: float = 60.0, **changes: Any) -> Facts:
+    """200 pictures of 480 × 640 with 5 boxes each, all of one size unless said."""
+    boxes = np.full((1000, 2), edge)
+    return dataclasses.replace(
+        Facts(200, np.tile([480.0, 640.0], (1000, 1)), boxes, 480.0, 640.0, ("cat", "dog"), (600, 400)), **changes
+    )
+
+
+def chosen(facts: Facts, machine: Machine = CPU, **given: Any) -> dict[str, Any]:
+    choices = choose_recipe(facts, machine, {key.replace("__", "."): value for key, value in given.items()})
+    return {key: value for choice in choices for key, value in choice.values.items()}
+
+
+@pytest.mark.parametrize("machine", [CPU, GPU, dataclasses.replace(CPU, reachable=(BACKBONE,))])
+def test_every_choice_is_a_setting_that_is_allowed(machine: Machine) -> None:
+    for given in (facts(), facts(5), facts(400), facts(boxes=np.empty((0, 2)), sizes=np.empty((0, 2)), shortest=0.0)):
+        config = load_config(base_recipe(machine), chosen(given, machine))
+        assert config.train.iterations > 0
+
+
+def test_the_network_starts_from_the_best_weights_there_are() -> None:
+    assert chosen(facts(), GPU)["model.weights"] == DETECTOR
+    only_backbone = chosen(facts(), dataclasses.replace(GPU, reachable=(BACKBONE,)))
+    assert only_backbone["model.backbone.weights"] == BACKBONE
+    assert "model.weights" not in only_backbone
+    scratch = chosen(facts())
+    assert scratch["model.backbone.norm"] == "batch"
+    assert not {"model.weights", "model.backbone.weights"} & scratch.keys()
+
+
+def test_small_boxes_want_large_pictures() -> None:
+    sizes = [chosen(facts(edge), GPU)["input.min_size_test"] for edge in (6, 12, 18, 100)]
+    assert sizes == [800, 800, 640, 480]
+    sizes = [chosen(facts(edge))["input.min_size_test"] for edge in (6, 32, 80, 300)]
+    assert sizes == [480, 480, 288, 240]
+    warned = [choice.warning for choice in choose_recipe(facts(4), CPU, {}) if choice.topic == "input"]
+    assert "less than 16 pixels" in str(warned[0])
+
+
+def test_anchors_of_trained_weights_stay_where_they_fit() -> None:
+    assert chosen(facts(64), GPU)["model.rpn.anchor_sizes"] == (32.0, 64.0, 128.0, 256.0, 512.0)
+    assert chosen(facts(8), GPU)["model.rpn.anchor_sizes"] != (32.0, 64.0, 128.0, 256.0, 512.0)
+    scattered = np.random.default_rng(0).uniform(0.5, 6, (1000, 2)) ** np.array([4.0, 4.0])
+    choice = next(c for c in choose_recipe(facts(boxes=scattered), CPU, {}) if c.topic == "anchors")
+    assert "have an anchor of their size and shape" in str(choice.warning)
+
+
+def test_length_and_batch_follow_the_set_and_the_machine() -> None:
+    assert chosen(facts(), GPU)["train.batch_size"] == 16
+    little = dataclasses.replace(GPU, free_bytes=8 * 10**9)
+    assert chosen(facts(), little)["train.batch_size"] < 16
+    lengths = [chosen(facts(pictures=n), GPU)["train.iterations"] * 16 / n for n in (1000, 7000, 100_000)]
+    assert lengths == pytest.approx([32, 12, 12], rel=0.01)
+    assert chosen(facts())["train.iterations"] == 10_000
+    assert chosen(facts(), train__batch_size=4)["train.iterations"] == 5000  # as many pictures
+
+
+def test_classes_that_differ_twentyfold_are_balanced() -> None:
+    assert chosen(facts(per_class=(1000, 51)))["data.repeat_threshold"] is None
+    assert chosen(facts(per_class=(1000, 50)))["data.repeat_threshold"] == 0.15
+    assert chosen(facts(per_class=(1000, 0)))["data.repeat_threshold"] is None
+
+
+@pytest.mark.parametrize(
+    ("names", "flip"),
+    [(("cat", "dog"), 0.5), (("turn_left", "turn right"), 0.0), (("0", "1", "2"), 0.0), (("bright",), 0.5)],
+)
+def test_classes_with_a_side_are_not_mirrored(names: tuple[str, ...], flip: float) -> None:
+    given = facts(names=names, per_class=tuple(5 for _ in names))
+    assert chosen(given)["data.augment.horizontal_flip"] == flip
+
+
+def test_each_choice_is_said_with_its_reason() -> None:
+    lines = describe_choices(
+        [Choice("batch", {"train.batch_size": 2}, "time is short"), Choice("x", {"a.b": (1.5, 2)}, "why", "look out.")],
+        {"train.batch_size": 4},
+    )
+    assert lines[1:] == [
+        "  batch  time is short",
+        "           train.batch_size=4 (given)",
+        "  x      why",
+        "           a.b=[1.5, 2]",
+        "warning: look out.",
+    ]
