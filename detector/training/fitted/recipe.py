@@ -98,7 +98,8 @@ def _input_size(facts: Facts, machine: Machine, kind: str) -> Choice:
         resized = tenth * shortest / facts.shortest
         reason = (
             f"nine of ten boxes have {tenth:.0f} pixels and more (√area) in pictures whose shortest edge is "
-            f"{facts.shortest:.0f}; resized {resized:.0f}, where {wanted:.0f} to {_ROOM * wanted:.0f} are wanted, within {least} to {most} for {'a GPU' if machine.is_gpu else 'a processor'}"
+            f"{facts.shortest:.0f}; resized {resized:.0f}, where {wanted:.0f} to {_ROOM * wanted:.0f} are wanted, "
+            f"within {least} to {most} for {'a GPU' if machine.is_gpu else 'a processor'}"
         )
     aspect = max(_LONGEST, facts.longest / facts.shortest if facts.shortest else 1.0)
     longest = math.ceil(shortest * min(aspect, 3.0))
