@@ -1,6 +1,7 @@
 """Scoring called from Python."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ StrPath = str | os.PathLike[str]
 
 
 def evaluate(
-    weights: StrPath | None = None,
+    weights: StrPath | Sequence[StrPath] | None = None,
     *,
     data: StrPath | None = None,
     split: Literal["train", "val", "test"] | None = None,
@@ -21,6 +22,7 @@ def evaluate(
     output: StrPath | None = None,
     report: bool = False,
     config: StrPath | None = None,
+    boxes_only: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
@@ -33,7 +35,8 @@ def evaluate(
     """COCO mAP of a model, or of a file of detections, as the command `faster-rcnn evaluate` prints it.
 
     Args:
-        weights: a `.safetensors`, a published name, or another framework's file with `config`.
+        weights: a `.safetensors`, a published name, or another framework's file with `config`; several detect together.
+        boxes_only: of a Mask or Keypoint R-CNN, its box branch.
         data: a folder of annotated pictures as `train` takes it; None: the data of the run that made the weights.
         split: of that data (default: val).
         annotations, images: ground truth and its pictures, in the place of `data`.
@@ -49,10 +52,12 @@ def evaluate(
     Raises:
         UserError: something given cannot be used.
     """
+    several = [os.fspath(one) for one in ([weights] if isinstance(weights, str | os.PathLike) else weights or ())]
     metrics = command.measure(
         arguments_of(
             command.add_arguments,
-            weights=None if weights is None else os.fspath(weights),
+            weights=None if weights is None else several,
+            boxes_only=boxes_only,
             config=None if config is None else os.fspath(config),
             detections=_path(detections),
             annotations=_path(annotations),
