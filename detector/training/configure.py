@@ -11,7 +11,6 @@ from detector.config import Config, TrainConfig, load_config, read_words
 from detector.config.short_words import expand
 from detector.datasets.layouts.apply import describe_layout, layout_settings, take_data_value, take_data_word
 from detector.errors import UserError
-from detector.training.fitted.fit import fit
 
 # What is counted in steps, and means a number of pictures.
 _IN_STEPS = ("iterations", "milestones", "warmup_iterations", "evaluate_every", "save_every")
@@ -60,6 +59,8 @@ def configure(
         found = layout_settings(layout, before.data.hold_out)
         notes += describe_layout(layout)
         if path is None:
+            from detector.training.fitted.fit import fit  # torch, which other words do without
+
             refuse_many_processes()
             fitted = fit(found, given, device)
             path, found = fitted.base, found | fitted.values
