@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Speed and memory beside Faster R-CNN assembled from torchvision's public parts, with the same weights."""
+"""Speed and memory beside torchvision's Faster R-CNN, assembled as C4 or its own FPN, with the same weights."""
 
 import argparse
 import os
@@ -56,6 +56,7 @@ EXAMPLES = """examples:
   python tools/benchmark.py --quick                          does it work? (its numbers mean nothing)
   python tools/benchmark.py --part inference --threads 1 2   ResNet-101-C4, 800×1216, 300 and 1000 proposals
   python tools/benchmark.py --part inference --depth 50 --proposals 1000 --picture photo.jpg
+  python tools/benchmark.py --part inference training --kind fpn   beside torchvision's own fasterrcnn_resnet50_fpn
   python tools/benchmark.py --part inference --proposals 300 --batch 8 --rounds 3 --forms eager bf16-compiled
   python tools/benchmark.py --device cuda --output output/h200     all of it on a GPU, in minutes
 
@@ -88,8 +89,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("output/benchmark"), help="folder (default: %(default)s)")
     parser.add_argument("--picture", type=Path, help="a photograph to detect in (default: a rendered picture)")
     parser.add_argument("--size", type=picture_size, default=defaults.size, help="that it gets (default: 800x1216)")
+    parser.add_argument("--kind", choices=("c4", "fpn"), default=defaults.kind, help="of model (default: %(default)s)")
     parser.add_argument(
-        "--depth", nargs="+", type=int, choices=(18, 34, 50, 101, 152), default=defaults.depths, help="(101)"
+        "--depth", nargs="+", type=int, choices=(18, 34, 50, 101, 152), help="of the ResNet (C4: 101; FPN: 50)"
     )
     parser.add_argument("--proposals", nargs="+", type=number, default=defaults.proposals, help="a picture (300 1000)")
     parser.add_argument("--batch", nargs="+", type=number, help="pictures at once (CPU: 1; GPU: 1 8)")
@@ -128,7 +130,8 @@ def make_settings(args: argparse.Namespace) -> Settings:
         device=device,
         picture=args.picture,
         size=args.size,
-        depths=tuple(args.depth),
+        depths=tuple(args.depth or ((101,) if args.kind == "c4" else (50,))),
+        kind=args.kind,
         proposals=tuple(args.proposals),
         batches=tuple(args.batch or ((1,) if device.type == "cpu" else (1, 8))),
         threads=tuple(args.threads) if device.type == "cpu" else (available,),

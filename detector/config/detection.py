@@ -52,7 +52,7 @@ class DetectionConfig:
 
     score_threshold: float = limited(0.05, 0, 1)
     nms_threshold: float = limited(0.5, 0, 1)
-    # Where overlaps are measured; mmdetection moves boxes to the original image first, and its two axes scale apart.
+    # Where overlaps are measured; mmdetection moves boxes to the original image first, which may round otherwise.
     nms_frame: Literal["input", "original"] = "input"
     max_per_image: int = limited(100, 1, 50_000)
     # Detections at least this wide and high enter NMS, input pixels; torchvision uses 0.01.

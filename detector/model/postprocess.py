@@ -23,8 +23,8 @@ class DetectionSettings:
 
     score_threshold: a detection must score more. nms_threshold: IoU above which the worse of two of a class goes.
     max_per_image: of all classes together. min_size: width and height must reach it, in pixels of the input image.
-    delta_weights, limit_shrinking: of the box code. nms_frame: in which image's pixels overlaps are measured; that of
-    the two axes which scales more weighs more there. merge: what becomes of boxes of a class that overlap;
+    delta_weights, limit_shrinking: of the box code. nms_frame: in which image's pixels overlaps are measured, which
+    decides only by its rounding. merge: what becomes of boxes of a class that overlap;
     soft_nms_sigma and fusion_threshold belong to two of the rules. voting_threshold: IoU of box voting, None without.
     refine_passes: how often the head looks again at its own boxes; refine_keeps_all: the predictions of all passes are
     selected from.

@@ -71,3 +71,21 @@ def test_every_map_has_a_grid_of_its_own_stride() -> None:
 
 def test_anchors_are_no_part_of_the_weights() -> None:
     assert AnchorGenerator((32,), (1.0,)).state_dict() == {}
+
+
+def test_levels_share_out_the_sizes_in_order() -> None:
+    generator = AnchorGenerator((16, 20, 32, 40), (1.0,), levels=2)
+    fine, coarse = generator((a_map(1, 2, stride=8), a_map(1, 1, stride=16)))
+    assert (generator.per_cell, len(fine), len(coarse)) == (2, 4, 2)
+    assert area(fine.all()).tolist() == [256.0, 400.0] * 2
+    assert area(coarse.all()).tolist() == [1024.0, 1600.0]
+
+
+def test_measured_strides_are_the_padded_picture_over_the_map_rounded_down() -> None:
+    # 800 × 1216 pixels: 200 × 304 cells of stride 4, and at 64 pixels 13 × 19, the last of which reach beyond.
+    maps = (a_map(200, 304, stride=4), a_map(13, 19, stride=64))
+    nominal, measured = (AnchorGenerator((32, 512), (1.0,), levels=2, measured_strides=m)(maps) for m in (False, True))
+    first, second = measured[1].all()[0], measured[1].all()[20]  # a row and a column further
+    assert (second - first).tolist() == [64.0, 61.0, 64.0, 61.0]
+    assert torch.equal(measured[0].all(), nominal[0].all())
+    assert (nominal[1].all()[20] - nominal[1].all()[0]).tolist() == [64.0] * 4

@@ -118,3 +118,32 @@ def test_the_first_survivors_are_those_of_nms_over_all() -> None:
         survivors = nms(boxes, scores, 0.7)
         for count in (1, 10, 60, survivors.shape[0], 1000):
             assert torch.equal(first_survivors(boxes, scores, 0.7, count), survivors[:count])
+
+
+def test_maps_are_thinned_out_alone_and_the_best_of_all_stay() -> None:
+    same = [[0.0, 0, 10, 10]]
+    grids = [one_cell(same), one_cell([*same, [50.0, 50, 60, 60]])]
+    scores = [(torch.tensor([1.0]), torch.zeros(1, 4)), (torch.tensor([2.0, 3.0]), torch.zeros(2, 4))]
+    proposals = select_proposals(scores, grids, SIZE, SETTINGS)
+    assert proposals.logits.tolist() == [3.0, 2.0, 1.0]
+    assert select_proposals(scores, grids, SIZE, replace(SETTINGS, post_nms_top_n=2)).logits.tolist() == [3.0, 2.0]
+    assert select_proposals(scores, grids, SIZE, replace(SETTINGS, pre_nms_top_n=1)).logits.tolist() == [3.0, 1.0]
+
+
+def test_by_the_sigmoid_large_logits_are_equal_and_the_first_wins() -> None:
+    boxes = [[0.0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60]]
+    logits = [20.0, 30.0, 25.0]
+    assert select(boxes, logits).logits.tolist() == [30.0, 25.0]
+    by_sigmoid = replace(SETTINGS, rank_by="sigmoid")
+    assert select(boxes, logits, by_sigmoid).logits.tolist() == [20.0, 25.0]
+    # torchvision looks for the best by logit, and only then takes the sigmoid.
+    after = replace(SETTINGS, rank_by="sigmoid_after_top_n")
+    assert select(boxes, logits, after).logits.tolist() == [30.0, 25.0]
+
+
+def test_boxes_may_be_kept_from_shrinking_to_nothing() -> None:
+    deltas = torch.tensor([[0.0, 0.0, -10.0, -10.0]])
+    (plain,) = select([[0.0, 0, 64, 64]], [1.0], deltas=deltas).boxes
+    (limited,) = select([[0.0, 0, 64, 64]], [1.0], replace(SETTINGS, limit_shrinking=True), deltas).boxes
+    torch.testing.assert_close(plain[2] - plain[0], torch.tensor(64 * math.exp(-10)), rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(limited[2] - limited[0], torch.tensor(64 * 16 / 1000))

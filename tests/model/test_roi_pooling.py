@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from detector.model.roi_pooling import PoolingKind, RoIPooling, indexed_rois
+from detector.model.roi_pooling import LevelRule, PoolingKind, RoIPooling, indexed_rois, roi_levels
 from detector.structures import FeatureMap, Features
 
 
@@ -79,3 +79,34 @@ def test_indexed_rois() -> None:
     first, second = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[5.0, 6.0, 7.0, 8.0]])
     rois = indexed_rois([first, torch.zeros(0, 4), second])
     assert rois.tolist() == [[0.0, 1, 2, 3, 4], [2.0, 5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize("rule", ["detectron2", "torchvision", "mmdetection"])
+def test_levels_begin_at_112_224_and_448_pixels(rule: LevelRule) -> None:
+    sides = [0.0, 5.0, 111.0, 112.0, 223.0, 224.0, 447.0, 448.0, 2000.0]
+    rois = torch.tensor([[0.0, 10.0, 20.0, 10.0 + side, 20.0 + side] for side in sides])
+    assert roi_levels(rois, 4, rule).tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    # Only the area counts.
+    assert roi_levels(torch.tensor([[0.0, 0.0, 0.0, 56.0, 224.0]]), 4, rule).tolist() == [1]
+
+
+def test_the_lineages_part_just_below_an_edge() -> None:
+    """torchvision adds 1e-6 to the logarithm, so a side a millionth short is not; detectron2 adds next to nothing."""
+    side = 224.0 * 2 ** (-5e-7)
+    rois = torch.tensor([[0.0, 0.0, 0.0, side, side]])
+    found = {rule: int(roi_levels(rois, 4, rule)) for rule in ("detectron2", "torchvision", "mmdetection")}
+    assert found == {"detectron2": 1, "torchvision": 2, "mmdetection": 1}
+    # mmdetection's 1e-6 stands inside, at s/56: it is worth less than that to the logarithm.
+    side = 224.0 * (1 - 1.2e-7)
+    rois = torch.tensor([[0.0, 0.0, 0.0, side, side]])
+    assert int(roi_levels(rois, 4, "mmdetection")) == 2
+    assert int(roi_levels(rois, 4, "detectron2")) == 1
+
+
+def test_a_region_comes_from_the_level_that_suits_it_and_keeps_its_place() -> None:
+    features = tuple(FeatureMap(torch.full((2, 1, 1024 // s, 1024 // s), float(s)), s) for s in (4, 8, 16, 32, 64))
+    pooling = RoIPooling("align", size=2, level_rule="detectron2")
+    boxes = torch.tensor([[0.0, 0, 500, 500], [0, 0, 50, 50], [0, 0, 300, 300], [0, 0, 150, 150]])
+    pooled = pooling(features, [boxes, boxes[:1]])
+    assert pooled.amax(dim=(1, 2, 3)).tolist() == [32, 4, 16, 8, 32]
+    assert pooling(features, [boxes[:0], boxes[:0]]).shape == (0, 1, 2, 2)

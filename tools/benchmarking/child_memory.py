@@ -33,6 +33,7 @@ def report_memory(settings: Settings, report: Report, table: str, label: Row, fo
             "size": settings.size,
             "num_classes": settings.num_classes,
             "rois": settings.rois,
+            "kind": settings.kind,
             "picture": None if settings.picture is None else str(settings.picture),
             "device": str(settings.device),
         }
@@ -62,7 +63,8 @@ def _build(arguments: dict[str, Any], device: torch.device) -> Callable[[], obje
     picture = arguments["picture"]
     num_classes, rois, proposals = arguments["num_classes"], arguments["rois"], arguments.get("proposals")
     pixels = variants(load_picture(None if picture is None else Path(picture), size), 1)
-    pair = build_pair(smaller(pixels[0]), size, arguments["depth"], num_classes, proposals or 1000, rois)
+    numbers = (arguments["depth"], num_classes, proposals or 1000, rois)
+    pair = build_pair(smaller(pixels[0]), size, *numbers, arguments["kind"])
     if proposals is None:
         return prepare_step(form, pair, pixels, random_targets(size, 1, num_classes), device).run
     return prepare(form, pair, pixels, device)

@@ -72,8 +72,9 @@ def _run(model: FasterRCNN, size: Size, rois: int, backward: bool = False) -> tu
     pooled = torch.empty(rois, values.shape[1], head.pooling.size, head.pooling.size, device="meta")
     if backward:  # RoIAlign is left out, and has a gradient; its own arithmetic is not counted anywhere
         pooled = pooled + values.sum()
-    assert isinstance(head, RoIHead)
-    outputs: tuple[Tensor, ...] = (*rpn(features)[0], *head.predict(head.conv5_x(pooled)))
+    body = head.conv5_x if isinstance(head, RoIHead) else head.layers
+    scored = [output for scores in rpn(features) for output in scores]
+    outputs: tuple[Tensor, ...] = (*scored, *head.predict(body(pooled)))
     if backward:
         torch.stack([output.sum() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
     return values.shape[2], values.shape[3]
@@ -82,7 +83,8 @@ def _run(model: FasterRCNN, size: Size, rois: int, backward: bool = False) -> tu
 def _saved(model: FasterRCNN, cells: int, rois: int) -> float:
     """Multiply-adds that running the first 1×1 convolutions of conv5_x on the map saves."""
     _, _, head = plain_parts(model)
-    assert isinstance(head, RoIHead)
+    if not isinstance(head, RoIHead):
+        return 0.0
     first, side = head.conv5_x[0], head.pooling.size
     if not isinstance(first, Bottleneck):
         return 0.0

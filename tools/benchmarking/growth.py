@@ -53,7 +53,8 @@ def _quick_problems(settings: Settings) -> list[Problem]:
 def _measure(problem: Settings, report: Report, label: Row) -> None:
     batch, proposals = problem.batches[0], problem.proposals[0]
     pixels = variants(load_picture(problem.picture, problem.size), batch)
-    pair = build_pair(smaller(pixels[0]), problem.size, problem.depths[0], problem.num_classes, proposals)
+    numbers = (problem.depths[0], problem.num_classes, proposals, problem.rois)
+    pair = build_pair(smaller(pixels[0]), problem.size, *numbers, problem.kind)
     forms = runnable(OURS, problem.device)
     calls = {form.name: prepare(form, pair, pixels, problem.device) for form in forms}
     for form in forms:

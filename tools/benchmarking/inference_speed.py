@@ -54,7 +54,8 @@ def run(settings: Settings, report: Report) -> None:
     for depth in settings.depths:
         for proposals in settings.proposals:
             label: Row = {"depth": depth, "proposals": proposals}
-            pair = build_pair(smaller(pixels[0]), settings.size, depth, settings.num_classes, proposals)
+            problem = (settings.size, depth, settings.num_classes, proposals, settings.rois, settings.kind)
+            pair = build_pair(smaller(pixels[0]), *problem)
             for batch in settings.batches:
                 _one_problem(settings, report, pair, pixels[:batch], label | {"batch": batch})
     if settings.measures_peaks:

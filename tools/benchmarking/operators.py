@@ -21,7 +21,8 @@ def run(settings: Settings, report: Report) -> None:
     torch.set_num_threads(settings.threads[-1])
     pixels = variants(load_picture(settings.picture, settings.size), 1)
     depth, proposals = settings.depths[-1], max(settings.proposals)
-    pair = build_pair(smaller(pixels[0]), settings.size, depth, settings.num_classes, proposals, settings.rois)
+    numbers = (depth, settings.num_classes, proposals, settings.rois)
+    pair = build_pair(smaller(pixels[0]), settings.size, *numbers, settings.kind)
     targets = random_targets(settings.size, 1, settings.num_classes)
     # On a GPU bfloat16 is what users get; on a CPU float32 is.
     ours = FAST_BFLOAT16 if settings.device.type == "cuda" else FAST

@@ -1,19 +1,21 @@
-"""The peer: Faster R-CNN with a ResNet-C4 backbone, assembled from torchvision's public parts, and ours of its weights.
+"""The peer: torchvision's Faster R-CNN, and ours of its weights.
 
-torchvision has no C4 model; this is how one is put together from what it has. Its random weights are calibrated on a
+torchvision has no C4 model; this is how one is put together from its public parts. Of FPN the peer is its own model, as
+`fasterrcnn_resnet50_fpn` makes it for trained weights. Its random weights are calibrated on a
 picture, so that activations keep unit scale through all layers, proposals differ, and detections exist: speed depends
 on all three.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -23,6 +25,9 @@ from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Size
 from detector.weights.lineages.torchvision_detector import from_torchvision_detector, torchvision_detector_config
+from detector.weights.lineages.torchvision_pyramid import from_torchvision_pyramid, torchvision_pyramid_config
+
+Kind = Literal["c4", "fpn"]
 
 ANCHOR_SIZES, ANCHOR_RATIOS = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
 PRE_NMS = 6000  # of the lineage; torchvision's default of 1000 could not give 1000 proposals
@@ -44,7 +49,15 @@ class Pair:
     config: Config
 
 
-def build_pair(picture: Tensor, size: Size, depth: int, num_classes: int, proposals: int, rois: int = 512) -> Pair:
+def build_pair(
+    picture: Tensor,
+    size: Size,
+    depth: int,
+    num_classes: int,
+    proposals: int,
+    rois: int = 512,
+    kind: Kind = "c4",
+) -> Pair:
     """Both networks, in evaluation mode, with the same random weights.
 
     Args:
@@ -54,19 +67,32 @@ def build_pair(picture: Tensor, size: Size, depth: int, num_classes: int, propos
         num_classes: K foreground classes.
         proposals: RoIs per image at test time.
         rois: sampled per image in training.
+        kind: of model.
     """
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        peer = build_peer(size, depth, num_classes, proposals, rois)
+        build = build_peer if kind == "c4" else build_pyramid_peer
+        peer = build(size, depth, num_classes, proposals, rois)
         calibrate(peer, picture)
-    config = torchvision_detector_config(depth, num_classes, ANCHOR_SIZES, ANCHOR_RATIOS)
-    rpn = replace(config.model.rpn, pre_nms_top_n_test=PRE_NMS, post_nms_top_n_test=proposals)
+    tensors = peer.state_dict()
+    if kind == "c4":
+        config = torchvision_detector_config(depth, num_classes, ANCHOR_SIZES, ANCHOR_RATIOS)
+        rpn = replace(config.model.rpn, pre_nms_top_n_test=PRE_NMS, post_nms_top_n_test=proposals)
+    else:
+        config = torchvision_pyramid_config(tensors, "the peer")
+        rpn = replace(config.model.rpn, post_nms_top_n_test=proposals)
     roi = replace(config.model.roi, batch_size_per_image=rois)
     pixels = replace(config.input, min_size_test=min(size), max_size_test=max(size))
     config = replace(config, model=replace(config.model, rpn=rpn, roi=roi), input=pixels)
     model = build_model(config)
-    model.load_state_dict(from_torchvision_detector(peer.state_dict(), config, "the peer"))
+    model.load_state_dict(as_ours(tensors, config))
     return Pair(peer.eval(), model.eval(), config)
+
+
+def as_ours(tensors: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """The peer's tensors, or their gradients, by our names and in our order. config: ours, of the same network."""
+    convert = from_torchvision_detector if config.model.kind == "c4" else from_torchvision_pyramid
+    return convert(tensors, config, "the peer")
 
 
 def build_peer(size: Size, depth: int, num_classes: int, proposals: int, rois: int) -> nn.Module:
@@ -90,6 +116,21 @@ def build_peer(size: Size, depth: int, num_classes: int, proposals: int, rois: i
         box_head=nn.Sequential(resnet.layer4, nn.AdaptiveAvgPool2d(1), nn.Flatten()),
         box_batch_size_per_image=rois,
         box_predictor=FastRCNNPredictor(channels, num_classes + 1),
+    )
+
+
+def build_pyramid_peer(size: Size, depth: int, num_classes: int, proposals: int, rois: int) -> nn.Module:
+    """torchvision's own model over a pyramid, its arguments its defaults but for the numbers of regions."""
+    backbone = resnet_fpn_backbone(
+        backbone_name=f"resnet{depth}", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
+    )
+    return TorchvisionFasterRCNN(
+        backbone,
+        num_classes + 1,
+        min_size=min(size),
+        max_size=max(size),
+        rpn_post_nms_top_n_test=proposals,
+        box_batch_size_per_image=rois,
     )
 
 
@@ -131,8 +172,15 @@ def calibrate(peer: nn.Module, picture: Tensor) -> None:
 
 
 def _run_adjusting(peer: nn.Module, picture: Tensor, adjust: Mapping[Any, Adjust]) -> None:
-    """Run once; before each of these modules runs, adjust it to its input."""
-    hooks = [module.register_forward_pre_hook(function) for module, function in adjust.items()]
+    """Run once; before each of these modules first runs, adjust it to its input: of a pyramid, to its largest map."""
+    done = set()
+
+    def adjust_once(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        if module not in done:
+            done.add(module)
+            adjust[module](module, inputs)
+
+    hooks = [module.register_forward_pre_hook(adjust_once) for module in adjust]
     peer([as_peer_input(picture)])
     for hook in hooks:
         hook.remove()

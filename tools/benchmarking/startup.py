@@ -23,7 +23,7 @@ def run(settings: Settings, report: Report) -> None:
     """Makes weights and a picture, then starts processes on them."""
     depth, classes, proposals = settings.depths[0], settings.num_classes, max(settings.proposals)
     picture = load_picture(settings.picture, settings.size)
-    pair = build_pair(smaller(variants(picture, 1)[0]), settings.size, depth, classes, proposals)
+    pair = build_pair(smaller(variants(picture, 1)[0]), settings.size, depth, classes, proposals, 512, settings.kind)
     categories = CategoryMap.from_coco([{"id": i, "name": str(i)} for i in range(1, classes + 1)])
     with tempfile.TemporaryDirectory() as folder:
         weights, file = Path(folder, "model.safetensors"), Path(folder, "picture.png")

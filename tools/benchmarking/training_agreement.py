@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarking.forms import EAGER, FORMS, Form, convert_peer
-from benchmarking.peer import ANCHOR_RATIOS, ANCHOR_SIZES, Pair, as_peer_input
+from benchmarking.peer import ANCHOR_RATIOS, ANCHOR_SIZES, Pair, as_ours, as_peer_input
 from benchmarking.sample_pictures import as_batch
 from benchmarking.training_forms import as_dicts, our_loss_names
 from detector.model.faster_rcnn import RPN, Head
 from detector.model.rpn import AnchorScores
 from detector.structures import Features, Target
 from detector.training.joint import build_joint
-from detector.weights.lineages.torchvision_detector import from_torchvision_detector
 
 # Relative: of a loss, and of the gradient's difference in the L2 norm. In float64 the gradients agree to 1e-12
 # (tests/benchmarking/test_pair.py); in float32 a ReLU whose input is zero but for rounding passes the gradient or does
@@ -59,7 +58,7 @@ def compare_training(pair: Pair, pixels: Tensor, targets: list[Target], device: 
     """Our fast step against the peer's eager one, in the type of their weights; pixels: [N, 3, H, W] uint8."""
     model = copy.deepcopy(pair.model).to(device).train()
     joint = build_joint(model, pair.config.model, fast=True, in_slots=False)  # no empty slots among what is handed on
-    samples = Samples()
+    samples = Samples(sizes=len(ANCHOR_SIZES) if pair.config.model.kind == "c4" else 1)
     joint.network.rpn = RecordingRPN(joint.network.rpn, samples)
     joint.network.roi_head = RecordingHead(joint.network.roi_head, samples)
     images = as_batch(pixels, pair.config.input.pad_to_multiple).to(device)
@@ -98,13 +97,17 @@ def _run_peer(
     # Renaming and reordering weights is linear, so it turns a gradient into a gradient.
     whole = {name: torch.zeros_like(tensor) for name, tensor in peer.state_dict().items()}
     whole |= {name: p.grad for name, p in peer.named_parameters() if p.grad is not None}
-    return losses, from_torchvision_detector(whole, pair.config, "gradient")
+    return losses, as_ours(whole, pair.config)
 
 
 class Samples:
-    """What ours drew. anchors: N tensors of indices in our order; regions: N tensors [R, 4]."""
+    """What ours drew. anchors: N tensors of indices in our order; regions: N tensors [R, 4].
 
-    def __init__(self) -> None:
+    sizes: of a cell's anchors.
+    """
+
+    def __init__(self, sizes: int) -> None:
+        self.sizes = sizes
         self.anchors: list[Tensor] = []
         self.regions: list[Tensor] = []
 
@@ -113,7 +116,7 @@ class Samples:
         masks = []
         for chosen, label in zip(self.anchors, labels, strict=True):
             mask = torch.zeros_like(label, dtype=torch.bool)
-            mask[their_anchor(chosen)] = True
+            mask[their_anchor(chosen, self.sizes)] = True
             masks.append(mask)
         return (
             [(mask & (label >= 1)).to(torch.uint8) for mask, label in zip(masks, labels, strict=True)],
@@ -121,9 +124,9 @@ class Samples:
         )
 
 
-def their_anchor(index: Tensor) -> Tensor:
+def their_anchor(index: Tensor, sizes: int) -> Tensor:
     """Convert our indices of anchors to torchvision's: sizes are ordered first in ours, ratios in theirs."""
-    sizes, ratios = len(ANCHOR_SIZES), len(ANCHOR_RATIOS)
+    ratios = len(ANCHOR_RATIOS)
     cell, anchor = index // (sizes * ratios), index % (sizes * ratios)
     return cell * sizes * ratios + (anchor % ratios) * sizes + anchor // ratios
 

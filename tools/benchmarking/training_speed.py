@@ -27,9 +27,8 @@ def run(settings: Settings, report: Report) -> None:
     pixels = variants(load_picture(settings.picture, settings.size), max(settings.batches))
     targets = random_targets(settings.size, len(pixels), settings.num_classes)
     for depth in settings.depths:
-        pair = build_pair(
-            smaller(pixels[0]), settings.size, depth, settings.num_classes, max(settings.proposals), settings.rois
-        )
+        numbers = (settings.num_classes, max(settings.proposals), settings.rois)
+        pair = build_pair(smaller(pixels[0]), settings.size, depth, *numbers, settings.kind)
         if _agree(settings, report, pair, pixels[:1], targets[:1], depth):
             for batch in settings.batches:
                 label: Row = {"depth": depth, "batch": batch}

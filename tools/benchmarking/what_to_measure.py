@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from benchmarking.kept_memory import Memory
+from benchmarking.peer import Kind
 from detector.structures import Size
 
 
@@ -13,10 +14,10 @@ from detector.structures import Size
 class Settings:
     """The settings of all parts.
 
-    device: that the networks run on. picture: a file, or None for a rendered one; size: that it gets. depths: of the
-    ResNet. proposals: RoIs per image at test time. batches: pictures at once. threads: of PyTorch on the CPU. rounds:
-    turns of every form. memory: that this process has, see `kept_memory`. forms: names of the peer's forms and of ours
-    beyond the fast ones, see `forms.FORMS`.
+    device: that the networks run on. kind: of model. picture: a file, or None for a rendered one; size: that it gets.
+    depths: of the ResNet. proposals: RoIs per image at test time. batches: pictures at once. threads: of PyTorch on the
+    CPU. rounds: turns of every form. memory: that this process has, see `kept_memory`. forms: names of the peer's forms
+    and of ours beyond the fast ones, see `forms.FORMS`.
     num_classes: K. rois: per picture in training. annotations, images: a COCO file and its folder for the loading part,
     None for pictures made of the one. quick: small problems in all parts.
     """
@@ -36,6 +37,7 @@ class Settings:
     annotations: Path | None = None
     images: Path | None = None
     quick: bool = False
+    kind: Kind = "c4"
 
     @property
     def measures_peaks(self) -> bool:
@@ -53,13 +55,14 @@ class Settings:
 
 
 QUICK_SIZE = (128, 160)
+QUICK_PYRAMID = (320, 416)  # on less conv5_x has too few cells for statistics, and rounding grows through it
 
 
 def make_quick(settings: Settings) -> Settings:
     """The same parts on problems of seconds, to see that the tool works; its numbers mean nothing."""
     return replace(
         settings,
-        size=QUICK_SIZE,
+        size=QUICK_SIZE if settings.kind == "c4" else QUICK_PYRAMID,
         depths=(50,),
         proposals=(60,),
         batches=settings.batches[:1],
