@@ -168,6 +168,19 @@ def test_two_hundred_at_once_with_a_queue_of_sixteen(client: Client, predictor: 
     assert client.ask("POST", LOW, bodies[0])[0] == 200
 
 
+def test_a_full_queue_refuses_and_keeps_what_it_took(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, gate = predictor.predict, threading.Event()
+    monkeypatch.setattr(predictor, "predict", lambda *words, **more: gate.wait(60) and real(*words, **more))
+    body = png(noise(64, 64))
+    with serving(predictor, queue=4) as client, ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(client.ask, "POST", LOW, body) for _ in range(12)]
+        while sum(one.done() for one in answers) < 7:  # 12 − 4 − 1 in work
+            time.sleep(0.01)
+        assert {one.result()[0] for one in answers if one.done()} == {503}
+        gate.set()
+        assert Counter(one.result()[0] for one in answers) == {503: 7, 200: 5}
+
+
 def test_pictures_that_wait_share_a_pass(predictor: Predictor) -> None:
     bodies = [png(noise(80, 80, seed=i)) for i in range(12)]
     with serving(predictor, batch_size=4) as client:

@@ -45,7 +45,8 @@ def test_one_error_of_each_kind_is_counted_once() -> None:
 def test_a_swap_of_two_classes_lies_off_the_diagonal() -> None:
     annotations = [object_(i, (CAT, DOG, BIRD)[i % 3]) for i in range(30)]
     swapped = perfect(annotations)
-    for one in swapped:
+    for one in swapped:  # and less sure than the others: the threshold must not hide them
+        one["score"] = 0.9 if one["category_id"] == BIRD else 0.4
         one["category_id"] = {CAT: DOG, DOG: CAT, BIRD: BIRD}[one["category_id"]]
     _, _, analysis = analysed(content(annotations), swapped)
     expected = np.zeros((4, 4), int)
@@ -82,7 +83,7 @@ def test_thresholds_of_best_f1_and_classes_of_too_few_boxes() -> None:
 
 def test_crowds_and_detections_on_them_are_of_no_account() -> None:
     annotations = [object_(0), object_(5, iscrowd=1, bbox=[200, 0, 100, 100], area=10_000)]
-    detections = [detection(box(0), 0.9), detection([210, 10, 30, 30], 0.8), detection([250, 50, 30, 30], 0.8)]
+    detections = [detection(box(0), 0.9), detection([210, 10, 30, 30], 0.95), detection([250, 50, 30, 30], 0.95)]
     truth, results, analysis = analysed(content(annotations), detections)
     assert all(kind.count == 0 for kind in analysis.errors)
     assert analysis.confusion[:, :].sum() == analysis.confusion[0, 0] == 1
