@@ -24,11 +24,8 @@ def coco_candidates(folder: Path, source: Path) -> list[Candidate]:
     Args:
         folder: the uppermost of the set.
         source: what the user gave.
-
-    Raises:
-        UserError: two folders are named for one split.
     """
-    files = _coco_files(folder, source)
+    files = _coco_files(folder)
     if not files:
         return []
     return [Candidate("COCO", "coco", f"data={source} data.format=coco", lambda: _open(files, folder, source))]
@@ -48,12 +45,12 @@ def coco_file_layout(path: Path) -> Layout:
     if is_split_name(root.name) or root.name.lower() in ANNOTATION_FOLDERS:
         root = root.parent
     pattern = _without_split(path, root)
-    siblings = [file for file in _coco_files(root, path) if _without_split(file, root) == pattern or file == path]
+    siblings = [file for file in _coco_files(root) if _without_split(file, root) == pattern or file == path]
     return _open(siblings or [path], root, path)
 
 
-def _coco_files(folder: Path, source: Path) -> list[Path]:
-    splits = split_folders(folder, source).values()
+def _coco_files(folder: Path) -> list[Path]:
+    splits = [path for _, path in split_folders(folder)]
     tops = [folder, *named_folders(folder, ANNOTATION_FOLDERS), *splits]
     tops += [inner for split in splits for inner in named_folders(split, ANNOTATION_FOLDERS)]
     found = []

@@ -60,17 +60,19 @@ def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
     return [table[name] for name in names if name in table]
 
 
-def split_folders(folder: Path, source: Path) -> dict[str, Path]:
-    """The folders in a folder that are named for splits. Raises UserError where two are for one split."""
+def split_folders(folder: Path) -> list[tuple[str, Path]]:
+    """The folders in a folder that are named for splits, with their splits; two may be named for one."""
+    named = [path for path in subfolders(folder) if is_split_name(path.name)]
+    return [(split, path) for path in named if (split := split_of(path.name)) is not None]
+
+
+def one_of_each(folders: Sequence[tuple[str, Path]], source: Path) -> dict[str, Path]:
+    """Folders by their splits. Raises UserError where two are for one split."""
     table: dict[str, Path] = {}
-    for path in subfolders(folder):
-        split = split_of(path.name) if is_split_name(path.name) else None
-        if split is None:
-            continue
+    for split, path in folders:
         if split in table:
             both = f"{table[split].name} and {path.name} both look like the {split} split"
-            choices = [f"rename or move {table[split]}", f"rename or move {path}"]
-            raise ambiguous(source, both, choices)
+            raise ambiguous(source, both, [f"rename or move {table[split]}", f"rename or move {path}"])
         table[split] = path
     return table
 

@@ -11,6 +11,7 @@ from detector.datasets.layouts.names import (
     files_of,
     has_pictures,
     named_folders,
+    one_of_each,
     split_folders,
     subfolders,
 )
@@ -35,9 +36,9 @@ def voc_candidates(folder: Path, source: Path) -> list[Candidate]:
     years = [year for year in subfolders(folder) if year.name.upper().startswith("VOC") and _lists(year)]
     if years:
         return [Candidate("Pascal VOC", "voc", f"data={year}", partial(_open_lists, year, source)) for year in years]
-    folders = split_folders(folder, source)
-    pairs = {split: _pair(folders[split], folders[split]) for split in SPLITS if split in folders}
-    splits = {split: pair for split, pair in pairs.items() if pair is not None}
+    found = [(split, path, pair) for split, path in split_folders(folder) if (pair := _pair(path, path)) is not None]
+    table = {split: _pair(path, path) for split, path in one_of_each([(s, p) for s, p, _ in found], source).items()}
+    splits = {split: pair for split in SPLITS if (pair := table.get(split)) is not None}
     if "train" in splits:
         kind = "Roboflow export, Pascal VOC" if (folder / "README.roboflow.txt").is_file() else "Pascal VOC"
         return [Candidate(kind, "voc", choice, lambda: Layout(source, kind, "voc", splits))]
@@ -108,7 +109,11 @@ def _pair(folder: Path, pictures: Path) -> Split | None:
 
 def _open_folders(pair: Split, source: Path) -> Layout:
     """Folders of annotations and pictures, with the splits as folders in both, or without splits."""
-    texts, images = split_folders(pair.annotations, source), split_folders(pair.images, source)
+    with_texts = [(split, path) for split, path in split_folders(pair.annotations) if files_of(path, (".xml",))]
+    texts = one_of_each(with_texts, source)
+    named = {path.name for path in texts.values()}
+    every = split_folders(pair.images)
+    images = one_of_each([one for one in every if one[1].name in named] or every, source)
     if "train" not in texts:
         return Layout(source, "Pascal VOC", "voc", {"train": pair})
     splits = {split: Split(texts[split], images.get(split, pair.images)) for split in SPLITS if split in texts}

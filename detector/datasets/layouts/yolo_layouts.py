@@ -8,7 +8,7 @@ from detector.datasets.formats.class_names import find_class_file
 from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.formats.text_files import lines_of, read_text
 from detector.datasets.layouts.layout import SPLITS, Candidate, Layout, Split
-from detector.datasets.layouts.names import files_of, has_pictures, named_folders, split_folders, split_of
+from detector.datasets.layouts.names import files_of, has_pictures, named_folders, one_of_each, split_folders, split_of
 from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
 from detector.datasets.layouts.yolo_yaml import read_splits, yaml_layout
 from detector.errors import UserError
@@ -54,18 +54,22 @@ def _trees(folder: Path, source: Path) -> dict[str, Split]:
         return named
     images, labels = (next(iter(named_folders(folder, (name,))), None) for name in ("images", "labels"))
     if images is not None and labels is not None:
-        inner = {split: path for split, path in split_folders(images, source).items() if _labels(labels / path.name)}
+        with_labels = [(split, path) for split, path in split_folders(images) if _labels(labels / path.name)]
+        inner = one_of_each(with_labels, source)
         if inner:
             return {split: Split(labels / path.name, path) for split, path in inner.items()}
         return {"train": Split(labels, images)} if _labels(labels) else {}
-    splits: dict[str, Split] = {}
-    for split, path in split_folders(folder, source).items():
-        images, labels = (next(iter(named_folders(path, (name,))), path) for name in ("images", "labels"))
-        if _labels(labels) and has_pictures(images):
-            splits[split] = Split(labels, images)
+    found = [(split, path) for split, path in split_folders(folder) if _pair(path) is not None]
+    splits = {split: pair for split, path in one_of_each(found, source).items() if (pair := _pair(path)) is not None}
     if splits:
         return splits
     return {"train": Split(folder, folder)} if _labels(folder) and has_pictures(folder, 0) else {}
+
+
+def _pair(folder: Path) -> Split | None:
+    """Labels and pictures of one split's folder: in folders of their own, or beside each other."""
+    images, labels = (next(iter(named_folders(folder, (name,))), folder) for name in ("images", "labels"))
+    return Split(labels, images) if _labels(labels) and has_pictures(images) else None
 
 
 def _labels(folder: Path) -> bool:

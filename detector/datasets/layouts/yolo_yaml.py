@@ -93,10 +93,9 @@ def _places(path: Path, entries: Entries, split: str) -> Path | None:
 def _place(path: Path, base: str, word: str) -> Path | None:
     own = path.parent
     bases = [own / base, Path.cwd() / base, own.parent / "datasets" / base, own / Path(base).name, own]
-    below = word
-    while below.startswith(("../", "./")):
-        below = below.removeprefix("../").removeprefix("./")
-    for spelled in (word, below):
+    parts = [part for part in word.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    # As it is written, and then without its first folders, for it may be a path of another machine.
+    for spelled in (word, *("/".join(parts[first:]) for first in range(len(parts)))):
         for start in bases:
             place = Path(os.path.normpath(start / Path(spelled).expanduser()))
             if place.exists():

@@ -73,6 +73,22 @@ def test_pictures_of_one_name_in_two_splits_are_told_apart(tmp_path: Path) -> No
     }
 
 
+def test_folders_without_annotations_are_in_nobodys_way(tmp_path: Path) -> None:
+    layouts.plain_coco(tmp_path)
+    for name in ("train2014", "val2014", "test2017"):
+        layouts.picture(tmp_path / name / "x.png", 1)
+    assert set(recognise(tmp_path).splits) == {"train", "val"}
+
+
+def test_paths_of_another_machine_are_found_below_the_file(tmp_path: Path) -> None:
+    layouts.roboflow_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(
+        "path: /content/pets\ntrain: /content/pets/train/images\nval: D:/pets/valid/images\nnames: [cat, dog]\n"
+    )
+    splits = recognise(tmp_path / "data.yaml").splits
+    assert [place.images for place in splits.values()] == [tmp_path / "train/images", tmp_path / "valid/images"]
+
+
 def both_valid_and_val(root: Path) -> None:
     layouts.roboflow_voc(root)
     shutil.copytree(root / "valid", root / "val")
