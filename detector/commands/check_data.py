@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT.json",
         help="write a copy without the faults that need no decision, as COCO JSON",
     )
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FOLDER",
+        help="write a JPEG of each split: objects of each class, the rarest class first, the smallest and strangest",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write every fault as a line")
     parser.add_argument(
         "--show", type=command.whole, default=20, help="faults to print of each kind, 0: all (%(default)s)"
@@ -89,6 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for words that do not go together."""
+    if args.sheet is not None and args.no_images:
+        raise UserError("--sheet shows pictures, which --no-images leaves closed; give one of them.")
     if is_folder_word(args):
         if args.images is not None or args.against is not None:
             raise UserError(
@@ -134,6 +142,8 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
     if args.report is not None:
         write_report(args.report, faults)
     say_all(say, describe_faults(faults, args.show))
+    if args.images is not None:
+        draw(args, data_format, args.annotations, args.images, args.annotations.name.partition(".")[0], say)
     if args.fix is not None:
         fix(args, examined, faults, say)
     return faults
@@ -168,10 +178,34 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
         looked_at.append((examined, place.images))
         faults = [fault for fault in faults if fault.kind.name not in args.ignore]
         say_all(say, describe_faults(faults, args.show))
+        draw(args, layout.format, place.annotations, place.images, split, say)
         all_faults += faults
     if args.report is not None:
         write_report(args.report, all_faults)
     return all_faults
+
+
+def draw(
+    args: argparse.Namespace,
+    data_format: Format,
+    annotations: Path,
+    images: Path,
+    name: str,
+    say: Callable[[str], None],
+) -> None:
+    """Write a split's sheet of objects, where --sheet asks for it and the split can be read."""
+    if args.sheet is None:
+        return
+    from detector.datasets.formats.open_dataset import open_dataset
+    from detector.evaluation.ground_truth_sheet import write_ground_truth_sheet
+
+    path = args.sheet / f"{name}.jpg"
+    try:
+        problems = write_ground_truth_sheet(open_dataset(data_format, annotations, images), path)
+    except UserError as error:
+        say(f"no sheet: {error}")
+        return
+    say_all(say, [*(f"not on the sheet: {problem}" for problem in problems), f"wrote {path}"])
 
 
 def say_all(say: Callable[[str], None], lines: Iterable[str]) -> None:

@@ -39,6 +39,7 @@ def check_data(
     open_pictures: bool = True,
     fix: StrPath | None = None,
     report: StrPath | None = None,
+    sheet: StrPath | None = None,
     ignore: Sequence[str] = (),
     show: int = 20,
     config: StrPath | None = None,
@@ -53,6 +54,7 @@ def check_data(
         open_pictures: decode them; without, only what the annotations say is checked.
         fix: write a copy without the faults that need no decision here, as COCO JSON.
         report: write every fault as a line of this CSV file.
+        sheet: write pictures of objects of each class into this folder.
         ignore: names of kinds of fault to leave out of account.
         show: faults of each kind in the text, 0: all.
         config: whose anchors to compare with the boxes.
@@ -75,6 +77,7 @@ def check_data(
             other_images=_path(other_images),
             fix=_path(fix),
             report=_path(report),
+            sheet=_path(sheet),
             show=show,
             ignore=list(ignore),
             config=_path(config),

@@ -16,13 +16,14 @@ from detector.training.optimizer import set_learning_rate
 from detector.training.process.signals import StoppedError, StopSignals, signal_name
 from detector.training.process.watchdog import Watchdog
 from detector.training.report.describe import describe_run, report_steps
+from detector.training.report.first_batch import write_first_batch
 from detector.training.report.logs import RunLog
 from detector.training.report.meter import GRADIENT_NORM
 from detector.training.run import plan
 from detector.training.run.assess import evaluate_run
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
 from detector.training.run.finish import finish_run
-from detector.training.run.output import claim, is_finished, locked
+from detector.training.run.output import FIRST_BATCH, claim, is_finished, locked
 from detector.training.run.parts import Run
 from detector.training.run.set_up import set_up
 from detector.training.run.validation import Evaluation
@@ -133,6 +134,8 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
                 rate = learning_rate(progress.iteration, settings)
                 set_learning_rate(run.optimizer, rate)
                 micro_batches, waited = take_batch(batches, progress.iteration + 1, stop, watchdog)
+                if progress.iteration == 0 and settings.sample_pictures and process_group.is_main():
+                    write_first_batch(run.output / FIRST_BATCH, micro_batches, run.categories, run.log)
                 with watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT):
                     losses = step(run, statistics, micro_batches)
                 seconds = time.perf_counter() - began
