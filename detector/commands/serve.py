@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--weights",
+        action="append",
         help="a .safetensors of ours, a published name, or another framework's file with its --config (default: the "
-        f"newest finished run under output/, else {PUBLISHED_DEFAULT})",
+        f"newest finished run under output/, else {PUBLISHED_DEFAULT}); given several times, they detect together",
     )
     parser.add_argument("--config", help="config of another framework's weights")
+    parser.add_argument("--boxes-only", action="store_true", help="of a Mask or Keypoint R-CNN, its box branch")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (%(default)s)"
     )
@@ -72,15 +75,19 @@ def run(args: argparse.Namespace) -> int:
     from detector.commands.predict import choose_weights, describe, leave_on_sigterm
     from detector.weights.published.catalogue import find_weights
 
-    if args.weights is not None:
-        find_weights(args.weights)
+    for one in args.weights or ():
+        find_weights(one)  # before anything that takes time
     with listen(args.host, args.port) as listening, leave_on_sigterm():
         from detector.inference.predictor import load
 
         log_to_screen()
-        weights, why = (args.weights, "") if args.weights else choose_weights(Path("output"))
-        print(f"weights    {printable(weights)}{why}", flush=True)
-        predictor = load(weights, args.config, args.device, args.settings, not args.plain, args.precision, args.compile)
+        weights, why = args.weights, ""
+        if not weights:
+            chosen, why = choose_weights(Path("output"))
+            weights = [chosen]
+        print(f"weights    {', '.join(map(printable, weights))}{why}", flush=True)
+        how = (not args.plain, args.precision, args.compile, args.boxes_only)
+        predictor = load(weights, args.config, args.device, args.settings, *how)
         batch_size = args.batch_size or predictor.default_batch_size
         print(f"model      {describe(predictor)}")
         print(f"device     {predictor.device}, {args.precision}, up to {batch_size} at a time")
@@ -120,7 +127,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make(args: argparse.Namespace, predictor: Predictor, batch_size: int, weights: str) -> FastAPI:
+def make(args: argparse.Namespace, predictor: Predictor, batch_size: int, weights: Sequence[str]) -> FastAPI:
     """The application with the limits of the command line, its network warmed up."""
     import numpy as np
 
@@ -135,7 +142,8 @@ def make(args: argparse.Namespace, predictor: Predictor, batch_size: int, weight
         max_pixels=predictor.config.input.max_pixels,
         score_threshold=args.score_threshold,
     )
-    return make_application(predictor, limits, batch_size, Path(weights).name)  # and no path of this machine
+    title = ", ".join(Path(one).name for one in weights)  # and no path of this machine
+    return make_application(predictor, limits, batch_size, title)
 
 
 def serve(application: FastAPI, listening: socket.socket) -> None:
