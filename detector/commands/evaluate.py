@@ -33,6 +33,8 @@ EXAMPLES = """examples:
       looking twice at each picture, the second time mirrored; model.detection.augment.… says how
   {program} --weights output/one/model_best.safetensors output/two/model_best.safetensors
       an ensemble of two models of the same classes
+  {program} --weights output/mine/model_best.safetensors --tile 800
+      larger pictures tile by tile
   {program} --detections output/coco/detections.json \\
       --annotations data/coco/annotations/instances_val2017.json
   {program} --weights output/mine/model_best.safetensors --output output/mine/report --report
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_network_arguments(parser)
     command.add_augment_argument(parser)
+    command.add_tile_arguments(parser)
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: 2)")
     parser.add_argument(
         "settings",
@@ -169,8 +172,10 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     from detector.inference.augmented import describe_looks
     from detector.inference.detect import detect_dataset, gather_results
     from detector.inference.predictor import load
+    from detector.inference.tiles import detect_dataset_tiled
     from detector.inference.void import void_detection_settings
 
+    tiling = command.tiling(args)
     device = process_group.start(args.device)
     settings = [word for word in args.settings if not word.startswith("data=")]
     if args.num_workers is not None:
@@ -190,6 +195,10 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
             print(f"augment     {looks}")
         for line in void_detection_settings(predictor.config.model.detection, args.augment):
             print(f"void        {line}")
+        if tiling:
+            print(
+                f"tiles       {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture"
+            )
         print(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
         print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
     loader = evaluation_loader(
@@ -201,7 +210,13 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
         warn=lambda text: tqdm.write(f"warning: {printable(text)}", file=sys.stderr),
     )
     is_main = process_group.is_main()
-    local = detect_dataset(detecting.network, loader, device, categories, is_main, predictor.precision)
+    if tiling is not None:
+        mine = range(process_group.rank(), len(dataset), process_group.world_size())
+        local = detect_dataset_tiled(
+            predictor, dataset, mine, tiling, categories, batch_size, args.augment or None, is_main
+        )
+    else:
+        local = detect_dataset(detecting.network, loader, device, categories, is_main, predictor.precision)
     scored = Scored("detections", ", ".join(args.weights), config_text(predictor.config), pictures_of(dataset))
     return ground_truth_of(dataset) if is_main else None, gather_results(local), scored
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from detector.inference.inputs import Input
     from detector.inference.output_folder import OutputFolder
     from detector.inference.predictor import Predictor
+    from detector.inference.tiles import Tiling
 
 PUBLISHED_DEFAULT = "R101-C4-3x"
 
@@ -32,6 +33,7 @@ EXAMPLES = """examples:
   {program} photo.jpg --weights R101-C4-3x   with published COCO weights (downloaded once)
   {program} holiday/ 'scans/*.tif' --weights output/mine/model_best.safetensors --score-threshold 0.7
   {program} photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
+  {program} aerial.tif --tile 800            tile by tile, for small objects in large pictures
   {program} photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
   {program} photo.jpg --augment              looks twice, the second time at the mirrored picture: slower, more AP
   {program} photo.jpg --weights a/model_best.safetensors b/model_best.safetensors   an ensemble
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_network_arguments(parser)
     command.add_augment_argument(parser)
+    command.add_tile_arguments(parser)
 
 
 @contextmanager
@@ -88,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
     from detector.weights.published.catalogue import find_weights
 
+    tiling = command.tiling(args)
     for one in args.weights or ():
         find_weights(one)  # before anything that takes time
 
@@ -120,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"augment    {looks}")
     for line in void_detection_settings(predictor.config.model.detection, args.augment):
         print(f"void       {line}")
+    if tiling:
+        print(f"tiles      {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture")
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
     for word in filter(os.path.isdir, args.inputs):
         for line in unread_files(word):
@@ -131,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
     remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
     print(f"output     {printable(args.output)}{remark}\n", flush=True)
     pictures = list(zip(inputs, outputs, strict=True))
-    left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size, args.augment or None)
+    augment = args.augment or None
+    left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size, augment, tiling)
     if reasons := [*unused, *left_out]:
         count = len(inputs) + len(unused)
         print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
@@ -146,11 +153,13 @@ def detect_and_write(
     score_threshold: float,
     batch_size: int,
     augment: bool | None = None,
+    tiling: Tiling | None = None,
 ) -> list[str]:
     """Detect in the pictures, each with the file for its annotated copy. Returns why pictures were left out."""
     from tqdm import tqdm
 
     from detector.inference.stream import detect_all
+    from detector.inference.tiles import detect_files_tiled, fitted
 
     left_out: list[str] = []
     results: list[dict[str, Any]] = []
@@ -158,7 +167,11 @@ def detect_and_write(
     progress = tqdm(total=len(pictures), unit="picture", disable=None if len(pictures) > 1 else True)
     done = 0
     try:
-        outcomes = detect_all(predictor, [one.path for one, _ in pictures], score_threshold, batch_size, augment)
+        paths = [one.path for one, _ in pictures]
+        if tiling is None:
+            outcomes = detect_all(predictor, paths, score_threshold, batch_size, augment)
+        else:
+            outcomes = detect_files_tiled(predictor, paths, tiling, score_threshold, batch_size, augment)
         for image_id, ((one, output), outcome) in enumerate(zip(pictures, outcomes, strict=True), start=1):
             if isinstance(outcome, UserError):
                 left_out.append(str(outcome))
@@ -168,7 +181,7 @@ def detect_and_write(
                 progress.write(table(one.name, detections), file=sys.stdout)
                 # First the results: no picture without its detections.
                 results += describe_results(detections, image_id, one.name)
-                folder.save_picture(output, detections.draw(image))
+                folder.save_picture(output, fitted(detections, (image.shape[0], image.shape[1])).draw(image))
                 done += 1
             progress.update()
     finally:  # when interrupted too: the detections until then are kept, as a whole file

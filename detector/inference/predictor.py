@@ -22,6 +22,7 @@ from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
 from detector.inference.ensemble import Member, join_members
 from detector.inference.sources import Channels, GivenPicture, Picture
+from detector.inference.tiles import Tiling, predict_tiled
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Size
@@ -170,6 +171,8 @@ class Predictor:
         batch_size: int | None = ...,
         channels: Channels = ...,
         augment: Augment = ...,
+        tile: int | None = ...,
+        tile_overlap: float = ...,
     ) -> Detections: ...
 
     @overload
@@ -180,6 +183,8 @@ class Predictor:
         batch_size: int | None = ...,
         channels: Channels = ...,
         augment: Augment = ...,
+        tile: int | None = ...,
+        tile_overlap: float = ...,
     ) -> list[Detections]: ...
 
     def predict(
@@ -189,6 +194,8 @@ class Predictor:
         batch_size: int | None = None,
         channels: Channels = "rgb",
         augment: Augment = None,
+        tile: int | None = None,
+        tile_overlap: float = 0.2,
     ) -> Detections | list[Detections]:
         """Detect objects in one picture, or in each of a list.
 
@@ -201,6 +208,8 @@ class Predictor:
             channels: the order of colours in arrays and tensors. What `cv2.imread` returns is "bgr": taken as "rgb", as
                 an array is without this word, its colours would be exchanged and detections worse, without an error.
             augment: look at each picture several times: True, a form, or a `ViewsConfig`; see `docs/more_ap.md`.
+            tile: look at larger pictures tile by tile too; the edge of a tile, in pixels of the original image.
+            tile_overlap: of neighbouring tiles, as a share of their edge.
 
         Returns:
             `Detections` with boxes in pixels of the original image; a list of them for a list. They refer to the
@@ -216,6 +225,13 @@ class Predictor:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: choose 1 or more.")
         detecting = self.detecting(augment)
+        if tile is not None:
+            tiling = Tiling(tile, tile_overlap)
+            several = source if isinstance(source, (list, tuple)) else [source]
+            tiled = [
+                predict_tiled(self, one, tiling, score_threshold, batch_size, channels, augment) for one in several
+            ]
+            return tiled if isinstance(source, (list, tuple)) else tiled[0]
         if not isinstance(source, (list, tuple)):
             return self._predict_list(detecting, [source], score_threshold, 1, channels)[0]
         return self._predict_list(detecting, source, score_threshold, batch_size, channels)

@@ -371,3 +371,29 @@ def test_an_ensemble_that_looks_several_times(weights: Path, folder: Path, capsy
     save_weights(second, tiny_model(config).state_dict(), config, named, {})
     with pytest.raises(UserError, match=r"second\.safetensors: has other classes than .*it lacks"):
         main(["predict", "other", "--weights", str(weights), str(second), *common])
+
+
+def test_tiles_that_hold_a_picture_change_nothing_and_smaller_ones_find_more(weights: Path, folder: Path) -> None:
+    words = [
+        "predict",
+        "pictures",
+        "--weights",
+        str(weights),
+        "--score-threshold",
+        "0.2",
+        "--device",
+        "cpu",
+        "--output",
+    ]
+    assert (
+        main([*words, "plain"]) == main([*words, "one", "--tile", "130"]) == main([*words, "many", "--tile", "64"]) == 0
+    )
+    plain, one, many = (read_json(folder / name / "detections.json") for name in ("plain", "one", "many"))
+    assert one == plain
+    assert sum(found["file_name"] == "a.png" for found in many) > sum(found["file_name"] == "a.png" for found in plain)
+    assert (folder / "many/a.png").is_file()
+
+
+def test_an_overlap_without_tiles_is_refused(weights: Path) -> None:
+    with pytest.raises(UserError, match="give --tile too"):
+        main(["predict", "pictures", "--weights", str(weights), "--tile-overlap", "0.3"])

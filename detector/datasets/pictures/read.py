@@ -26,6 +26,9 @@ MAX_PIXELS = 89_478_485
 _BYTES_A_PIXEL = 16
 _BYTES_BESIDE = 2**24
 
+# Pixels that are copied at once out of a decoded picture.
+_COPIED_PIXELS = 2**22
+
 # Pillow's limit belongs to the whole process; whoever lifts it for a moment holds this.
 _PILLOW_LIMIT = threading.Lock()
 
@@ -59,7 +62,7 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, bit_dep
         ImageError: the file is missing, no picture, truncated, or larger than `max_pixels`.
     """
     name, data = _name(source), _read_bytes(source, max_pixels)
-    with _opened(io.BytesIO(data), name, max_pixels) as image:
+    with opened(io.BytesIO(data), name, max_pixels) as image:
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             # The same libjpeg and the same pixels as Pillow's, in half the time. It returns None where Pillow can say
             # what is wrong, so that path reports the error.
@@ -79,11 +82,11 @@ def depth_in_use(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> in
         ImageError: as `read_image`.
     """
     name = _name(source)
-    with _stream(source) as stream, _opened(stream, name, max_pixels) as image:
+    with open_stream(source) as stream, opened(stream, name, max_pixels) as image:
         if image.mode in ("RGB", "L", "P", "1") and image.format not in ("PNG", "TIFF", "PPM"):
             return None
     data = _read_bytes(source, max_pixels)
-    with _opened(io.BytesIO(data), name, max_pixels) as image:
+    with opened(io.BytesIO(data), name, max_pixels) as image:
         if not (image.mode.startswith("I") or is_wide_color(image, data)) or is_scaled(image):
             return None
         return used_depth(_values(image, name, data))
@@ -106,7 +109,11 @@ def _values(image: Image.Image, name: str, data: bytes | None = None) -> np.ndar
     scaled = is_scaled(image)
     wide = data is not None and is_wide_color(image, data)
     orientation = _orientation(image, has_late_metadata=True) if wide else 1
-    upright = ImageOps.exif_transpose(image)
+    if data is None:
+        upright = ImageOps.exif_transpose(image)
+    else:  # our own, and copies of large pictures take much memory
+        ImageOps.exif_transpose(image, in_place=True)
+        upright = image
     if 0 in upright.size:
         raise ImageError(f"{name}: has no pixels. Replace or remove the picture.")
     if upright.mode == "F":
@@ -114,11 +121,23 @@ def _values(image: Image.Image, name: str, data: bytes | None = None) -> np.ndar
     if upright.mode.startswith("I"):  # I;16, I;16B, I;16L, or I, where older Pillow keeps 16 bits in 32
         values = np.asarray(upright).astype(np.int64).clip(0, 65535).astype(np.uint16)
         return _rgb(to_eight_bits(values, 16)) if scaled else values
-    pixels = np.array(upright.convert("RGB"))
+    pixels = _as_array(upright if upright.mode == "RGB" else upright.convert("RGB"))
     if not wide:
         return pixels
     assert data is not None
     return wide_color(data, pixels, lambda values: _upright(values, orientation))
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    """[H, W, 3] uint8 of an RGB image; a large one is copied strip by strip, for Pillow would take three times it."""
+    width, height = image.size
+    rows = max(1, _COPIED_PIXELS // width)
+    if height <= rows:
+        return np.array(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        pixels[top : top + rows] = np.asarray(image.crop((0, top, width, min(height, top + rows))))
+    return pixels
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
@@ -133,7 +152,7 @@ def image_size(source: str | Path | bytes) -> Size:
         ImageError: the file is missing or no picture; broken pixel data is not noticed.
     """
     name = _name(source)
-    with _stream(source) as stream, _opened(stream, name, None) as image:
+    with open_stream(source) as stream, opened(stream, name, None) as image:
         width, height = image.size
         if image.format == "TIFF":  # whose sides Pillow exchanges itself on opening
             return height, width
@@ -144,7 +163,7 @@ def image_size(source: str | Path | bytes) -> Size:
 def stored_size(source: str | Path | bytes) -> Size:
     """(height, width) of the picture as stored, before its EXIF orientation; else like `image_size`."""
     name = _name(source)
-    with _stream(source) as stream, _opened(stream, name, None) as image:
+    with open_stream(source) as stream, opened(stream, name, None) as image:
         width, height = image.size
         # Pillow exchanges the sides of a TIFF itself on opening.
         turned = image.format == "TIFF" and _orientation(image, has_late_metadata=False) in _SIDEWAYS
@@ -160,7 +179,7 @@ def _unreadable(name: str, error: Exception) -> ImageError:
     return ImageError(f"{name}: cannot read the picture ({reason}). Check the path and the images folder.")
 
 
-def _stream(source: str | Path | bytes) -> BinaryIO:
+def open_stream(source: str | Path | bytes) -> BinaryIO:
     """An open file. Pipes, devices and folders are refused before they are opened, which may block for ever."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
@@ -181,7 +200,7 @@ def _read_bytes(source: str | Path | bytes, max_pixels: int) -> bytes:
         return source
     most = _BYTES_A_PIXEL * max_pixels + _BYTES_BESIDE
     try:
-        with _stream(source) as stream:
+        with open_stream(source) as stream:
             data = stream.read(most + 1)
     except OSError as error:
         raise _unreadable(_name(source), error) from None
@@ -194,7 +213,7 @@ def _read_bytes(source: str | Path | bytes, max_pixels: int) -> bytes:
 
 
 @contextmanager
-def _opened(stream: BinaryIO, name: str, max_pixels: int | None) -> Iterator[Image.Image]:
+def opened(stream: BinaryIO, name: str, max_pixels: int | None) -> Iterator[Image.Image]:
     """A Pillow image whose header was read and whose size is allowed; whatever decoding raises becomes ImageError."""
     try:
         with warnings.catch_warnings():

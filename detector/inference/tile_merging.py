@@ -1,0 +1,169 @@
+"""Which detections of overlapping windows are the same object, and which box it gets.
+
+Three things tell. Two boxes of a class from different windows that overlap like duplicates (IoU) are one object: NMS. A
+box that ends where its window ends, inside the picture, is *cut*: it is a part of an object. A part belongs to a box
+that has at least half of it, and two parts belong together where one has half of the other, or where they agree in the
+area that both windows saw; parts are joined to the box around them. Whole boxes come before parts, so that a part never
+takes the place of the object.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.datasets.pictures.windows import Window
+from detector.structures import Size
+
+PART = 0.5  # of its area that a part shares with what it belongs to: intersection over the smaller
+SURE_ENOUGH = 0.5  # of the surest part's score: others do not move its box
+WHOLE = 0  # number of the window that is the whole picture, which was seen smaller than in tiles
+COARSE = 0.6  # of the usual IoU tells a duplicate there, since its boxes are less exact
+NEAR_BORDER = 0.01  # of a window's edge, and two pixels at least: so near to the border a box counts as cut
+
+
+class WindowDetections(NamedTuple):
+    """What was found in one window: boxes [D, 4] in pixels of the original image, scores [D], labels [D]."""
+
+    window: Window
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+def merge(parts: Sequence[WindowDetections], picture: Size, nms_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The objects that windows of one picture show together.
+
+    Args:
+        parts: of each window, of the whole picture first; within one, no two detections are of the same object.
+        picture: (height, width) of the original image.
+        nms_threshold: IoU above which two detections of a class are one object.
+
+    Returns:
+        boxes [D, 4], scores [D], descending, and labels [D].
+    """
+    boxes = torch.cat([part.boxes for part in parts]).double().numpy()
+    scores = torch.cat([part.scores for part in parts]).numpy()
+    labels = torch.cat([part.labels for part in parts]).numpy()
+    seen = np.array([corners(part.window) for part in parts], np.float64)
+    origin = np.repeat(np.arange(len(parts)), [len(part.scores) for part in parts])
+    cut = is_cut(boxes, seen[origin], picture)
+    kept_boxes, kept_rows, kept_scores = [], [], []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.lexsort((rows, -scores[rows], cut[rows]))]  # whole ones first, the surest of them first
+        for box, group in objects(boxes[rows], scores[rows], cut[rows], origin[rows], seen, nms_threshold):
+            kept_boxes.append(box)
+            kept_rows.append(rows[group[0]])
+            kept_scores.append(scores[rows[group]].max())
+    order = np.lexsort((kept_rows, -np.array(kept_scores, np.float64)))
+    found = torch.from_numpy(np.array(kept_boxes, np.float64).reshape(-1, 4)[order]).float()
+    chosen = np.array(kept_rows, np.int64)[order]
+    return found, torch.from_numpy(np.array(kept_scores, np.float32)[order]), torch.from_numpy(labels[chosen])
+
+
+def objects(
+    boxes: np.ndarray, scores: np.ndarray, cut: np.ndarray, origin: np.ndarray, seen: np.ndarray, nms_threshold: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The objects of one class: of each its box [4], and the numbers of the detections that are it, the first first.
+
+    Args:
+        boxes: [D, 4], whole ones before parts, and the surest first among both.
+        scores: [D].
+        cut: [D] bool, which are parts.
+        origin: [D], of which window each is.
+        seen: [W, 4], the corners of the windows.
+    """
+    free = np.ones(len(boxes), bool)
+    result = []
+    for first in range(len(boxes)):
+        if not free[first]:
+            continue
+        free[first] = False
+        box, group = boxes[first].copy(), [first]
+        while True:
+            others = np.flatnonzero(free & ~np.isin(origin, origin[group]))
+            own = Seen(box, bool(cut[first]), seen[origin[first]])
+            coarse = (origin[others] == WHOLE) | (origin[first] == WHOLE)
+            limits = np.where(coarse, COARSE * nms_threshold, nms_threshold)
+            same = others[is_same(own, boxes[others], cut[others], seen[origin[others]], limits)]
+            if not len(same):
+                break
+            free[same] = False
+            group += same.tolist()
+            grows = same[SURE_ENOUGH * scores[first] <= scores[same]]
+            if not cut[first] or not len(grows):
+                break
+            box[:2] = np.minimum(box[:2], boxes[grows, :2].min(axis=0))
+            box[2:] = np.maximum(box[2:], boxes[grows, 2:].max(axis=0))
+        if origin[first] == WHOLE:
+            box = finer(box, boxes[group], (origin[group] != WHOLE) & ~cut[group], nms_threshold)
+        result.append((box, np.array(group)))
+    return result
+
+
+def finer(box: np.ndarray, others: np.ndarray, usable: np.ndarray, threshold: float) -> np.ndarray:
+    """The first usable one of `others` [D, 4] that is nearly where a box lies that was seen small; else that box."""
+    shared = area(intersection(box, others))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fitting = usable & (shared / (area(box) + area(others) - shared) > threshold)
+    return others[fitting.argmax()] if fitting.any() else box
+
+
+class Seen(NamedTuple):
+    """A box [4], whether it is a part, and the corners [4] of the window that it was seen in."""
+
+    box: np.ndarray
+    is_part: bool
+    window: np.ndarray
+
+
+def is_same(own: Seen, others: np.ndarray, cut: np.ndarray, windows: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Which boxes are the same object as one that comes before them: [D] bool.
+
+    Args:
+        own: that one.
+        others: [D, 4], seen in other windows.
+        cut: [D] bool, which of them are parts.
+        windows: [D, 4], where they were seen.
+        limits: [D], IoU above which two are the same whatever else.
+    """
+    box = own.box
+    shared = area(intersection(box, others))
+    mine, theirs = area(box), area(others)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        same = shared / (mine + theirs - shared) > limits
+        if not own.is_part:
+            return same | (cut & (shared / theirs >= PART))
+        same |= cut & (shared / np.minimum(mine, theirs) >= PART)
+        both_saw = intersection(own.window, windows)
+        here, there = intersection(box, both_saw), intersection(others, both_saw)
+        return same | (cut & (area(intersection(here, there)) / np.maximum(area(here), area(there)) >= PART))
+
+
+def is_cut(boxes: np.ndarray, seen: np.ndarray, picture: Size) -> np.ndarray:
+    """Which boxes [D, 4] end at a border of their window `seen` [D, 4] that is no border of the picture: [D] bool."""
+    height, width = picture
+    edges = seen[:, 2:] - seen[:, :2]
+    near = np.maximum(2.0, NEAR_BORDER * np.concatenate((edges, edges), axis=1))
+    inner = np.concatenate((seen[:, :2] > 0, seen[:, 2:] < np.array([width, height])), axis=1)
+    return (inner & (np.abs(boxes - seen) <= near)).any(axis=1)
+
+
+def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The boxes that pairs of boxes share; of no or negative size where they share nothing."""
+    top_left = np.maximum(first[..., :2], second[..., :2])
+    return np.concatenate((top_left, np.minimum(first[..., 2:], second[..., 2:])), axis=-1)
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Areas of boxes [*, 4], 0 where they have none."""
+    sides: np.ndarray = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def corners(window: Window) -> tuple[int, int, int, int]:
+    """A window as x1, y1, x2, y2."""
+    return window.left, window.top, window.left + window.width, window.top + window.height
