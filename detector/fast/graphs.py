@@ -47,7 +47,7 @@ class Graphed(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Maps:
         """The part's output, in memory of its own."""
-        size = tuple((tuple(t.shape), t.dtype, t.stride()) for t in inputs)
+        size = (*((tuple(t.shape), t.dtype, t.stride()) for t in inputs), *_rounding())
         if size not in self._graphs and not self._is_due(size):
             out: Maps = self.part(*inputs)
             return out
@@ -98,7 +98,8 @@ def capture_graph(part: Call, inputs: tuple[Tensor, ...]) -> Call | None:
                 part(*(place.clone() for place in places))
         torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads go on meanwhile: a data loader's takes page-locked memory.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             out = part(*places)
 
     def replay(*given: Tensor) -> Maps:
@@ -112,6 +113,11 @@ def capture_graph(part: Call, inputs: tuple[Tensor, ...]) -> Call | None:
         True: lambda: replay(*examples),
     }
     return replay if fastest(calls, inputs[0].device) else None
+
+
+def _rounding() -> tuple[bool, bool]:
+    """Whether products of float32 tensors are rounded to TF32, which a recording fixes."""
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
 
 def _copy(places: list[Tensor], given: tuple[Tensor, ...]) -> None:

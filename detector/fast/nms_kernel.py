@@ -21,10 +21,11 @@ def scan_blocks(boxes: Tensor, valid: Tensor, groups: Tensor | None, threshold: 
         return kept
     boxes, valid = boxes.contiguous(), valid.contiguous().view(torch.uint8)
     members = valid if groups is None else groups.contiguous()
-    _scan[(boxes.shape[0],)](
-        boxes, valid, members, kept, boxes.shape[1], count, largest_float32(threshold), groups is not None, BLOCK, KEPT,
-        num_warps=8, enable_fp_fusion=False,
-    )  # fmt: skip
+    with torch.cuda.device_of(boxes):
+        _scan[(boxes.shape[0],)](
+            boxes, valid, members, kept, boxes.shape[1], count, largest_float32(threshold), groups is not None,
+            BLOCK, KEPT, num_warps=8, enable_fp_fusion=False,
+        )  # fmt: skip
     return kept
 
 

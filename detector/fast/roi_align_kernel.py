@@ -94,13 +94,14 @@ def _launch(
     if bins.numel() == 0:
         return
     block = min(CHANNELS, triton.next_power_of_2(channels))
-    kernel[(count * size, triton.cdiv(channels, block))](
-        *operands, channels, maps.shape[2], maps.shape[3], 1.0 / stride, size, step,
-        pooling.size, pooling.sampling_ratio,
-        **choices, aligned=pooling.aligned,
-        width_block=triton.next_power_of_2(size), block=block, samples=SAMPLES,
-        num_warps=4, enable_fp_fusion=False,
-    )  # fmt: skip
+    with torch.cuda.device_of(maps):
+        kernel[(count * size, triton.cdiv(channels, block))](
+            *operands, channels, maps.shape[2], maps.shape[3], 1.0 / stride, size, step,
+            pooling.size, pooling.sampling_ratio,
+            **choices, aligned=pooling.aligned,
+            width_block=triton.next_power_of_2(size), block=block, samples=SAMPLES,
+            num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
 
 
 @triton.jit

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detector.arithmetic import float32_products
 from detector.fast import graphs
 from detector.fast.graphs import GRAPHS, OFTEN, Graphed
 
@@ -62,6 +63,19 @@ def test_types_and_memory_orders_are_sizes_of_their_own() -> None:
         assert torch.equal(part(other), other * 2)
     assert len(recorder.recorded) == 1
     assert len(recorder.replayed) == 1
+
+
+def test_a_recording_keeps_to_the_rounding_that_it_was_made_with() -> None:
+    recorder = Recorder()
+    part = Graphed(Double(), "a part", recorder)
+    with float32_products("float32"):
+        give(part, 4, times=OFTEN)
+    with float32_products("tf32"):
+        give(part, 4, times=OFTEN)
+        assert len(recorder.recorded) == 2
+    with float32_products("float32"):
+        give(part, 4)
+    assert len(recorder.recorded) == 2
 
 
 def test_the_one_that_was_not_used_for_longest_goes() -> None:

@@ -92,8 +92,10 @@ def validation_losses(
     with evaluation_mode(joint), torch.inference_mode(), float32_products(precision), autocast:
         for batch in batches:
             targets = [target.to(device) for target in batch.targets]
-            for name, loss in joint(batch.images.to(device), targets, batch.seeds).items():
-                mine.setdefault(name, []).append(float(loss))
+            losses = joint(batch.images.to(device), targets, batch.seeds)
+            # Together, so that a GPU is waited for once.
+            for name, loss in zip(losses, torch.stack(list(losses.values())).tolist(), strict=True):
+                mine.setdefault(name, []).append(loss)
     parts = process_group.gather(mine)
     # fsum rounds once, at the end: the mean is the same in whatever order, from however many processes, they come.
     names = sorted({name for part in parts for name in part})
