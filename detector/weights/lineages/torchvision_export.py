@@ -39,6 +39,7 @@ def differing_settings(config: Config) -> list[str]:
         for key, value, theirs in (
             ("model.kind", model.kind, "fpn"),
             ("model.backbone.stride_in_1x1", model.backbone.stride_in_1x1, False),
+            ("model.backbone.shrinkage", model.backbone.shrinkage, None),
             ("model.rpn.anchor_rounding", model.rpn.anchor_rounding, True),
             ("model.rpn.anchor_strides", model.rpn.anchor_strides, "measured"),
             ("model.rpn.anchor_offset", model.rpn.anchor_offset, 0.0),
@@ -48,7 +49,11 @@ def differing_settings(config: Config) -> list[str]:
             ("model.roi.pooling", model.roi.pooling, "align"),
             ("model.roi.aligned", model.roi.aligned, False),
             ("model.roi.level_rule", model.roi.level_rule, "torchvision"),
+            ("model.roi.global_context", model.roi.global_context, False),
             ("model.detection.nms_frame", model.detection.nms_frame, "input"),
+            ("model.detection.merge", model.detection.merge, "nms"),
+            ("model.detection.voting_threshold", model.detection.voting_threshold, None),
+            ("model.detection.refine_passes", model.detection.refine_passes, 0),
             ("model.detection.min_size", model.detection.min_size, 1e-2),
             ("input.resize", config.input.resize, "torchvision"),
         )

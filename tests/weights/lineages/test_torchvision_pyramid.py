@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from detector.config import Config
+from detector.config import Config, override_config
 from detector.errors import UserError
 from detector.weights.lineages.torchvision_export import differing_settings, to_torchvision_pyramid
 from detector.weights.lineages.torchvision_pyramid import (
@@ -168,3 +168,7 @@ def test_what_torchvision_has_no_counterpart_for_is_named(v1: dict[str, Tensor])
     assert "input.resize=pil" in differing
     with pytest.raises(UserError, match=r"torchvision has no counterpart for model\.kind=c4, "):
         to_torchvision_pyramid({}, Config())
+    words = ["model.backbone.norm=batch", "model.backbone.shrinkage=channel", "model.roi.global_context=true"]
+    words += ["model.detection.refine_passes=1", "model.detection.merge=weighted_fusion"]
+    changed = {text.rsplit(".", 1)[1] for text in differing_settings(override_config(config, words))}
+    assert changed == {"shrinkage=channel", "global_context=True", "refine_passes=1", "merge=weighted_fusion"}
