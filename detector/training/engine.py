@@ -23,7 +23,7 @@ from detector.training.run import plan
 from detector.training.run.assess import evaluate_run
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
 from detector.training.run.finish import finish_run
-from detector.training.run.output import FIRST_BATCH, claim, is_finished, locked
+from detector.training.run.output import FIRST_BATCH, SAMPLES, claim, is_finished, locked
 from detector.training.run.parts import Run
 from detector.training.run.set_up import set_up
 from detector.training.run.validation import Evaluation
@@ -135,7 +135,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
                 set_learning_rate(run.optimizer, rate)
                 micro_batches, waited = take_batch(batches, progress.iteration + 1, stop, watchdog)
                 if progress.iteration == 0 and settings.sample_pictures and process_group.is_main():
-                    write_first_batch(run.output / FIRST_BATCH, micro_batches, run.categories, run.log)
+                    write_first_batch(run.output / SAMPLES / FIRST_BATCH, micro_batches, run.categories, run.log)
                 with watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT):
                     losses = step(run, statistics, micro_batches)
                 seconds = time.perf_counter() - began

@@ -35,7 +35,7 @@ def last_lines(run: Run) -> list[str]:
     if progress.best_ap is not None and best.is_file():
         lines.append(f"best model: {best} (AP {progress.best_ap:.4f} at iteration {progress.best_iteration})")
         use = best
-    if (run.output / SAMPLES).is_dir():
+    if any((run.output / SAMPLES).glob("image_*.jpg")):  # a run without a val split has its first batch alone
         lines.append(f"pictures of its detections beside ground truth: {run.output / SAMPLES}/")
     lines.append(f"next: faster-rcnn predict --weights {shlex.quote(str(use))} PICTURE_OR_FOLDER")
     return [*lines, f"finished: {final}"]

@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 BEST_MODEL, FINAL_MODEL = "model_best.safetensors", "model_final.safetensors"
 EVALUATION, SAMPLES = "evaluation", "samples"
+FIRST_BATCH = "first_batch.jpg"  # in SAMPLES
 NON_FINITE_FILE = "nonfinite.jsonl"
-FIRST_BATCH = "first_batch.jpg"
 LOCK_FILE = ".lock"  # empty; a run holds it from its start to its end
 
 # What --overwrite deletes. Other files in the folder are the user's.
-RUN_FILES = (CONFIG_FILE, BEST_MODEL, FINAL_MODEL, LOG_FILE, METRICS_FILE, NON_FINITE_FILE, FIRST_BATCH)
+RUN_FILES = (CONFIG_FILE, BEST_MODEL, FINAL_MODEL, LOG_FILE, METRICS_FILE, NON_FINITE_FILE)
 RUN_FOLDERS = (CHECKPOINTS, EVALUATION, SAMPLES, EVENTS_FOLDER)
 
 LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system without locks
