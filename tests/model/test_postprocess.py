@@ -65,6 +65,17 @@ def test_an_iou_of_the_threshold_itself_is_kept() -> None:
     assert len(select([LEFT, half], [[0.1, 0.9], [0.2, 0.8]], replace(SETTINGS, nms_threshold=0.49))) == 1
 
 
+def test_overlaps_are_measured_in_the_frame_that_is_asked_for() -> None:
+    """Two boxes whose IoU is the threshold itself: once they are moved to a larger picture, rounding lifts it above."""
+    boxes = torch.tensor([[3.0, 5, 20, 22], [3.0, 5, 20, 13.5]])
+    scores = torch.tensor([[0.1, 0.9], [0.2, 0.8]])
+    for frame, kept in (("input", 2), ("original", 1)):
+        settings = replace(SETTINGS, nms_frame=frame)
+        found = select_detections(scores, boxes[:, None], (240, 360), settings, (400, 600))
+        assert len(found) == kept
+        assert torch.equal(found.boxes, boxes[:kept])  # in pixels of the input image, wherever overlaps were measured
+
+
 def test_the_most_confident_are_kept_over_all_classes() -> None:
     found = select(
         [LEFT, MIDDLE, RIGHT], [[0.1, 0.9, 0], [0.2, 0, 0.8], [0.3, 0.7, 0]], replace(SETTINGS, max_per_image=2)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision.ops.poolers import LevelMapper
 
 from detector.model.roi_pooling import LevelRule, PoolingKind, RoIPooling, indexed_rois, roi_levels
 from detector.structures import FeatureMap, Features
@@ -110,3 +111,12 @@ def test_a_region_comes_from_the_level_that_suits_it_and_keeps_its_place() -> No
     pooled = pooling(features, [boxes, boxes[:1]])
     assert pooled.amax(dim=(1, 2, 3)).tolist() == [32, 4, 16, 8, 32]
     assert pooling(features, [boxes[:0], boxes[:0]]).shape == (0, 1, 2, 2)
+
+
+def test_torchvisions_levels_are_its_own() -> None:
+    """Near the edges of levels, and anywhere."""
+    near = [edge + step * 1e-5 for edge in (112, 224, 448) for step in range(-40, 40)]
+    generator = torch.Generator().manual_seed(0)
+    sides = near + (torch.rand(500, generator=generator) * 900).tolist()
+    rois = torch.tensor([[0.0, 0.0, 0.0, side, side] for side in sides])
+    assert torch.equal(roi_levels(rois, 4, "torchvision"), LevelMapper(2, 5)([rois[:, 1:]]))

@@ -25,6 +25,7 @@ from detector.weights.lineages.torchvision_pyramid import from_torchvision_pyram
 NUM_CLASSES = 5
 MIN_SIZE, MAX_SIZE, PROPOSALS = 112, 160, 20
 BOX, SCORE = 0.02, 1e-4
+GRADIENT = 1e-2  # of its norm: through fifty layers, other kernels' rounding comes to a third of this
 EVERY = 100_000  # more than there are: all are sampled, so that nothing is left to chance
 LOSSES = {
     "rpn_objectness": "loss_objectness",
@@ -72,7 +73,7 @@ def build(make: torchvision_fpn.Make) -> FasterRCNN:
 MODELS = [
     pytest.param(torchvision_fpn.v1, None, id="v1"),
     pytest.param(torchvision_fpn.v1_frozen, None, id="v1 frozen", marks=pytest.mark.slow),
-    pytest.param(torchvision_fpn.v1_published, 0.0, id="v1 published"),
+    pytest.param(torchvision_fpn.v1_published, 0.0, id="v1 published", marks=pytest.mark.slow),
     pytest.param(torchvision_fpn.v2, None, id="v2"),
 ]
 
@@ -133,13 +134,13 @@ def compare_tensors(found: Comparison, theirs: dict[str, Tensor], back: dict[str
 
 def compare_training(found: Comparison, theirs: FasterRCNN, ours: faster_rcnn.FasterRCNN, config: Config) -> None:
     """Losses of two pictures and the gradients of every parameter, with all anchors and RoIs sampled."""
-    sizes = [(128, 128), (128, 128)]
+    sizes = [(96, 96), (96, 96)]
     images = random_batch(sizes, seed=2)
     targets = [
-        Target(torch.tensor([[10.0, 12, 70, 90], [50, 40, 120, 110]]), torch.tensor([1, 3])),
+        Target(torch.tensor([[10.0, 12, 70, 90], [50, 40, 90, 80]]), torch.tensor([1, 3])),
         Target(torch.tensor([[20.0, 20, 60, 61]]), torch.tensor([5])),
     ]
-    theirs.transform.min_size, theirs.transform.max_size = (128,), 128
+    theirs.transform.min_size, theirs.transform.max_size = (96,), 96
     for model in (theirs.train(), ours.train()):
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -160,4 +161,4 @@ def compare_training(found: Comparison, theirs: FasterRCNN, ours: faster_rcnn.Fa
     for name, parameter in theirs.named_parameters():
         if parameter.grad is not None and parameter.requires_grad and name in renamed:
             first = 4 if name.startswith("roi_heads.box_predictor.bbox_pred.") else 0
-            found.near(f"gradient of {name.split('.')[0]}", renamed[name][first:], parameter.grad[first:], 2e-3)
+            found.near(f"gradient of {name.split('.')[0]}", renamed[name][first:], parameter.grad[first:], GRADIENT)
