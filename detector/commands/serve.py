@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-threshold", type=command.fraction, default=0.5, help="where a request names none (%(default)s)"
     )
     command.add_network_arguments(parser)
+    command.add_augment_argument(parser)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the weights' config to change")
 
 
@@ -134,7 +135,10 @@ def make(args: argparse.Namespace, predictor: Predictor, batch_size: int, weight
     from detector.serving.application import ServerLimits, make_application
     from detector.serving.bodies import Limits
 
-    predictor.predict(np.zeros((480, 640, 3), np.uint8))  # the first picture takes longer, so nobody waits for it
+    augment = args.augment or None
+    predictor.predict(
+        np.zeros((480, 640, 3), np.uint8), augment=augment
+    )  # the first picture takes longer, so nobody waits for it
     limits = ServerLimits(
         request=Limits(round(args.max_megabytes * 1e6), args.max_pictures),
         queue=args.queue,
@@ -143,7 +147,7 @@ def make(args: argparse.Namespace, predictor: Predictor, batch_size: int, weight
         score_threshold=args.score_threshold,
     )
     title = ", ".join(Path(one).name for one in weights)  # and no path of this machine
-    return make_application(predictor, limits, batch_size, title)
+    return make_application(predictor, limits, batch_size, title, augment)
 
 
 def serve(application: FastAPI, listening: socket.socket) -> None:

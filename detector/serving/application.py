@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import detector
 from detector.datasets.pictures.read import read_image
 from detector.errors import UserError
+from detector.inference.augmented import Augment
 from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
 from detector.serving.batching import Batcher
@@ -75,15 +76,16 @@ class Service:
         predictor: predicts in one thread from now on.
         limits: what is taken on.
         batch_size: pictures of a pass at most.
+        augment: as `Predictor.predict` takes it.
     """
 
-    def __init__(self, predictor: Predictor, limits: ServerLimits, batch_size: int) -> None:
+    def __init__(self, predictor: Predictor, limits: ServerLimits, batch_size: int, augment: Augment = None) -> None:
         self.predictor, self.limits = predictor, limits
         self.counts = Counts()
         self.open_requests = 0
 
         def predict(images: Any) -> list[Detections]:
-            return predictor.predict(list(images), score_threshold=0.0, batch_size=batch_size)
+            return predictor.predict(list(images), score_threshold=0.0, batch_size=batch_size, augment=augment)
 
         self.batcher = Batcher(predict, batch_size, self.counts.add_batch)
         # Decoded pictures are large: only as many exist as keep the network busy.
@@ -123,7 +125,9 @@ class Unreadable:
     sentence: str
 
 
-def make_application(predictor: Predictor, limits: ServerLimits, batch_size: int, title: str) -> FastAPI:
+def make_application(
+    predictor: Predictor, limits: ServerLimits, batch_size: int, title: str, augment: Augment = None
+) -> FastAPI:
     """The application, which answers until it is shut down and then finishes what it has begun.
 
     Args:
@@ -131,8 +135,9 @@ def make_application(predictor: Predictor, limits: ServerLimits, batch_size: int
         limits: what is taken on.
         batch_size: pictures of a pass at most.
         title: of the page, such as the name of the weights.
+        augment: as `Predictor.predict` takes it.
     """
-    service = Service(predictor, limits, batch_size)
+    service = Service(predictor, limits, batch_size, augment)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

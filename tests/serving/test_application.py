@@ -32,7 +32,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 
 @contextmanager
-def serving(predictor: Predictor, batch_size: int = 1, **changes: Any) -> Iterator[Client]:
+def serving(predictor: Predictor, batch_size: int = 1, augment: Any = None, **changes: Any) -> Iterator[Client]:
     """The application behind a real server in a thread of this process."""
     import uvicorn
 
@@ -41,7 +41,7 @@ def serving(predictor: Predictor, batch_size: int = 1, **changes: Any) -> Iterat
 
     words = {"queue": 16, "seconds": 60.0, "max_pixels": 200_000, "score_threshold": 0.5} | changes
     limits = ServerLimits(request=Limits(max_bytes=words.pop("max_bytes", 300_000), max_pictures=3), **words)
-    application = make_application(predictor, limits, batch_size, "tiny")
+    application = make_application(predictor, limits, batch_size, "tiny", augment)
     client = Client()
     with listen("127.0.0.1", 0) as listening:
         client.port = listening.getsockname()[1]
@@ -191,6 +191,15 @@ def test_pictures_that_wait_share_a_pass(predictor: Predictor) -> None:
         next(line for line in metrics.splitlines() if line.startswith("detector_batch_pictures_count")).split()[1]
     )
     assert passes < 12
+
+
+def test_looking_several_times(predictor: Predictor) -> None:
+    image = noise(64, 80)
+    with serving(predictor, augment=True) as client:
+        _, answer, _ = client.ask("POST", LOW, png(image))
+    twice = predictor.predict(image, score_threshold=0.2, augment=True)
+    assert [one["bbox"] for one in answer["detections"]] == [one["bbox"] for one in twice.to_coco(1)]
+    assert [one["bbox"] for one in expected(predictor, image)] != [one["bbox"] for one in twice.to_coco(1)]
 
 
 def test_an_answer_that_takes_too_long(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
