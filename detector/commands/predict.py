@@ -34,6 +34,8 @@ EXAMPLES = """examples:
   {program} holiday/ 'scans/*.tif' --weights output/mine/model_best.safetensors --score-threshold 0.7
   {program} photo.jpg --weights model_final.pth --config config.yaml    another framework's checkpoint
   {program} aerial.tif --tile 800            tile by tile, for small objects in large pictures
+  {program} street.mp4 --every 5             a video: a line of JSON a frame, and street.annotated.mp4
+  {program} street.mp4 --every 5 --resume    after a kill: goes on behind the last line
   {program} photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
   {program} photo.jpg --augment              looks twice, the second time at the mirrored picture: slower, more AP
   {program} photo.jpg --weights a/model_best.safetensors b/model_best.safetensors   an ensemble
@@ -67,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_network_arguments(parser)
     command.add_augment_argument(parser)
     command.add_tile_arguments(parser)
+    parser.add_argument("--every", type=command.positive, default=1, metavar="N", help="of a video, every N-th frame")
+    parser.add_argument("--resume", action="store_true", help="go on with videos where an earlier call was stopped")
 
 
 @contextmanager
@@ -100,12 +104,18 @@ def run(args: argparse.Namespace) -> int:
     from detector.inference.inputs import find_inputs, name_outputs
     from detector.inference.output_folder import OutputFolder
     from detector.inference.predictor import load
+    from detector.inference.video.frames import is_video, open_video
     from detector.inference.void import void_detection_settings
 
     log_to_screen()  # what fetching and converting weights has to say
     settings = [word for word in args.inputs if is_setting(word)]
-    inputs, unused = find_inputs([word for word in args.inputs if not is_setting(word)], skip=args.output)
+    words = [word for word in args.inputs if not is_setting(word)]
+    words, videos = [word for word in words if not is_video(word)], [word for word in words if is_video(word)]
+    inputs, unused = find_inputs(words, skip=args.output) if words or not videos else ([], [])
     outputs = name_outputs(inputs, args.output)
+    if (args.resume or args.every > 1) and not videos:
+        raise UserError("--resume and --every are for videos, and there is none among the inputs.")
+    opened = [open_video(word) for word in videos]  # before anything that takes time
     folder = OutputFolder(args.output)
     folder.make()
     weights, why = args.weights, ""
@@ -126,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"void       {line}")
     if tiling:
         print(f"tiles      {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture")
+    if videos:
+        print(f"videos     {', '.join(map(printable, videos))}" + f", frame by {args.every}" * (args.every > 1))
     print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
     for word in filter(os.path.isdir, args.inputs):
         for line in unread_files(word):
@@ -138,7 +150,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"output     {printable(args.output)}{remark}\n", flush=True)
     pictures = list(zip(inputs, outputs, strict=True))
     augment = args.augment or None
-    left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size, augment, tiling)
+    left_out = []
+    if pictures:
+        left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size, augment, tiling)
+    for video in opened:
+        from detector.commands.predict_video import predict_video
+
+        predict_video(predictor, video, args, batch_size)
     if reasons := [*unused, *left_out]:
         count = len(inputs) + len(unused)
         print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -397,3 +398,25 @@ def test_tiles_that_hold_a_picture_change_nothing_and_smaller_ones_find_more(wei
 def test_an_overlap_without_tiles_is_refused(weights: Path) -> None:
     with pytest.raises(UserError, match="give --tile too"):
         main(["predict", "pictures", "--weights", str(weights), "--tile-overlap", "0.3"])
+
+
+def test_a_video_gives_lines_and_is_gone_on_with(
+    weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 64))
+    for number in range(5):
+        writer.write(random_batch([(64, 96)], seed=number).pixels[0].permute(1, 2, 0).numpy().copy())
+    writer.release()
+    words = ["predict", "clip.avi", "--weights", str(weights), "--output", "out", "--device", "cpu", "--every", "2"]
+    assert main(words) == 0
+    whole = (folder / "out/clip.avi.jsonl").read_bytes()
+    assert [json.loads(line)["frame"] for line in whole.splitlines()] == [0, 2, 4]
+    assert (folder / "out/clip.annotated.mp4").is_file()
+    (folder / "out/clip.avi.jsonl").write_bytes(whole[: len(whole) // 2])
+    assert main([*words, "--resume"]) == 0
+    assert (folder / "out/clip.avi.jsonl").read_bytes() == whole
+    assert "of them by an earlier run" in capsys.readouterr().out
+    with pytest.raises(UserError, match="other settings"):
+        main([*words, "--resume", "--score-threshold", "0.4"])
+    with pytest.raises(UserError, match="for videos"):
+        main(["predict", "pictures", "--weights", str(weights), "--resume"])

@@ -1,0 +1,49 @@
+"""The part of `predict` that detects in videos."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detector.config import config_text
+from detector.inference.predictor import Predictor
+from detector.inference.video.detect_video import detect_video
+from detector.inference.video.frame_log import FrameLog
+from detector.inference.video.frames import Video
+from detector.printing import printable
+
+
+def predict_video(predictor: Predictor, video: Video, args: argparse.Namespace, batch_size: int) -> None:
+    """Detect in a video, and print what came of it. Raises UserError where it cannot be read or written."""
+    name = Path(video.source).name.replace(":", "-")
+    settings = {
+        "video": name,
+        "weights": args.weights,
+        "model": config_text(predictor.config),
+        "score_threshold": args.score_threshold,
+        "every": args.every,
+        "augment": args.augment,
+        "tile": [args.tile, args.tile_overlap],
+    }
+    lines, annotated = args.output / f"{name}.jsonl", args.output / f"{Path(name).stem}.annotated.mp4"
+    log = FrameLog(lines, settings, args.every, batch_size)
+    tiles = {} if args.tile is None else {"tile": args.tile, "tile_overlap": args.tile_overlap or 0.2}
+    total = -(-video.announced // args.every) or None
+    with tqdm(total=total, unit="frame", disable=None, desc=name) as progress:
+        result = detect_video(
+            video,
+            lambda images: predictor.predict(
+                list(images), args.score_threshold, batch_size, augment=args.augment or None, **tiles
+            ),
+            predictor.categories,
+            log,
+            annotated,
+            args.resume,
+            lambda done: progress.update(done - progress.n),
+        )
+    before = f", {result.resumed} of them by an earlier run" if result.resumed else ""
+    print(f"{printable(name)}: {result.frames} frames{before}, {result.objects} objects; see {printable(lines)}")
+    if result.missing:
+        cut = f"announces {result.missing} more frames than can be read: it is cut short or damaged"
+        print(f"warning: {printable(name)} {cut}.", file=sys.stderr)
