@@ -326,6 +326,7 @@ class TrainConfig:
     max_skipped_steps: int = limited(10, 0, MOST)  # consecutive non-finite steps before the run stops
     sample_pictures: int = limited(8, 0, 1000)  # pictures of detections beside ground truth, drawn at every evaluation
     tensorboard: bool = True
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()  # services that get the curves too; to be installed apart
 
     def __post_init__(self) -> None:
         check_limits(self, "train.")

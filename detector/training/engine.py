@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from detector import process_group
-from detector.config import Config
+from detector.config import Config, config_to_dict, flatten
 from detector.datasets.loading.batch import TrainingBatch
 from detector.datasets.loading.loader import TrainingStream, training_loader
 from detector.training.nonfinite import RunningStatistics, leave_out
@@ -107,7 +107,8 @@ def train_until(
                 if is_finished(output) and plan.is_finished(run.progress, run.config.train):
                     log.info(f"{output} is finished; a larger train.iterations would take it further.")
                     return Outcome(run.progress.iteration, 0)
-                log.begin_numbers(run.progress, config.train.tensorboard)
+                settings = flatten(config_to_dict(run.config))
+                log.begin_numbers(run.progress, config.train.tensorboard, config.train.trackers, settings)
                 return run_loop(run, stop, watchdog)
         finally:
             process_group.stop()

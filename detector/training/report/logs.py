@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.printing import PrintableFormatter
+from detector.training.report.trackers import Trackers
 from detector.training.state.progress import Progress
 
 LOG_FILE, METRICS_FILE, EVENTS_FOLDER = "log.txt", "metrics.jsonl", "tensorboard"
@@ -52,6 +53,7 @@ class RunLog:
         screen.setLevel(logging.WARNING if quiet else logging.INFO)
         self._add_handler(screen)
         self._events: SummaryWriter | None = None
+        self._trackers: Trackers | None = None
         if rank == 0:
             try:
                 self._add_handler(_FileHandler(output / LOG_FILE, encoding="utf-8"))
@@ -59,16 +61,26 @@ class RunLog:
                 self._give_back()
                 raise _in_the_way(output / LOG_FILE, "the log", error) from None
 
-    def begin_numbers(self, progress: Progress, tensorboard: bool) -> None:
-        """Go on with metrics.jsonl and, where wanted, TensorBoard from here.
+    def begin_numbers(
+        self,
+        progress: Progress,
+        tensorboard: bool,
+        trackers: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Go on with metrics.jsonl and, where wanted, TensorBoard and other services from here.
+
+        trackers: see `Trackers`, whose `settings` are those of the run.
 
         Numbers of later iterations, written before an interruption, are removed, so that every iteration is there once.
 
         Raises:
-            UserError: something else is where they are to be written.
+            UserError: something else is where they are to be written, or a service's package is not installed.
         """
         if self.rank != 0:
             return
+        if trackers:
+            self._trackers = Trackers(trackers, self._output, settings or {}, self.warning)
         forget_metrics_after(self._output / METRICS_FILE, progress)
         if tensorboard:
             folder = self._output / EVENTS_FOLDER
@@ -121,6 +133,8 @@ class RunLog:
             )
 
         self._write_events(write)
+        if self._trackers is not None:
+            self._trackers.log(iteration, values)
 
     def picture(self, iteration: int, name: str, image: np.ndarray) -> None:
         """Add a picture, [H, W, 3] uint8 RGB, to TensorBoard."""
@@ -135,6 +149,8 @@ class RunLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._write_events(lambda events: events.close())
+        if self._trackers is not None:
+            self._trackers.close()
         self._give_back()
 
     def _give_back(self) -> None:

@@ -26,6 +26,7 @@ WITHOUT_EFFECT = (
     "train.max_skipped_steps",
     "train.sample_pictures",
     "train.tensorboard",
+    "train.trackers",
 )
 
 CONSEQUENCES = {
