@@ -115,13 +115,15 @@ class RunLog:
             self.warning(f"{path}: cannot write the numbers of this run ({error.strerror or error}).")
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Add points to TensorBoard's curves, by name such as `loss/total`."""
+        """Add points to TensorBoard's curves and the trackers', by name such as `loss/total`."""
 
         def write(events: SummaryWriter) -> None:
             for name, value in values.items():
                 events.add_scalar(name, value, iteration)
 
         self._write_events(write)
+        if self._trackers is not None:
+            self._trackers.log(iteration, values)
 
     def precision_curve(self, iteration: int, name: str, recall: np.ndarray, precision: np.ndarray) -> None:
         """Add a curve of precision over recall, [T] each, to TensorBoard; it shows them at falling thresholds."""
@@ -133,8 +135,6 @@ class RunLog:
             )
 
         self._write_events(write)
-        if self._trackers is not None:
-            self._trackers.log(iteration, values)
 
     def picture(self, iteration: int, name: str, image: np.ndarray) -> None:
         """Add a picture, [H, W, 3] uint8 RGB, to TensorBoard."""
