@@ -29,8 +29,8 @@ class ViewsConfig:
     # Of the longest edge, with `sizes`; null: input.max_size_test, and 4000 for the form detectron2.
     max_size: int | None = limited(None, 1, 20_000)
     # Proposals that are scored, of those of all views the best by objectness after NMS at model.rpn.nms_threshold;
-    # null: all of them, without NMS.
-    max_proposals: int | None = limited(None, 1, 1_000_000)
+    # null: as many as a single view gives (model.rpn.post_nms_top_n_test). 0: all, without NMS, as in the paper.
+    max_proposals: int | None = limited(None, 0, 1_000_000)
     # Form maxout: of the adjacent sizes those in which a region's √area is nearest to this (Ren et al. 2015), pixels.
     canonical_size: float = limited(224.0, 1, 1e5)
     # Form detectron2: views are made of the picture at the usual test size, as its evaluation does, and not of the

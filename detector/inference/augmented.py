@@ -3,9 +3,9 @@
 Everything rests on two stages of the network: `propose` gives regions, and `score` takes any regions, whoever has
 proposed them. Four forms, named by `model.detection.augment.form`:
 
-    average      The regions that all views propose are moved to the original image and scored in every view; scores and
-                 boxes are averaged, and merged once. So do the ensembles of the ResNet paper (appendix B), over the
-                 union of the proposals.
+    average      The best of the regions that all views propose are moved to the original image and scored in every
+                 view; scores and boxes are averaged, and merged once. So do the ensembles of the ResNet paper (appendix
+                 B), over all of them: `max_proposals=0`.
     maxout       The same appendix's multi-scale testing. Regions are proposed at the usual test size; each is pooled
                  at two adjacent sizes, and the larger of the two activations counts (`adjacent_sizes.py` says where).
                  Views that are mirrored differently are averaged.
@@ -130,13 +130,18 @@ class AugmentedDetector(nn.Module):
         return [self._thinned(parts, proposers[0].original) for parts in proposed]
 
     def _thinned(self, parts: Sequence[tuple[Tensor, Tensor]], original: Size) -> Tensor:
-        """The regions of one picture that several views propose, no more than `max_proposals`."""
+        """The regions of one picture that several views propose: the best after NMS, no more than `max_proposals`.
+
+        Views propose nearly the same regions, so scoring all of them costs several times as much for little.
+        """
         boxes = box_ops.clip(torch.cat([b for b, _ in parts]), original)
-        if self.settings.max_proposals is None:
+        proposing = self.members[0].network.proposal_settings
+        limit = self.settings.max_proposals
+        if limit == 0 or len(parts) == 1:
             return boxes
         logits, order = torch.cat([logit for _, logit in parts]).sort(descending=True, stable=True)
-        boxes, threshold = boxes[order], self.members[0].network.proposal_settings.nms_threshold
-        return boxes[first_survivors(boxes, logits, threshold, self.settings.max_proposals)]
+        boxes = boxes[order]
+        return boxes[first_survivors(boxes, logits, proposing.nms_threshold, limit or proposing.post_nms_top_n)]
 
 
 class Detecting(NamedTuple):

@@ -23,6 +23,7 @@ def evaluate(
     report: bool = False,
     config: StrPath | None = None,
     boxes_only: bool = False,
+    augment: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
@@ -37,6 +38,7 @@ def evaluate(
     Args:
         weights: a `.safetensors`, a published name, or another framework's file with `config`; several detect together.
         boxes_only: of a Mask or Keypoint R-CNN, its box branch.
+        augment: look at each picture several times, as `Predictor.predict` does.
         data: a folder of annotated pictures as `train` takes it; None: the data of the run that made the weights.
         split: of that data (default: val).
         annotations, images: ground truth and its pictures, in the place of `data`.
@@ -58,6 +60,7 @@ def evaluate(
             command.add_arguments,
             weights=None if weights is None else several,
             boxes_only=boxes_only,
+            augment=augment,
             config=None if config is None else os.fspath(config),
             detections=_path(detections),
             annotations=_path(annotations),

@@ -240,3 +240,5 @@ def test_augmented_detections_of_an_ensemble_are_scored(
     detections = json.loads((tmp_path / "detections.json").read_text())
     assert detections == [one for image in predicted for one in image]
     assert len(detections) > 10
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert detector.evaluate([weights, weights], augment=True, device="cpu", num_workers=0) == metrics

@@ -104,7 +104,7 @@ def test_average_is_the_mean_over_views() -> None:
     assert torch.equal(boxes[0], 2 * torch.ones(2, 1, 4))
 
 
-def test_every_proposal_is_scored_in_every_view(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proposals_of_all_views_are_scored_in_every_view(model: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     score = model.score
 
@@ -113,11 +113,10 @@ def test_every_proposal_is_scored_in_every_view(model: FasterRCNN, monkeypatch: 
         return score(features, boxes, sizes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "score", noted)
-    detect(model, ViewsConfig(form="average", vertical_flip=True), picture())
-    assert asked == [60] * 4  # 15 of each
-    asked.clear()
-    detect(model, ViewsConfig(form="average", max_proposals=20), picture())
-    assert asked == [20] * 2
+    for limit, count in ((0, 60), (None, 15), (20, 20)):  # 15 of each view
+        asked.clear()
+        detect(model, ViewsConfig(form="average", vertical_flip=True, max_proposals=limit), picture())
+        assert asked == [count] * 4
 
 
 @pytest.mark.parametrize("form", FORMS)
