@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="pictures, folders, or globs such as '*.jpg'; or key=value to change one of the weights' settings",
+        help="pictures, videos, folders, globs such as '*.jpg', addresses (https://…), lists of inputs (.txt), - for a "
+        "picture on standard input, camera:0; or key=value to change one of the weights' settings",
     )
     parser.add_argument(
         "--weights",
@@ -93,6 +94,17 @@ def leave_on_sigterm() -> Iterator[None]:
 @leave_on_sigterm()
 def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
+    from tempfile import TemporaryDirectory
+
+    from detector.inference.gather import gather
+
+    with TemporaryDirectory(prefix="detector-") as fetched:
+        args.inputs = gather(args.inputs, Path(fetched))
+        return predict_all(args)
+
+
+def predict_all(args: argparse.Namespace) -> int:
+    """`run`, where all inputs are files, folders and patterns."""
     from detector.weights.published.catalogue import find_weights
 
     tiling = command.tiling(args)

@@ -2,10 +2,10 @@
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
 from detector.inference.ensemble import Member, join_members
 from detector.inference.sources import Channels, GivenPicture, Picture
+from detector.inference.streaming import in_batches, pictures_in
 from detector.inference.tiles import Tiling, predict_tiled
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
@@ -187,16 +188,32 @@ class Predictor:
         tile_overlap: float = ...,
     ) -> list[Detections]: ...
 
+    @overload
     def predict(
         self,
-        source: Picture | list[Any] | tuple[Any, ...],
+        source: Any,
+        score_threshold: float = ...,
+        batch_size: int | None = ...,
+        channels: Channels = ...,
+        augment: Augment = ...,
+        tile: int | None = ...,
+        tile_overlap: float = ...,
+        *,
+        stream: Literal[True],
+    ) -> Iterator[Detections]: ...
+
+    def predict(
+        self,
+        source: Any,
         score_threshold: float = 0.5,
         batch_size: int | None = None,
         channels: Channels = "rgb",
         augment: Augment = None,
         tile: int | None = None,
         tile_overlap: float = 0.2,
-    ) -> Detections | list[Detections]:
+        *,
+        stream: bool = False,
+    ) -> Detections | list[Detections] | Iterator[Detections]:
         """Detect objects in one picture, or in each of a list.
 
         Args:
@@ -210,10 +227,12 @@ class Predictor:
             augment: look at each picture several times: True, a form, or a `ViewsConfig`; see `docs/more_ap.md`.
             tile: look at larger pictures tile by tile too; the edge of a tile, in pixels of the original image.
             tile_overlap: of neighbouring tiles, as a share of their edge.
+            stream: take anything that gives pictures, a folder, a video, camera:0 and generators too
+                (`streaming.pictures_in`), and yield the detections of one after the other, without keeping them.
 
         Returns:
-            `Detections` with boxes in pixels of the original image; a list of them for a list. They refer to the
-            picture that was given, so that they can be drawn.
+            `Detections` with boxes in pixels of the original image; a list of them for a list, an iterator for a
+            stream. They refer to the picture that was given, so that they can be drawn.
 
         Raises:
             UserError: a picture cannot be read or is of another form; the message says which.
@@ -224,6 +243,8 @@ class Predictor:
             batch_size = self.default_batch_size
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size}: choose 1 or more.")
+        if stream:
+            return self._stream(source, score_threshold, batch_size, channels, augment, tile, tile_overlap)
         detecting = self.detecting(augment)
         if tile is not None:
             tiling = Tiling(tile, tile_overlap)
@@ -235,6 +256,12 @@ class Predictor:
         if not isinstance(source, (list, tuple)):
             return self._predict_list(detecting, [source], score_threshold, 1, channels)[0]
         return self._predict_list(detecting, source, score_threshold, batch_size, channels)
+
+    def _stream(
+        self, source: Any, score_threshold: float, batch_size: int, channels: Channels, *how: Any
+    ) -> Iterator[Detections]:
+        for pictures, order in in_batches(pictures_in(source, channels), batch_size):
+            yield from self.predict(pictures, score_threshold, batch_size, order, *how)
 
     def detecting(self, augment: Augment = None) -> Detecting:
         """The network that detects, and how its pictures are prepared; see `augmented.choose_detecting`."""

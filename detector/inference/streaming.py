@@ -1,0 +1,58 @@
+"""Detecting in whatever comes, one picture after another, without holding more than a batch of them."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from detector.errors import UserError
+from detector.inference.gather import gather, is_address
+from detector.inference.inputs import find_inputs
+from detector.inference.sources import Channels
+from detector.inference.video.frames import is_video, open_video, read_frames
+
+
+def pictures_in(source: Any, channels: Channels) -> Iterator[tuple[Any, Channels]]:
+    """Every picture that a source stands for, as `predict` takes it, and the order of its colours.
+
+    Args:
+        source: a path or pattern of pictures, a folder, a list of paths (.txt), an address, a video or camera:N, whose
+            frames are RGB arrays; any other form of a picture; or anything that gives such sources one by one.
+        channels: of the arrays and tensors in it.
+
+    Raises:
+        UserError: while iterating, where something cannot be read.
+    """
+    if isinstance(source, (str, Path)):
+        yield from ((picture, "rgb") for picture in _in_word(str(source)))
+    elif isinstance(source, bytes) or not isinstance(source, Iterable) or hasattr(source, "shape"):
+        yield source, channels
+    else:
+        for one in source:
+            yield from pictures_in(one, channels)
+
+
+def in_batches(pictures: Iterator[tuple[Any, Channels]], count: int) -> Iterator[tuple[list[Any], Channels]]:
+    """Neighbours of one order of colours, at most `count` together."""
+    for channels, group in itertools.groupby(pictures, key=lambda pair: pair[1]):
+        while batch := [picture for picture, _ in itertools.islice(group, count)]:
+            yield batch, channels
+
+
+def _in_word(word: str) -> Iterator[Any]:
+    if is_video(word) and not is_address(word):
+        yield from (frame.image for frame in read_frames(open_video(word)))
+        return
+    with TemporaryDirectory(prefix="detector-") as folder:
+        words = gather([word], Path(folder))
+        fetched = is_address(word)
+        for one in words:
+            if is_video(one):
+                yield from _in_word(one)
+                continue
+            inputs, unused = find_inputs([one], skip=Path(folder) / "nothing")
+            if unused:
+                raise UserError(unused[0])
+            # Fetched files are gone when detections are drawn later, so their bytes travel.
+            yield from (picture.path.read_bytes() if fetched else picture.path for picture in inputs)
