@@ -22,7 +22,8 @@ from benchmarking.forms import (
     warm_up,
 )
 from benchmarking.measurements import Report
-from benchmarking.peer import Pair
+from benchmarking.peer import Pair, build_pair
+from benchmarking.sample_pictures import load_picture, smaller, variants
 from benchmarking.training_agreement import compare_training
 from benchmarking.training_forms import prepare_step, random_targets
 from benchmarking.what_to_measure import Settings
@@ -97,13 +98,33 @@ def test_the_same_losses_and_gradient_from_the_same_samples(pair: Pair, pixels: 
 
 
 def test_the_same_gradient_to_rounding_in_float64(pair: Pair, pixels: Tensor) -> None:
-    doubled = Pair(copy.deepcopy(pair.peer).double(), copy.deepcopy(pair.model).double(), pair.config)
-    for ours, theirs in ((doubled.model.normalize.mean, IMAGENET_MEAN), (doubled.model.normalize.std, IMAGENET_STD)):
-        ours.copy_(torch.tensor(theirs, dtype=torch.float64).view(3, 1, 1))  # not rounded to float32 before
     targets = [Target(t.boxes.double(), t.labels) for t in random_targets((96, 128), 1, 10)]
-    found = compare_training(doubled, pixels, targets, CPU)
+    found = compare_training(in_float64(pair), pixels, targets, CPU)
     assert found.loss < 1e-6  # one of torchvision's is of float32 on its way
     assert found.gradient < 1e-12
+
+
+@pytest.mark.slow
+def test_torchvisions_own_model_over_a_pyramid_has_the_same_detections_losses_and_gradient(pixels: Tensor) -> None:
+    large = variants(load_picture(None, (320, 416)), 1)
+    pyramid = build_pair(smaller(large[0]), (320, 416), 50, 10, 100, 16, "fpn")
+    found, theirs = prepare(FAST, pyramid, large, CPU)(), prepare(EAGER, pyramid, large, CPU)()
+    assert len(theirs[0]) >= 5
+    assert refusal_exact(compare(found, theirs, SAME_IOU)) is None
+
+    pyramid = build_pair(pixels[0], (96, 128), 50, 10, 20, 16, "fpn")
+    targets = [Target(t.boxes.double(), t.labels) for t in random_targets((96, 128), 1, 10)]
+    training = compare_training(in_float64(pyramid), pixels, targets, CPU)
+    assert training.loss < 1e-6
+    assert training.gradient < 1e-12
+
+
+def in_float64(pair: Pair) -> Pair:
+    """A copy, its constants not rounded to float32 before."""
+    doubled = Pair(copy.deepcopy(pair.peer).double(), copy.deepcopy(pair.model).double(), pair.config)
+    for ours, theirs in ((doubled.model.normalize.mean, IMAGENET_MEAN), (doubled.model.normalize.std, IMAGENET_STD)):
+        ours.copy_(torch.tensor(theirs, dtype=torch.float64).view(3, 1, 1))
+    return doubled
 
 
 @pytest.mark.parametrize("form", [EAGER, FAST], ids=lambda form: form.name)
