@@ -27,7 +27,8 @@ class RPNHead(nn.Module):
     def __init__(self, head: plain.RPNHead, execution: Execution) -> None:
         super().__init__()
         self.execution = execution
-        self.convs = nn.Sequential(*(fuse_conv(conv, None, True, execution) for conv in head.convs()))
+        first, *others = (fuse_conv(conv, None, True, execution) for conv in head.convs())
+        self.conv, self.more_convs = first, nn.Sequential(*others)
         # In float32 or better even in a bfloat16 network: it is cheap, and equal logits would be ordered by chance.
         self.precise = Execution(execution.precision, execution.onednn)
         layers = (head.objectness, head.anchor_deltas)
@@ -45,7 +46,7 @@ class RPNHead(nn.Module):
         return take_anchors(self(features), chosen)
 
     def _of_one_map(self, values: Tensor) -> AnchorScores:
-        hidden = self.convs(self.execution.channels_last(values))
+        hidden = self.more_convs(self.conv(self.execution.channels_last(values)))
         outputs = self.siblings(self.precise.channels_last(hidden)).permute(0, 2, 3, 1).float()
         a = self.anchors_per_cell
         logits = outputs[..., :a].flatten(1)  # [N, H', W', A] -> [N, H'·W'·A]
