@@ -68,9 +68,18 @@ def tensors() -> dict[str, Any]:
     return {"model": {f"module.conv{i}.weight": torch.full((2, 2, 3, 3), float(i)) for i in range(4)}, "iteration": 7}
 
 
+def runner() -> dict[str, Any]:
+    """As mmdetection's training leaves it, with an object of a class that weights do not need."""
+    state = {f"rpn_head.conv{i}.weight": torch.full((2, 2, 3, 3), float(i)) for i in range(4)}
+    meta = {"cfg": "model = dict(type='FasterRCNN', neck=[1, (2, -3.0)])", "dataset_meta": {"classes": ("a", "b")}}
+    return {"meta": meta, "state_dict": state, "message_hub": Path("work_dir")}
+
+
 FOREIGN: dict[str, Callable[[], bytes]] = {
     "zip.pth": lambda: torch_file(tensors()),
     "legacy.pth": lambda: torch_file(tensors(), new_format=False),
+    "runner.pth": lambda: torch_file(runner()),
+    "legacy_runner.pth": lambda: torch_file(runner(), new_format=False),
     "two.pkl": lambda: pickled(2),
     "four.pkl": lambda: pickled(4),
 }

@@ -27,6 +27,7 @@ STAGES: Mapping[str, tuple[int, list[int], list[int], list[int]]] = {
     "fpn": (4, [1, 2, 2, 2], [1, 1, 1, 1], [0, 1, 2, 3]),
     "dc5": (4, [1, 2, 2, 1], [1, 1, 1, 2], [3]),
 }
+LISTED = 6  # settings in a message
 STYLES = {"pytorch": False, "caffe": True}  # whether a bottleneck's stride is in its first 1×1
 UNKNOWN_MODELS = "here FasterRCNN with one box head; Cascade, RetinaNet, DETR and others are other networks"
 
@@ -54,7 +55,7 @@ def config_from_mmdetection(values: Mapping[str, Any], source: str, boxes_only: 
         boxes_only: take the box branch of a Mask R-CNN.
 
     Raises:
-        UserError: one message naming every setting, with its value, that cannot be honoured.
+        UserError: one message naming every setting, with its value, that cannot be honoured; of many the first.
     """
     problems: list[str] = []
     if not isinstance(values.get("model"), Mapping):
@@ -80,7 +81,9 @@ def config_from_mmdetection(values: Mapping[str, Any], source: str, boxes_only: 
     model.ignore("data_preprocessor", "pretrained", "init_cfg")
     model.finish()
     if problems:
-        raise UserError(f"{source}: settings of mmdetection that cannot be honoured here: {'; '.join(problems)}.")
+        more = f" and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        listed = "; ".join(problems[:LISTED])
+        raise UserError(f"{source}: settings of mmdetection that cannot be honoured here: {listed}{more}.")
     config = config_from_dict(nested(ours), source)
     return MMDetectionModel(config, is_rgb, class_agnostic, class_names_of(values))
 
