@@ -161,7 +161,8 @@ def compare_end_to_end(reference: Reference, case: Case) -> Comparison:
     if "preprocessed" in case.arrays:
         found.close("preprocessed", pixels, reference.rgb(case.arrays["preprocessed"]), PIXEL)
     else:
-        found.equal("padded_shape", list(pixels.shape[2:]), case.arrays["padded_shape"].tolist())
+        padded = case.arrays["padded_shape" if "padded_shape" in case.arrays else "pad_shape"]
+        found.equal("padded_shape", list(pixels.shape[2:]), padded.tolist())
     features = model.features(images)
     if case.has_stages:
         compare_features(found, model.backbone, pixels, case, FEATURE)

@@ -69,12 +69,12 @@ def test_our_own_file_and_another_config_for_it(tmp_path: Path) -> None:
 
 
 def test_detectron2_needs_its_config(references: Path) -> None:
-    folder = references / "r50_w3_c3_rgb_stride3x3"
+    folder = references / "r50_w6_c6"
     with pytest.raises(UserError, match=r"needs its config; give its config\.yaml with --config"):
-        resolve_weights(folder / "model.pkl")
-    found = resolve_weights(folder / "model.pkl", folder / "config.yaml")
-    assert found.categories.names == [f"class_{label}" for label in range(1, 4)]
-    assert found.provenance == {"converted_from": "detectron2", "file": "model.pkl"}
+        resolve_weights(folder / "model.pth")
+    found = resolve_weights(folder / "model.pth", folder / "config.yaml")
+    assert found.categories.names == [f"class_{label}" for label in range(1, 7)]
+    assert found.provenance == {"converted_from": "detectron2", "file": "model.pth"}
 
 
 def test_80_classes_without_names_are_cocos(shared: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -76,9 +76,11 @@ def test_channels_and_rows(references: Path) -> None:
 
 
 def test_rgb_checkpoints_keep_their_channels(references: Path) -> None:
-    folder = references / "r50_w3_c3_rgb_stride3x3"
-    tensors = read(folder)
-    state, _ = from_detectron2(tensors, read_settings(folder / "config.yaml"), "x")
+    tensors = read(references / "r50_w6_c6")
+    rgb = read_settings(references / "r50_w3_c3_rgb_stride3x3/config.yaml")["INPUT.FORMAT"]
+    settings = read_settings(references / "r50_w6_c6/config.yaml") | {"INPUT.FORMAT": rgb}
+    assert rgb == "RGB"
+    state, _ = from_detectron2(tensors, settings, "x")
     assert torch.equal(state["backbone.conv1.weight"], tensors["backbone.stem.conv1.weight"])
 
 
