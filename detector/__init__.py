@@ -1,4 +1,4 @@
-"""Faster R-CNN with a ResNet-C4 backbone.
+"""Faster R-CNN with ResNet-C4, FPN or DC5.
 
     import detector
 

@@ -15,18 +15,8 @@ from detector.config.loading import (
     read_words,
     save_config,
 )
-from detector.config.settings import (
-    AugmentConfig,
-    BackboneConfig,
-    Config,
-    DataConfig,
-    FPNConfig,
-    InputConfig,
-    ModelConfig,
-    RoIConfig,
-    RPNConfig,
-    TrainConfig,
-)
+from detector.config.network import BackboneConfig, FPNConfig, ModelConfig, RoIConfig, RPNConfig
+from detector.config.settings import AugmentConfig, Config, DataConfig, InputConfig, TrainConfig
 
 __all__ = [
     "CONFIG_FILE",

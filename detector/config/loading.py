@@ -14,8 +14,9 @@ import yaml
 
 from detector.config.convert import brief, convert
 from detector.config.limits import ConfigError
+from detector.config.network import KIND_DEFAULTS
 from detector.config.recipes import find_config, is_installed_recipe
-from detector.config.settings import KIND_DEFAULTS, Config
+from detector.config.settings import Config
 from detector.config.short_words import expand
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import Unit, fuse_conv
 from detector.model import resnet as plain
-from detector.model.resnet import BasicBlock, Bottleneck, Projection
+from detector.model.blocks import BasicBlock, Bottleneck, Projection
 from detector.model.shrinkage import Shrinkage
 from detector.structures import FeatureMap, Features
 

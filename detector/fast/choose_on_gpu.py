@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detector.model.resnet import Bottleneck, Projection
+from detector.model.blocks import Bottleneck, Projection
 from detector.model.roi_pooling import RoIPooling
 
 log = logging.getLogger(__name__)

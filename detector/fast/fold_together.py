@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from detector.fast.backbone import convolutions
 from detector.model import resnet
-from detector.model.resnet import BasicBlock, Bottleneck, FrozenBatchNorm2d, Projection
+from detector.model.blocks import BasicBlock, Bottleneck, FrozenBatchNorm2d, Projection
 
 Pair = tuple[nn.Conv2d, nn.Module]
 

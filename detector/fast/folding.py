@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from detector.fast.choose import Conv, choose_convolution
 from detector.fast.convolution import Execution, FusedConv, RoIMaps
-from detector.model.resnet import FrozenBatchNorm2d
+from detector.model.blocks import FrozenBatchNorm2d
 
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 

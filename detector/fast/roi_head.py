@@ -19,7 +19,7 @@ from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import BiasReLU, fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
 from detector.fast.roi_align import order_by_size, pool_aligned
 from detector.model import roi_head as plain
-from detector.model.resnet import Bottleneck, Projection
+from detector.model.blocks import Bottleneck, Projection
 from detector.model.roi_pooling import RoIPooling, indexed_rois
 from detector.structures import FeatureMap, Features
 

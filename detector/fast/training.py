@@ -20,10 +20,10 @@ from detector.fast.roi_levels import pool_levels
 from detector.fast.training_blocks import conv_norm, finish, linear, run_block, run_normed, run_opening, run_stage
 from detector.fast.winograd_gradient import conv2d
 from detector.model import fpn, resnet, roi_head, rpn
+from detector.model.blocks import Bottleneck, Projection
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.half_precision import at_least_float32
 from detector.model.proposals import ProposalSettings
-from detector.model.resnet import Bottleneck, Projection
 from detector.model.roi_pooling import indexed_rois
 from detector.model.rpn import AnchorScores
 from detector.structures import FeatureMap, Features

@@ -13,7 +13,7 @@ from detector.fast.fold_together import Folded, Folds
 from detector.fast.folding import fixed_affine
 from detector.fast.winograd_gradient import conv2d
 from detector.model import fpn, resnet
-from detector.model.resnet import BasicBlock, Bottleneck, Projection
+from detector.model.blocks import BasicBlock, Bottleneck, Projection
 
 
 def run_opening(backbone: resnet.ResNetC4 | resnet.ResNetC5, pixels: Tensor, folds: Folds | None = None) -> Tensor:

@@ -5,7 +5,7 @@ import dataclasses
 from torch import nn
 
 from detector.config import Config, ModelConfig, RPNConfig
-from detector.config.settings import PYRAMID_LEVELS
+from detector.config.network import PYRAMID_LEVELS
 from detector.errors import UserError
 from detector.model.anchors import AnchorGenerator
 from detector.model.faster_rcnn import FasterRCNN

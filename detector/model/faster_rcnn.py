@@ -56,8 +56,8 @@ class FasterRCNN(nn.Module):
 
     Four stages, each with the files that hold it:
 
-        features   normalize.py, resnet.py,      pixels to feature maps: C4 and DC5 have one, of stride 16; FPN has
-                   fpn.py                        five, of strides 4 to 64
+        features   normalize.py, resnet.py       pixels to feature maps: C4 and DC5 have one, of stride 16; FPN has
+                   (blocks.py), fpn.py           five, of strides 4 to 64
         propose    rpn.py, anchors.py,           objectness and deltas of every anchor; the best are decoded, and NMS
                    proposals.py                  thins them out
         score      roi_head.py, roi_pooling.py   every region to class scores and to a box of each class
@@ -67,7 +67,7 @@ class FasterRCNN(nn.Module):
     are merged by another rule than NMS (`soft_nms.py`, `box_averages.py`).
 
     Training compares what the parts compute with `training/targets.py` (`matcher.py`, `sampler.py`) by
-    `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`, every number is in `config/settings.py`,
+    `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`, every number is in `config/network.py`,
     and `detector.model.build` assembles the network from them. Boxes are xyxy in pixels of the input image throughout;
     letters are those of `detector.structures`.
 

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.model.resnet import NormKind, ResNetC5, make_norm
+from detector.model.blocks import NormKind, make_norm
+from detector.model.resnet import ResNetC5
 from detector.structures import FeatureMap, Features
 
 POOLED_STAGES = (

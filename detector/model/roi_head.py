@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.model.blocks import NormKind
 from detector.model.fpn import NormedConv, xavier
 from detector.model.global_context import ContextLayers
 from detector.model.half_precision import at_least_float32
-from detector.model.resnet import NormKind
 from detector.model.roi_pooling import RoIPooling
 from detector.structures import Features
 

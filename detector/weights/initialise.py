@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from detector.categories import CategoryMap
 from detector.config import Config
-from detector.config.settings import PYRAMID_LEVELS
+from detector.config.network import PYRAMID_LEVELS
 from detector.errors import UserError
-from detector.model.resnet import FrozenBatchNorm2d
+from detector.model.blocks import FrozenBatchNorm2d
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
 from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
 from detector.weights.files import SUFFIX

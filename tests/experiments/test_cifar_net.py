@@ -4,7 +4,7 @@ from experiments.cifar_net import CifarNet, NoShortcut, PaddedIdentity, blocks_p
 from torch import nn
 
 from detector.errors import UserError
-from detector.model.resnet import Projection
+from detector.model.blocks import Projection
 
 
 @pytest.mark.parametrize("depth", [8, 20, 56])

@@ -12,7 +12,7 @@ from torch import Tensor
 from detector.fast import choose_on_gpu
 from detector.fast.choose_on_gpu import ON_CPU, ON_GPU, ON_OTHERS, PoolingWay, cudnn_fuses, fastest, pooling_way
 from detector.fast.convolution import Execution, FusedConv
-from detector.model.resnet import Bottleneck
+from detector.model.blocks import Bottleneck
 from detector.model.roi_head import RoIHead
 from detector.model.roi_pooling import RoIPooling
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps
 from detector.fast.folding import fold_norm, fuse_conv, linear_part, remaining_part
-from detector.model.resnet import FrozenBatchNorm2d
+from detector.model.blocks import FrozenBatchNorm2d
 
 PLAIN = Execution(torch.float32, onednn=False)
 

@@ -10,7 +10,7 @@ from tiny_models import random_batch
 from torch import Tensor, nn
 
 from detector.fast.fold_together import Folds, stages_of
-from detector.model.resnet import FrozenBatchNorm2d
+from detector.model.blocks import FrozenBatchNorm2d
 from detector.training.joint import JointTraining, build_joint
 
 

@@ -12,7 +12,7 @@ from detector.fast.backbone import fuse_block
 from detector.fast.choose import WHOLE_MIN_SAVED
 from detector.fast.convolution import Execution, PackedConv, RoIMaps
 from detector.fast.whole_maps import WholeMapConv
-from detector.model.resnet import Bottleneck
+from detector.model.blocks import Bottleneck
 
 BLOCK = 6
 every_execution = pytest.mark.parametrize("execution", executions(), ids=str)

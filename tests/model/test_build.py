@@ -11,9 +11,9 @@ from torch import nn
 
 from detector.config import BackboneConfig, Config, ModelConfig, load_config
 from detector.errors import UserError
+from detector.model.blocks import FrozenBatchNorm2d
 from detector.model.build import build_model, proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.resnet import FrozenBatchNorm2d
 from detector.structures import ImageBatch, Target
 from detector.training.joint import build_joint
 

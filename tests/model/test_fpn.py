@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import Config, ConfigError, config_from_dict, load_config
+from detector.model.blocks import Bottleneck
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.model.fpn import FPN, add_doubled, subsampled
-from detector.model.resnet import Bottleneck, ResNetC5, ResNetShape
+from detector.model.resnet import ResNetC5, ResNetShape
 from detector.model.roi_head import FullyConnectedHead, RoILayers
 from detector.structures import FeatureMap
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from detector.model.resnet import BLOCKS_PER_STAGE, BasicBlock, Bottleneck, Projection, ResNetC4, ResNetShape
+from detector.model.blocks import BasicBlock, Bottleneck, Projection
+from detector.model.resnet import BLOCKS_PER_STAGE, ResNetC4, ResNetShape
 from detector.model.shrinkage import Shrinkage
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "residual.md"

@@ -8,16 +8,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from detector.model.resnet import (
-    BLOCKS_PER_STAGE,
-    BasicBlock,
-    Bottleneck,
-    FrozenBatchNorm2d,
-    Projection,
-    ResNetC4,
-    ResNetShape,
-    make_norm,
-)
+from detector.model.blocks import BasicBlock, Bottleneck, FrozenBatchNorm2d, Projection, make_norm
+from detector.model.resnet import BLOCKS_PER_STAGE, ResNetC4, ResNetShape
 
 DEPTHS = (18, 34, 50, 101, 152)
 # Of torchvision's documentation, with 1000 classes.

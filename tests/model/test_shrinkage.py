@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from detector.config import BackboneConfig, Config, ConfigError, load_config
 from detector.fast.fuse import fuse
+from detector.model.blocks import BasicBlock, Bottleneck
 from detector.model.build import build_model
-from detector.model.resnet import BasicBlock, Bottleneck, ResNetShape
+from detector.model.resnet import ResNetShape
 from detector.model.shrinkage import Shrinkage, soft_threshold
 from detector.structures import Target
 from detector.training.joint import build_joint

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from detector.config import Config
 from detector.model import fpn, roi_pooling
 from detector.model.anchors import AnchorGenerator, AnchorGrid
+from detector.model.blocks import Bottleneck
 from detector.model.build import build_model
 from detector.model.fpn import FPN
-from detector.model.resnet import Bottleneck, ResNetC5
+from detector.model.resnet import ResNetC5
 from detector.model.roi_head import FullyConnectedHead, RoILayers
 from detector.structures import FeatureMap, Features
 from detector.training import targets

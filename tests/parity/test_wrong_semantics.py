@@ -25,8 +25,8 @@ from detector import boxes
 from detector.config import Config, InputConfig
 from detector.datasets.pictures.sizes import resized_size
 from detector.model import postprocess, proposals, rpn
+from detector.model.blocks import FrozenBatchNorm2d
 from detector.model.build import build_model
-from detector.model.resnet import FrozenBatchNorm2d
 from detector.structures import Size, Target
 from detector.training import joint, targets
 from detector.training.targets import RoITargets, RoITargetSettings

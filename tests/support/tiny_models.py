@@ -17,9 +17,9 @@ from detector.config import (
     RoIConfig,
     RPNConfig,
 )
+from detector.model.blocks import FrozenBatchNorm2d
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.resnet import FrozenBatchNorm2d
 from detector.structures import ImageBatch, Size
 
 

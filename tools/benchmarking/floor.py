@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarking.timing import time_call
 from detector.config import Config
 from detector.fast.fuse import plain_parts
+from detector.model.blocks import Bottleneck, Projection
 from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.resnet import Bottleneck, Projection
 from detector.model.roi_head import RoIHead
 from detector.structures import Size
 

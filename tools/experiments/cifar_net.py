@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.model.resnet import SHRINKAGE_REDUCTION, BasicBlock, make_conv, make_norm
+from detector.model.blocks import BasicBlock, make_conv, make_norm
+from detector.model.resnet import SHRINKAGE_REDUCTION
 from detector.model.shrinkage import Shrinkage, ShrinkageKind
 
 ShortcutKind = Literal["identity", "projection", "none"]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from detector.config import Config, config_from_dict
-from detector.config.settings import PYRAMID_LEVELS
+from detector.config.network import PYRAMID_LEVELS
 from detector.errors import UserError, shown
-from detector.model.resnet import BASIC_BLOCK_DEPTHS, Bottleneck
+from detector.model.blocks import Bottleneck
+from detector.model.resnet import BASIC_BLOCK_DEPTHS
 from detector.weights.lineages.detectron2_keys import (
     AUGMENTATION,
     BOX_HEAD,

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from detector.categories import CategoryMap
 from detector.config import Config, ModelConfig, config_to_dict, flatten
-from detector.config.settings import PYRAMID_LEVELS
+from detector.config.network import PYRAMID_LEVELS
 from detector.disk import write_atomically
 from detector.errors import UserError
-from detector.model.resnet import BASIC_BLOCK_DEPTHS, NORM_EPS, Bottleneck
+from detector.model.blocks import NORM_EPS, Bottleneck
+from detector.model.resnet import BASIC_BLOCK_DEPTHS
 from detector.weights.layout import CLS_SCORE, conv1_name
 from detector.weights.lineages.detectron2_keys import (
     AUGMENTATION,
