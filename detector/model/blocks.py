@@ -1,4 +1,4 @@
-"""The parts of a ResNet: norms, convolutions, both residual blocks (ResNet paper, figure 5; ResNeXt paper, figure 3)."""
+"""The parts of a ResNet: norms, convolutions, residual blocks (ResNet paper, figure 5; ResNeXt paper, figure 3)."""
 
 import math
 from typing import Literal

@@ -132,7 +132,8 @@ def test_what_runs_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 def test_elsewhere_oneDNN_has_no_part() -> None:  # noqa: N802
     for device in ("cuda", "mps"):
         for dtype in (torch.float32, torch.bfloat16):
-            assert choose_execution(dtype, torch.device(device), timed=False) == Execution(dtype, onednn=False)
+            execution = choose_execution(dtype, torch.device(device), timed=False)  # timing it takes the device
+            assert execution == Execution(dtype, onednn=False, timed=False)
     assert choose_execution(torch.float64, CPU) == Execution(torch.float64, onednn=False)
     assert not choose_execution(torch.float32, CPU, compiled=True).onednn
 
