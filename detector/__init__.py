@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from detector.config import load_config as load_config
     from detector.errors import UserError as UserError
     from detector.inference.detections import Detections as Detections
+    from detector.inference.load import load as load
     from detector.inference.predictor import Predictor as Predictor
-    from detector.inference.predictor import load as load
     from detector.model.build import build_model as build_model
     from detector.python.call_check import DataCheck as DataCheck
     from detector.python.call_check import check_data as check_data
@@ -41,7 +41,7 @@ _HOMES = {
     "build_model": "detector.model.build",
     "check_data": "detector.python.call_check",
     "evaluate": "detector.python.call_evaluate",
-    "load": "detector.inference.predictor",
+    "load": "detector.inference.load",
     "load_config": "detector.config",
     "train": "detector.python.call_train",
     "train_steps": "detector.python.call_train",

@@ -171,7 +171,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     from detector.evaluation.report.worst import pictures_of
     from detector.inference.augmented import describe_looks
     from detector.inference.detect import detect_dataset, gather_results
-    from detector.inference.predictor import load
+    from detector.inference.load import load
     from detector.inference.tiles import detect_dataset_tiled
     from detector.inference.void import void_detection_settings
 

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     from detector.export.formats import format_of
     from detector.export.write import check_place
-    from detector.inference.predictor import load
+    from detector.inference.load import load
 
     log_to_screen()
     output = Path(args.output)

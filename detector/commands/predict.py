@@ -114,8 +114,8 @@ def predict_all(args: argparse.Namespace) -> int:
     from detector.datasets.pictures.folders import unread_files
     from detector.inference.augmented import describe_looks
     from detector.inference.inputs import find_inputs, name_outputs
+    from detector.inference.load import load
     from detector.inference.output_folder import OutputFolder
-    from detector.inference.predictor import load
     from detector.inference.video.frames import is_video, open_video
     from detector.inference.void import void_detection_settings
 

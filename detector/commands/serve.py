@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     for one in args.weights or ():
         find_weights(one)  # before anything that takes time
     with listen(args.host, args.port) as listening, leave_on_sigterm():
-        from detector.inference.predictor import load
+        from detector.inference.load import load
 
         log_to_screen()
         weights, why = args.weights, ""

@@ -89,6 +89,7 @@ def choose_execution(dtype: torch.dtype, device: torch.device, compiled: bool = 
         timed: try kernels that give the same bits for the faster one.
     """
     if device.type != "cpu" or dtype == torch.float64:
+        timed = timed and device.type == "cuda"
         cudnn = timed and not compiled and cudnn_fuses(device, dtype)
         return Execution(dtype, onednn=False, cudnn=cudnn, timed=timed)
     log_choice(dtype)

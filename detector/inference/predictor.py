@@ -1,6 +1,5 @@
 """Pictures in, detections out: a trained model with all that a user should not have to think about."""
 
-import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,98 +11,25 @@ import torch
 
 from detector.arithmetic import Precision, check_precision, computing_type, float32_products
 from detector.categories import CategoryMap, match_categories
-from detector.config import Config, override_config
+from detector.config import Config
 from detector.datasets.loading.batch import make_batch
 from detector.datasets.pictures.transforms import prepare_for_test
-from detector.device import choose_device
 from detector.errors import UserError
 from detector.fast.fuse import fuse
 from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
-from detector.inference.ensemble import Member, join_members
+from detector.inference.ensemble import Member
 from detector.inference.sources import Channels, GivenPicture, Picture
 from detector.inference.streaming import in_batches, pictures_in
 from detector.inference.tiles import Tiling, predict_tiled
-from detector.model.build import build_model
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Size
-from detector.weights.compare import load_state
-from detector.weights.resolve import resolve_weights
 
 if TYPE_CHECKING:
     from detector.evaluation.coco_eval import CocoMetrics, Evaluator
     from detector.export.write import Exported
 
 log = logging.getLogger(__name__)
-
-
-def load(
-    weights: str | Path | Sequence[str | Path],
-    config: str | Path | None = None,
-    device: str = "auto",
-    overrides: Sequence[str] = (),
-    fast: bool = True,
-    precision: Precision = "float32",
-    compiled: bool = False,
-    boxes_only: bool = False,
-) -> "Predictor":
-    """Load a trained detector, ready to predict.
-
-    Args:
-        weights: a path to our `.safetensors`, a published name such as "R101-C4-3x" (fetched once into the cache
-            folder), or another framework's checkpoint. Several are an ensemble: models of any kind with the same
-            classes by name, which detect together (`detector.inference.augmented`).
-        config: the config that belongs to another framework's checkpoint; our own files carry theirs.
-        device: auto (the best there is), cpu, cuda, cuda:N or mps.
-        overrides: `key.path=value` words that change the weights' own settings, e.g. "input.min_size_test=600"; of
-            an ensemble, the settings of all of them.
-        fast: use the fast execution of the network (`detector.fast.fuse`); the detections are the same.
-        precision: float32 is exact; tf32 rounds products on an NVIDIA GPU; bfloat16 is about twice as fast and gives
-            nearly the same detections, only with `fast`.
-        compiled: use `torch.compile` as well, which takes a minute at the first pictures; only with `fast`.
-        boxes_only: of another framework's Mask R-CNN or Keypoint R-CNN, its box branch; the log counts the rest.
-
-    Raises:
-        UserError: one sentence saying what is missing or does not fit, and the remedy; models of an ensemble whose
-            classes differ.
-    """
-    several = [weights] if isinstance(weights, str | Path) else list(weights)
-    if not several:
-        raise UserError("no weights are given; name a file or a published model.")
-    if config is not None and len(several) > 1:
-        raise UserError(
-            f"{config}: a config belongs to one file of weights, and there are {len(several)}; convert those of other "
-            "frameworks first (faster-rcnn convert-weights)."
-        )
-    chosen = choose_device(device)
-    predictors = []
-    for one in several:
-        loaded = resolve_weights(str(one), None if config is None else str(config), boxes_only)
-        if len(loaded.categories) == 0:
-            raise UserError(f"{one}: holds a backbone without a detection head; train a detector from it first.")
-        settings = override_config(loaded.config, overrides)
-        settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
-        model = build_model(settings)
-        load_state(model, loaded.state_dict, str(one), "use the config that it was trained with.")
-        model = model.to(chosen)
-        predictors.append(Predictor(model, settings, loaded.categories, loaded.provenance, fast, precision, compiled))
-    return join(predictors, [str(one) for one in several])
-
-
-def join(predictors: Sequence["Predictor"], names: Sequence[str]) -> "Predictor":
-    """Make an ensemble of predictors, of which the first says classes and settings of detection.
-
-    Args:
-        predictors: of one model each, on one device, in one precision.
-        names: what they are called in messages.
-
-    Raises:
-        UserError: their classes differ by name.
-    """
-    joined = copy.copy(predictors[0])
-    members = [one.members[0] for one in predictors]
-    joined.members = join_members(members, [one.categories for one in predictors], names)
-    return joined
 
 
 class Predictor:

@@ -21,7 +21,7 @@ from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.loading.loader import evaluation_loader
 from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
 from detector.inference.detect import detect_dataset
-from detector.inference.predictor import load
+from detector.inference.load import load
 
 pytestmark = pytest.mark.slow
 

@@ -133,7 +133,7 @@ def test_elsewhere_oneDNN_has_no_part() -> None:  # noqa: N802
     for device in ("cuda", "mps"):
         for dtype in (torch.float32, torch.bfloat16):
             execution = choose_execution(dtype, torch.device(device), timed=False)  # timing it takes the device
-            assert execution == Execution(dtype, onednn=False, timed=False)
+            assert execution == Execution(dtype, onednn=False)
     assert choose_execution(torch.float64, CPU) == Execution(torch.float64, onednn=False)
     assert not choose_execution(torch.float32, CPU, compiled=True).onednn
 

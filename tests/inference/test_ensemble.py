@@ -9,7 +9,8 @@ from detector.categories import Category, CategoryMap
 from detector.config import Config
 from detector.errors import UserError
 from detector.inference.ensemble import Member, label_order
-from detector.inference.predictor import Predictor, join
+from detector.inference.load import join
+from detector.inference.predictor import Predictor
 
 CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "dog"), Category(90, "fox")))
 TURNED = CategoryMap((Category(1, "fox"), Category(2, "cat"), Category(5, "dog")))
