@@ -202,6 +202,8 @@ def _growth_in_child(data: Any) -> int:
     gc.freeze()  # else collections in the child would write to everything the parent has ever imported
     child = os.fork()
     if child == 0:
+        for _ in range(len(data)):
+            data[0]  # so that the pages which any reading writes to, wherever the heap has room, are copied already
         before = _private_bytes()
         for index in range(len(data)):
             data[index]
