@@ -12,6 +12,8 @@ The public names are imported when they are first used, so `import detector` its
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from detector.version import __version__
+
 if TYPE_CHECKING:
     from detector.config import Config as Config
     from detector.config import load_config as load_config
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from detector.python.call_train import train as train
     from detector.python.call_train import train_steps as train_steps
     from detector.python.training_run import Run as Run
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Config": "detector.config",

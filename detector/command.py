@@ -9,13 +9,10 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from detector.errors import UserError
 from detector.printing import printable
-
-if TYPE_CHECKING:
-    from detector.inference.tiles import Tiling
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -111,30 +108,6 @@ def spread(words: Sequence[str], option: str, belongs: Callable[[str], bool]) ->
             values = 1
         spread_out.append(word)
     return spread_out
-
-
-def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
-    """How large pictures are looked at piece by piece."""
-    parser.add_argument(
-        "--tile",
-        type=positive,
-        metavar="PIXELS",
-        help="look at larger pictures tile by tile as well as whole; PIXELS, of the original, is a tile's edge",
-    )
-    parser.add_argument(
-        "--tile-overlap", type=fraction, help="of neighbouring tiles, a share of the edge (default: 0.2)"
-    )
-
-
-def tiling(args: argparse.Namespace) -> Tiling | None:
-    """What `add_tile_arguments` asks for. Raises UserError for tiles that cannot be."""
-    if args.tile is None:
-        if args.tile_overlap is not None:
-            raise UserError("--tile-overlap is of tiles; give --tile too, or leave it out.")
-        return None
-    from detector.inference.tiles import Tiling
-
-    return Tiling(args.tile) if args.tile_overlap is None else Tiling(args.tile, args.tile_overlap)
 
 
 def choose_wait_policy() -> None:

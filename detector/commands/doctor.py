@@ -7,9 +7,9 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import detector
 from detector import command
 from detector.errors import UserError
+from detector.version import __version__
 
 HEADLESS = "opencv-python-headless"
 OPENCV = (HEADLESS, "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print versions and the outcome of every check; returns the exit code, 2 where one failed."""
     print(f"{'Python':24}{platform.python_version()} on {platform.platform()}")
-    print(f"{'faster-rcnn':24}{detector.__version__} in {Path(detector.__file__).parent}")
+    print(f"{'faster-rcnn':24}{__version__} in {Path(__file__).parent.parent}")
     for package in PACKAGES:
         print(f"{package:24}{installed_version(package) or 'not installed'}")
     faults = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector import command
+from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
 from detector.printing import printable
 
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_network_arguments(parser)
     command.add_augment_argument(parser)
-    command.add_tile_arguments(parser)
+    add_tile_arguments(parser)
     parser.add_argument("--num-workers", type=int, help="processes that read pictures (default: 2)")
     parser.add_argument(
         "settings",
@@ -175,7 +176,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     from detector.inference.tiles import detect_dataset_tiled
     from detector.inference.void import void_detection_settings
 
-    tiling = command.tiling(args)
+    tiling = tiling_of(args)
     device = process_group.start(args.device)
     settings = [word for word in args.settings if not word.startswith("data=")]
     if args.num_workers is not None:

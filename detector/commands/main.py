@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import detector
 from detector import command
 from detector.errors import UserError, one_line
+from detector.version import __version__
 
 COMMANDS = {
     "train": "train a detector, score it, and show what it finds",
@@ -58,7 +58,7 @@ def main(words: Sequence[str], program: str = "faster-rcnn") -> int:
         print(overview(program))
         return 0
     if words[0] == "--version":
-        print(f"faster-rcnn {detector.__version__}")
+        print(f"faster-rcnn {__version__}")
         return 0
     name = words[0]
     if name not in COMMANDS:

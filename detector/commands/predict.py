@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from detector import command
+from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
 from detector.printing import columns_of, log_to_screen, pad, printable
 
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.add_network_arguments(parser)
     command.add_augment_argument(parser)
-    command.add_tile_arguments(parser)
+    add_tile_arguments(parser)
     parser.add_argument("--every", type=command.positive, default=1, metavar="N", help="of a video, every N-th frame")
     parser.add_argument("--resume", action="store_true", help="go on with videos where an earlier call was stopped")
 
@@ -107,7 +108,7 @@ def predict_all(args: argparse.Namespace) -> int:
     """`run`, where all inputs are files, folders and patterns."""
     from detector.weights.published.catalogue import find_weights
 
-    tiling = command.tiling(args)
+    tiling = tiling_of(args)
     for one in args.weights or ():
         find_weights(one)  # before anything that takes time
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-import detector
 from detector.categories import CategoryMap
 from detector.config import Config, config_to_dict
 from detector.model.faster_rcnn import FasterRCNN
+from detector.version import __version__
 from detector.weights.files import carried_settings
 
 KEY = "detector"  # of the whole, in an ONNX file and in OpenVINO's rt_info
@@ -27,7 +27,7 @@ def describe(
     pixels = config.input
     return {
         "format": FORMAT_VERSION,
-        "written_by": f"faster-rcnn {detector.__version__}",
+        "written_by": f"faster-rcnn {__version__}",
         "input": {
             "image": "float32 [1, 3, height, width], RGB, 0 to 255: mean and deviation are inside",
             "score_threshold": "float32 scalar: what scores more is a detection",

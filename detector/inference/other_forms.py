@@ -3,20 +3,70 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
+from detector.categories import CategoryMap
 from detector.errors import UserError
+from detector.structures import Size
 
 if TYPE_CHECKING:
     import pandas
     import supervision
 
-    from detector.inference.detections import Detections
+
+class DetectedObject(Protocol):
+    """One of them: `detections.Detection`."""
+
+    @property
+    def name(self) -> str:
+        """Its class."""
+
+    @property
+    def score(self) -> float:
+        """In [0, 1]."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 in pixels of the original image."""
 
 
-def to_dict(detections: Detections) -> dict[str, Any]:
+class Detected(Protocol):
+    """All that other forms are made of: `detections.Detections`, which says more about each."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """[D, 4] xyxy."""
+
+    @property
+    def scores(self) -> Tensor:
+        """[D]."""
+
+    @property
+    def labels(self) -> Tensor:
+        """[D], 1 … K."""
+
+    @property
+    def names(self) -> list[str]:
+        """D class names."""
+
+    @property
+    def image_size(self) -> Size:
+        """Of the original image."""
+
+    @property
+    def categories(self) -> CategoryMap:
+        """What the labels mean."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[DetectedObject]: ...
+
+
+def to_dict(detections: Detected) -> dict[str, Any]:
     """Plain lists, ready for JSON, under the names of the attributes; see `Detections.to_dict`."""
     return {
         "boxes": detections.boxes.tolist(),
@@ -28,7 +78,7 @@ def to_dict(detections: Detections) -> dict[str, Any]:
     }
 
 
-def to_dataframe(detections: Detections) -> pandas.DataFrame:
+def to_dataframe(detections: Detected) -> pandas.DataFrame:
     """A pandas table, a row per detection; see `Detections.to_dataframe`. Raises UserError without pandas."""
     corners = detections.boxes.numpy()
     columns = {
@@ -41,7 +91,7 @@ def to_dataframe(detections: Detections) -> pandas.DataFrame:
     return _import("pandas").DataFrame(columns)
 
 
-def to_supervision(detections: Detections) -> supervision.Detections:
+def to_supervision(detections: Detected) -> supervision.Detections:
     """As the library supervision has them; see `Detections.to_supervision`. Raises UserError without it."""
     return _import("supervision").Detections(
         xyxy=detections.boxes.numpy().copy(),
@@ -52,7 +102,7 @@ def to_supervision(detections: Detections) -> supervision.Detections:
 
 
 def to_label_studio(
-    detections: Detections, image: str, from_name: str, to_name: str, model_version: str
+    detections: Detected, image: str, from_name: str, to_name: str, model_version: str
 ) -> dict[str, Any]:
     """A task of Label Studio with predictions, boxes in percent of the picture; see `Detections.to_label_studio`."""
     height, width = detections.image_size
@@ -84,7 +134,7 @@ def to_label_studio(
     return {"data": {to_name: image}, "predictions": [prediction]}
 
 
-def _category_ids(detections: Detections) -> list[int]:
+def _category_ids(detections: Detected) -> list[int]:
     return [detections.categories.id_of(label) for label in detections.labels.tolist()]
 
 

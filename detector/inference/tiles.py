@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from detector.boxes import rescale
 from detector.categories import CategoryMap
-from detector.config import InputConfig
+from detector.config import Config, InputConfig
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.pictures.windows import DecodedWindows, Window, Windows, open_windows, reduce_by
 from detector.errors import UserError
@@ -27,12 +27,21 @@ from detector.inference.sources import Channels, GivenPicture, Picture
 from detector.inference.tile_merging import WindowDetections, merge
 from detector.structures import Size
 
-if TYPE_CHECKING:
-    from detector.inference.predictor import Predictor
-
 DRAWN_PIXELS = 30_000_000  # of the picture that detections are drawn on: a larger one is shrunk for it
 
 Detect = Callable[[Sequence[np.ndarray]], list[Detections]]  # pictures [H, W, 3] uint8 RGB to the detections of each
+
+
+class FindsObjects(Protocol):
+    """All that tiles need of a `Predictor`."""
+
+    config: Config
+    categories: CategoryMap
+
+    def predict(
+        self, source: list[Any], score_threshold: float, batch_size: int, *, augment: Augment
+    ) -> list[Detections]:
+        """Detect in arrays [H, W, 3] uint8 RGB."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ def detect_in_tiles(
 
 
 def predict_tiled(
-    predictor: "Predictor",
+    predictor: FindsObjects,
     source: Picture,
     tiling: Tiling,
     score_threshold: float,
@@ -131,7 +140,7 @@ def predict_tiled(
 
 
 def detect_files_tiled(
-    predictor: "Predictor",
+    predictor: FindsObjects,
     paths: Sequence[Path],
     tiling: Tiling,
     score_threshold: float,
@@ -156,7 +165,7 @@ def detect_files_tiled(
 
 
 def detect_dataset_tiled(
-    predictor: "Predictor",
+    predictor: FindsObjects,
     dataset: DetectionDataset,
     numbers: Sequence[int],
     tiling: Tiling,
@@ -198,7 +207,7 @@ def open_picture(given: GivenPicture) -> Windows:
 
 
 def _predict(
-    predictor: "Predictor",
+    predictor: FindsObjects,
     picture: Windows,
     given: GivenPicture,
     tiling: Tiling,

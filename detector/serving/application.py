@@ -15,7 +15,6 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import detector
 from detector.datasets.pictures.read import read_image
 from detector.errors import UserError
 from detector.inference.augmented import Augment
@@ -24,6 +23,7 @@ from detector.inference.predictor import Predictor
 from detector.serving.batching import Batcher
 from detector.serving.bodies import FORM, Limits, RefusedError, Upload, read_uploads
 from detector.serving.counts import Counts
+from detector.version import __version__
 
 DETECT = "/v1/detect"
 RETRY_AFTER = "1"  # seconds that a client should wait when the queue is full
@@ -145,7 +145,7 @@ def make_application(
         await asyncio.to_thread(service.batcher.close)
 
     # The usual pages of documentation would fetch their scripts from elsewhere.
-    application = FastAPI(title=title, version=detector.__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    application = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     page = files("detector.serving").joinpath("page.html").read_text(encoding="utf-8")
 
     @application.get("/", include_in_schema=False)

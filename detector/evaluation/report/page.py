@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import detector
 from detector.disk import write_atomically
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.report.analyse import Analysis
@@ -26,6 +25,7 @@ from detector.evaluation.report.sections import (
 from detector.evaluation.report.worst import FindPicture, no_pictures, worst_pictures, worst_section
 from detector.evaluation.results import Results
 from detector.printing import printable
+from detector.version import __version__
 
 REPORT_PAGE, REPORT_TABLE = "report.html", "report.csv"
 BEST = ("threshold", "F1", "precision", "recall")
@@ -113,7 +113,7 @@ def make_page(truth: GroundTruth, results: Results, analysis: Analysis, context:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(context.model)}: report</title><style>{style}</style></head><body><header>"
         f"<h1>{escape(context.model, 200)}</h1><p>{escape(context.data, 300)} · {facts} · {made} · detector "
-        f'{detector.__version__}</p><div class="headline"><div>{metric(metrics.AP)}<small>AP</small></div>'
+        f'{__version__}</p><div class="headline"><div>{metric(metrics.AP)}<small>AP</small></div>'
         f"<div>{metric(metrics.AP50)}<small>AP50</small></div><div>{metric(metrics.AR100)}<small>AR100</small></div>"
         f"</div><nav>{links}</nav></header><main>{''.join(sections)}</main></body></html>\n"
     )

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-import detector
 from detector import process_group
 from detector.datasets.dataset import DetectionDataset
 from detector.training.report.meter import progress_line
 from detector.training.run.parts import Run
 from detector.training.schedule import describe_learning_rate
+from detector.version import __version__
 
 BAR_WIDTH = 30
 
@@ -23,7 +23,7 @@ def describe_run(run: Run) -> None:
     processes = process_group.world_size()
     log = run.log.info
     log(
-        f"detector {detector.__version__}, torch {torch.__version__}, {describe_device(run.device)}, "
+        f"detector {__version__}, torch {torch.__version__}, {describe_device(run.device)}, "
         f"{processes} process{'es' if processes > 1 else ''}, {run.precision}; "
         f"output {run.output}"
     )

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-import detector
 from detector.training.run.parts import Run
 from detector.training.run.validation import Evaluation
+from detector.version import __version__
 from detector.weights.files import save_weights
 
 
@@ -32,7 +32,7 @@ def provenance(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
     """
     progress = run.progress
     return {
-        "trained_by": f"detector {detector.__version__}, torch {torch.__version__}, {run.device.type}, {run.precision}",
+        "trained_by": f"detector {__version__}, torch {torch.__version__}, {run.device.type}, {run.precision}",
         "data": _file_name(run.train_data.annotation_path),
         "started_from": _file_name(run.config.model.weights or run.config.model.backbone.weights),
         "iterations": progress.iteration,
