@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.curves import Curve
 
-MARGIN = 0.02  # by which a deeper residual network may be worse and still count as no worse
+MARGIN = 0.02  # by which a deeper residual network may be worse and still pass
 
 
 def error_table(curves: Sequence[Curve], name: Callable[[Curve], str]) -> str:
@@ -49,7 +49,7 @@ def _verdict(seed: int, kind: str, shallow: int, deep: int, final: dict[tuple[st
     if kind == "plain":
         outcome = "worse when deeper" if more > less else "not worse when deeper"
     else:
-        outcome = "no worse when deeper" if more <= less + MARGIN else "worse when deeper"
+        outcome = "within 2 points when deeper" if more <= less + MARGIN else "worse when deeper"
     return (
         f"seed {seed}: {kind} networks {outcome}: {shallow} layers {percent(less)} %, {deep} layers {percent(more)} %"
     )
