@@ -183,12 +183,10 @@ def _window_places(features: Features, image: Tensor, cell: Tensor) -> Tensor:
     return places
 
 
-class FullyConnectedHead(nn.Module):
-    """RoI pooling, fully connected layers and the two sibling layers. head: whose parameters are trained."""
+class BaseHead(nn.Module):
+    """What all heads share: the sibling layers are the plain head's."""
 
-    def __init__(self, head: roi_head.FullyConnectedHead) -> None:
-        super().__init__()
-        self.plain = head
+    plain: roi_head.BaseHead
 
     def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
@@ -205,6 +203,20 @@ class FullyConnectedHead(nn.Module):
 
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
+        raise NotImplementedError
+
+
+class FullyConnectedHead(BaseHead):
+    """RoI pooling, fully connected layers and the two sibling layers. head: whose parameters are trained."""
+
+    plain: roi_head.FullyConnectedHead
+
+    def __init__(self, head: roi_head.FullyConnectedHead) -> None:
+        super().__init__()
+        self.plain = head
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
         rois, layers = indexed_rois(boxes), self.plain.layers
         if self.plain.pooling.kind == "pool" or rois.shape[0] == 0:
             return self.plain.vectors(features, boxes)
@@ -217,26 +229,15 @@ class FullyConnectedHead(nn.Module):
         return vectors
 
 
-class RoIHead(nn.Module):
+class RoIHead(BaseHead):
     """RoI pooling, conv5_x and the two sibling layers. head: whose parameters are trained. folds: as in `ResNetC4`."""
+
+    plain: roi_head.RoIHead
 
     def __init__(self, head: roi_head.RoIHead, folds: Folds | None = None) -> None:
         super().__init__()
         self.plain = head
         self.folds = folds
-
-    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Class logits [R, K+1] and deltas [R, K, 4] of N tensors of RoIs [P_i, 4], pixels of the input image."""
-        return self.predict(self.vectors(features, boxes))
-
-    @property
-    def has_context(self) -> bool:
-        """As of the plain head."""
-        return self.plain.has_context
-
-    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers, as the plain head's."""
-        return self.plain.predict(vectors)
 
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""

@@ -20,7 +20,7 @@ from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
 from detector.inference.ensemble import Member
 from detector.inference.sources import Channels, GivenPicture, Picture
-from detector.inference.streaming import in_batches, pictures_in
+from detector.inference.streaming import in_batches_of_one_order, pictures_in
 from detector.inference.tiles import Tiling, predict_tiled
 from detector.model.faster_rcnn import FasterRCNN
 from detector.structures import Size
@@ -186,7 +186,7 @@ class Predictor:
     def _stream(
         self, source: Any, score_threshold: float, batch_size: int, channels: Channels, *how: Any
     ) -> Iterator[Detections]:
-        for pictures, order in in_batches(pictures_in(source, channels), batch_size):
+        for pictures, order in in_batches_of_one_order(pictures_in(source, channels), batch_size):
             yield from self.predict(pictures, score_threshold, batch_size, order, *how)
 
     def detecting(self, augment: Augment = None) -> Detecting:

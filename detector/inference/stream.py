@@ -12,6 +12,7 @@ import numpy as np
 from detector.datasets.pictures.read import read_image
 from detector.errors import UserError
 from detector.inference.augmented import Augment
+from detector.inference.batches import in_batches
 from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
 
@@ -23,7 +24,7 @@ def detect_all(
     settings = predictor.config.input
     read = partial(read_image, max_pixels=settings.max_pixels, bit_depth=settings.bit_depth)
     images = read_ahead(paths, 2 * batch_size, read)
-    while batch := list(islice(images, batch_size)):
+    for batch in in_batches(images, batch_size):
         readable = [image for image in batch if not isinstance(image, UserError)]
         detections = iter(predictor.predict(readable, score_threshold, batch_size, augment=augment))
         for image in batch:

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from detector.errors import UserError
+from detector.inference.batches import in_batches
 from detector.inference.gather import gather, is_address
 from detector.inference.inputs import find_inputs
 from detector.inference.sources import Channels
@@ -33,10 +34,12 @@ def pictures_in(source: Any, channels: Channels) -> Iterator[tuple[Any, Channels
             yield from pictures_in(one, channels)
 
 
-def in_batches(pictures: Iterator[tuple[Any, Channels]], count: int) -> Iterator[tuple[list[Any], Channels]]:
+def in_batches_of_one_order(
+    pictures: Iterator[tuple[Any, Channels]], count: int
+) -> Iterator[tuple[list[Any], Channels]]:
     """Neighbours of one order of colours, at most `count` together."""
     for channels, group in itertools.groupby(pictures, key=lambda pair: pair[1]):
-        while batch := [picture for picture, _ in itertools.islice(group, count)]:
+        for batch in in_batches((picture for picture, _ in group), count):
             yield batch, channels
 
 

@@ -7,7 +7,7 @@ Where the tiles lie is here, and who looks at them; `tile_merging.py` decides wh
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from detector.datasets.dataset import DetectionDataset
 from detector.datasets.pictures.windows import DecodedWindows, Window, Windows, open_windows, reduce_by
 from detector.errors import UserError
 from detector.inference.augmented import Augment
+from detector.inference.batches import in_batches
 from detector.inference.detections import Detections
 from detector.inference.sources import Channels, GivenPicture, Picture
 from detector.inference.tile_merging import WindowDetections, merge
@@ -235,10 +236,3 @@ def most_pixels(settings: InputConfig) -> int:
     """
     usual = InputConfig().max_pixels
     return 4 * usual if settings.max_pixels == usual else settings.max_pixels
-
-
-def in_batches(windows: Sequence[Window], count: int) -> Iterator[list[Window]]:
-    """The windows, `count` at a time."""
-    remaining = iter(windows)
-    while some := list(islice(remaining, count)):
-        yield some

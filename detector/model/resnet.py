@@ -6,6 +6,7 @@ of a stage: C channels at 1/2 (conv1), 1/4, 1/8, 1/16, 1/32.
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,7 +88,38 @@ class ResNetShape:
         )
 
 
-class ResNetC4(nn.Module):
+class Stages(nn.Module):
+    """conv1 and the stages after it, the first `freeze_stages` of which are not trained."""
+
+    conv1: nn.Conv2d
+    norm1: nn.Module
+    freeze_stages: int
+
+    def numbered_stages(self) -> list[tuple[int, nn.Sequential]]:
+        """The stages after conv1 with their numbers, from conv2_x."""
+        raise NotImplementedError
+
+    def freeze(self, stages: int) -> None:
+        """Take the first so many stages, of which conv1 is one, out of training."""
+        self.freeze_stages = stages
+        for module in self.frozen_modules():
+            module.requires_grad_(False)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules of the stages that are not trained."""
+        later: list[list[nn.Module]] = [[stage] for _, stage in self.numbered_stages()]
+        stages: list[list[nn.Module]] = [[self.conv1, self.norm1], *later]
+        return [module for stage in stages[: self.freeze_stages] for module in stage]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen_modules():
+            module.eval()
+        return self
+
+
+class ResNetC4(Stages):
     """conv1 … conv4_x: pictures to one map of stride 16, C = 1024 channels for ResNet-50 and deeper.
 
     Args:
@@ -107,21 +139,11 @@ class ResNetC4(nn.Module):
         self.conv3_x = shape.make_stage(3)
         self.conv4_x = shape.make_stage(4)
         self.out_channels = shape.stage_channels(4)
-        self.freeze_stages = freeze_stages
-        for module in self.frozen_modules():
-            module.requires_grad_(False)
+        self.freeze(freeze_stages)
 
-    def frozen_modules(self) -> list[nn.Module]:
-        """The modules of the stages that are not trained."""
-        stages: list[list[nn.Module]] = [[self.conv1, self.norm1], [self.conv2_x], [self.conv3_x], [self.conv4_x]]
-        return [module for stage in stages[: self.freeze_stages] for module in stage]
-
-    def train(self, mode: bool = True) -> "ResNetC4":
-        """Set the mode; frozen stages stay in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
-        return self
+    def numbered_stages(self) -> list[tuple[int, nn.Sequential]]:
+        """(2, conv2_x) … (4, conv4_x)."""
+        return [(2, self.conv2_x), (3, self.conv3_x), (4, self.conv4_x)]
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to one map [N, C, ⌈H/16⌉, ⌈W/16⌉]."""
@@ -129,7 +151,7 @@ class ResNetC4(nn.Module):
         return (FeatureMap(self.conv4_x(self.conv3_x(self.conv2_x(x))), self.stride),)
 
 
-class ResNetC5(nn.Module):
+class ResNetC5(Stages):
     """conv1 … conv5_x: pictures to one map of each stage in `stages`.
 
     Args:
@@ -159,26 +181,11 @@ class ResNetC5(nn.Module):
         self.stages = stages
         self.strides = {2: 4, 3: 8, 4: 16, 5: 16 if dilated else 32}
         self.out_channels = shape.stage_channels(stages[-1])
-        self.freeze_stages = freeze_stages
-        for module in self.frozen_modules():
-            module.requires_grad_(False)
+        self.freeze(freeze_stages)
 
     def numbered_stages(self) -> list[tuple[int, nn.Sequential]]:
         """(2, conv2_x) … (5, conv5_x)."""
         return [(2, self.conv2_x), (3, self.conv3_x), (4, self.conv4_x), (5, self.conv5_x)]
-
-    def frozen_modules(self) -> list[nn.Module]:
-        """The modules of the stages that are not trained."""
-        later: list[list[nn.Module]] = [[stage] for _, stage in self.numbered_stages()]
-        stages: list[list[nn.Module]] = [[self.conv1, self.norm1], *later]
-        return [module for stage in stages[: self.freeze_stages] for module in stage]
-
-    def train(self, mode: bool = True) -> "ResNetC5":
-        """Set the mode; frozen stages stay in evaluation mode."""
-        super().train(mode)
-        for module in self.frozen_modules():
-            module.eval()
-        return self
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to maps [N, C, ⌈H/stride⌉, ⌈W/stride⌉], the finest first."""

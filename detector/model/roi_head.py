@@ -43,7 +43,47 @@ def sibling_layers(channels: int, num_classes: int) -> SiblingLayers:
     return layers
 
 
-class RoIHead(nn.Module):
+class BaseHead(nn.Module):
+    """What all heads share: the two sibling layers, and the way to them."""
+
+    cls_score: nn.Linear
+    bbox_pred: nn.Linear
+    context: ContextLayers | None
+
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Score and refine RoIs.
+
+        Args:
+            features: of N images.
+            boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
+
+        Returns:
+            Class logits [R, K+1], column 0 the background, and deltas [R, K, 4], row l−1 for label l; both float32 or
+            better, the RoIs of the first image first.
+        """
+        return self.predict(self.vectors(features, boxes))
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
+        raise NotImplementedError
+
+    @property
+    def has_context(self) -> bool:
+        """Whether `predict` wants vectors that are joined with those of their whole pictures."""
+        return self.context is not None
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers: vectors [R, C'], with context [R, 2·C'], to logits [R, K+1] and deltas [R, K, 4]."""
+        if self.context is None:
+            logits, deltas = at_least_float32(self.cls_score(vectors)), at_least_float32(self.bbox_pred(vectors))
+        else:
+            own, whole = vectors.chunk(2, dim=1)
+            logits = at_least_float32(self.cls_score(own)) + at_least_float32(self.context.cls_score(whole))
+            deltas = at_least_float32(self.bbox_pred(own)) + at_least_float32(self.context.bbox_pred(whole))
+        return logits, torch.unflatten(deltas, 1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
+
+
+class RoIHead(BaseHead):
     """Pool every RoI, classify it, and refine its box for each class.
 
     Args:
@@ -67,48 +107,10 @@ class RoIHead(nn.Module):
         self.cls_score, self.bbox_pred = predictor
         self.context = context
 
-    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Score and refine RoIs.
-
-        Args:
-            features: of N images.
-            boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
-
-        Returns:
-            Class logits [R, K+1], column 0 the background, and deltas [R, K, 4], row l−1 for label l; both float32 or
-            better, the RoIs of the first image first.
-        """
-        return self.predict(self.vectors(features, boxes))
-
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
         vectors: Tensor = self.conv5_x(self.pooling(features, boxes))
         return vectors
-
-    @property
-    def has_context(self) -> bool:
-        """Whether `predict` wants vectors that are joined with those of their whole pictures."""
-        return self.context is not None
-
-    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers: vectors [R, C'], with context [R, 2·C'], to logits [R, K+1] and deltas [R, K, 4]."""
-        return predict(self.cls_score, self.bbox_pred, self.context, vectors)
-
-
-def predict(
-    cls_score: nn.Linear, bbox_pred: nn.Linear, context: ContextLayers | None, vectors: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Two sibling layers: vectors [R, C'] to class logits [R, K+1] and deltas [R, K, 4], float32 or better.
-
-    context: adds its part to both; the vectors are then joined ones, [R, 2·C'].
-    """
-    if context is None:
-        logits, deltas = at_least_float32(cls_score(vectors)), at_least_float32(bbox_pred(vectors))
-    else:
-        own, whole = vectors.chunk(2, dim=1)
-        logits = at_least_float32(cls_score(own)) + at_least_float32(context.cls_score(whole))
-        deltas = at_least_float32(bbox_pred(own)) + at_least_float32(context.bbox_pred(whole))
-    return logits, torch.unflatten(deltas, 1, (-1, 4))  # unlike view(), this knows K when there are no RoIs
 
 
 class RoILayers(nn.Module):
@@ -150,7 +152,7 @@ class RoILayers(nn.Module):
         return vectors
 
 
-class FullyConnectedHead(nn.Module):
+class FullyConnectedHead(BaseHead):
     """Pool every RoI, classify it, and refine its box for each class, without a part of the ResNet.
 
     Args:
@@ -172,20 +174,7 @@ class FullyConnectedHead(nn.Module):
         self.cls_score, self.bbox_pred = predictor
         self.context = context
 
-    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Score and refine RoIs, as `RoIHead.forward`."""
-        return self.predict(self.vectors(features, boxes))
-
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see of every RoI: [R, C']; features and boxes as for `forward`."""
         vectors: Tensor = self.layers(self.pooling(features, boxes))
         return vectors
-
-    @property
-    def has_context(self) -> bool:
-        """Whether `predict` wants vectors that are joined with those of their whole pictures."""
-        return self.context is not None
-
-    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers: vectors [R, C'], with context [R, 2·C'], to logits [R, K+1] and deltas [R, K, 4]."""
-        return predict(self.cls_score, self.bbox_pred, self.context, vectors)

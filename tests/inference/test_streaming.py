@@ -19,7 +19,7 @@ from detector.errors import UserError
 from detector.inference import gather as gathering
 from detector.inference.gather import gather
 from detector.inference.predictor import Predictor
-from detector.inference.streaming import in_batches, pictures_in
+from detector.inference.streaming import in_batches_of_one_order, pictures_in
 
 CATEGORIES = CategoryMap((Category(1, "a"), Category(2, "b"), Category(3, "c")))
 
@@ -69,7 +69,7 @@ def test_everything_that_stands_for_pictures_is_taken(folder: Path) -> None:
 def test_frames_are_rgb_whatever_is_said_of_arrays(folder: Path) -> None:
     orders = [order for _, order in pictures_in([picture(0), folder / "clip.avi"], "bgr")]
     assert orders == ["bgr", *["rgb"] * 4]
-    batches = in_batches(pictures_in([picture(0), folder / "clip.avi"], "bgr"), 3)
+    batches = in_batches_of_one_order(pictures_in([picture(0), folder / "clip.avi"], "bgr"), 3)
     assert [(len(batch), order) for batch, order in batches] == [(1, "bgr"), (3, "rgb"), (1, "rgb")]
 
 

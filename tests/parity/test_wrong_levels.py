@@ -6,20 +6,20 @@ The rules of all kinds of model are broken in `test_wrong_semantics.py`.
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from detectron2_cases import Case, Reference, fresh_reference
 from detectron2_levels import compare_level_stages, compare_levels_end_to_end, recorded_levels
 from detectron2_training import TrainingCase, compare_training
+from other_settings import changed, rebuilt
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.config import Config
 from detector.model import fpn, roi_pooling
 from detector.model.anchors import AnchorGenerator, AnchorGrid
 from detector.model.blocks import Bottleneck
-from detector.model.build import build_model
 from detector.model.fpn import FPN
 from detector.model.resnet import ResNetC5
 from detector.model.roi_head import FullyConnectedHead, RoILayers
@@ -36,44 +36,12 @@ Mistake = Callable[[Reference, pytest.MonkeyPatch], Reference]
 PYRAMID, DILATED, GROUPED = "fpn_r50_w3_c5", "dc5_r50_w3_c4", "fpn_x50_g4_w1_c3"
 
 
-def rebuilt(reference: Reference, config: Config) -> Reference:
-    """The same weights under other settings."""
-    model = build_model(config)
-    model.load_state_dict(reference.model.state_dict())
-    return replace(reference, model=model.eval(), config=config)
+def with_settings(section: str, **changes: Any) -> Mistake:
+    """The same weights in a network of other settings."""
 
-
-def with_roi(**changes: object) -> Mistake:
     def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
-        config = reference.config
-        roi = replace(config.model.roi, **changes)  # type: ignore[arg-type]
-        return rebuilt(reference, replace(config, model=replace(config.model, roi=roi)))
-
-    return make
-
-
-def with_rpn(**changes: object) -> Mistake:
-    def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
-        config = reference.config
-        rpn = replace(config.model.rpn, **changes)  # type: ignore[arg-type]
-        return rebuilt(reference, replace(config, model=replace(config.model, rpn=rpn)))
-
-    return make
-
-
-def with_input(**changes: object) -> Mistake:
-    def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
-        config = reference.config
-        return rebuilt(reference, replace(config, input=replace(config.input, **changes)))  # type: ignore[arg-type]
-
-    return make
-
-
-def with_backbone(**changes: object) -> Mistake:
-    def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
-        config = reference.config
-        backbone = replace(config.model.backbone, **changes)  # type: ignore[arg-type]
-        return rebuilt(reference, replace(config, model=replace(config.model, backbone=backbone)))
+        config = changed(reference.config, section, **changes)
+        return replace(reference, model=rebuilt(reference.model, config), config=config)
 
     return make
 
@@ -244,8 +212,8 @@ def _proposed(reference, features, sizes, per_level_nms):  # type: ignore[no-unt
 
 
 MISTAKES: dict[str, tuple[str, Mistake, str]] = {
-    "no padding": (PYRAMID, with_input(pad_to_multiple=1), "rpn_logits"),
-    "padding to 64": (PYRAMID, with_input(pad_to_multiple=64), "maps"),
+    "no padding": (PYRAMID, with_settings("input", pad_to_multiple=1), "rpn_logits"),
+    "padding to 64": (PYRAMID, with_settings("input", pad_to_multiple=64), "maps"),
     "padded before normalising": (GROUPED, padded_before_normalising, "preprocessed"),
     "upsampled smoothly": (PYRAMID, upsampled_smoothly, "maps"),
     "average in place of the sum": (PYRAMID, averaged, "maps"),
@@ -256,23 +224,27 @@ MISTAKES: dict[str, tuple[str, Mistake, str]] = {
     "p6 after a ReLU": (PYRAMID, coarsest_by(lambda p5: F.relu(p5[:, :, ::2, ::2])), "maps"),
     "anchors of one size on all levels": (PYRAMID, all_levels_have_all_sizes_of_the_first, "proposals"),
     "anchors of the levels swapped": (PYRAMID, levels_in_the_opposite_order, "proposals"),
-    "anchors centred on cells": (PYRAMID, with_rpn(anchor_offset=0.5), "proposals"),
-    "anchors rounded": (PYRAMID, with_rpn(anchor_rounding=True), "proposals"),
-    "measured anchor strides": (PYRAMID, with_rpn(anchor_strides="measured"), "anchors"),
+    "anchors centred on cells": (PYRAMID, with_settings("rpn", anchor_offset=0.5), "proposals"),
+    "anchors rounded": (PYRAMID, with_settings("rpn", anchor_rounding=True), "proposals"),
+    "measured anchor strides": (PYRAMID, with_settings("rpn", anchor_strides="measured"), "anchors"),
     "top n of all levels together": (GROUPED, top_n_of_all_levels_together, "proposals"),
     "NMS over all levels": (PYRAMID, nms_over_all_levels, "proposals"),
     "level: a pyramid that begins at 112": (PYRAMID, a_level_counts_from(112), "det002"),
     "level: rounded to the nearest": (PYRAMID, level_rounded_to_the_nearest, "det002"),
     "level: all from the finest": (PYRAMID, everything_from_the_finest_level, "det002"),
-    "RoIAlign not aligned": (PYRAMID, with_roi(aligned=False), "det002"),
-    "RoIAlign of two samples": (DILATED, with_roi(sampling_ratio=2), "det005"),
+    "RoIAlign not aligned": (PYRAMID, with_settings("roi", aligned=False), "det002"),
+    "RoIAlign of two samples": (DILATED, with_settings("roi", sampling_ratio=2), "det005"),
     "flattened cell by cell": (PYRAMID, cells_flattened_before_channels, "det002"),
     "no activation before the outputs": (PYRAMID, no_activation_after_the_last_layer, "det002"),
     "conv5_x not dilated": (DILATED, dilated(1, 1), "maps"),
     "first block of conv5_x not dilated": (DILATED, dilated(1, 2), "maps"),
-    "DC5 padded to 32": (DILATED, with_input(pad_to_multiple=32), "maps"),
-    "ResNeXt's stride in the 1×1": (GROUPED, with_backbone(stride_in_1x1=True), "maps"),
-    "ResNeXt's pictures not divided by the deviation": (GROUPED, with_input(pixel_std=(3.0, 3.0, 3.0)), "preprocessed"),
+    "DC5 padded to 32": (DILATED, with_settings("input", pad_to_multiple=32), "maps"),
+    "ResNeXt's stride in the 1×1": (GROUPED, with_settings("backbone", stride_in_1x1=True), "maps"),
+    "ResNeXt's pictures not divided by the deviation": (
+        GROUPED,
+        with_settings("input", pixel_std=(3.0, 3.0, 3.0)),
+        "preprocessed",
+    ),
 }
 
 

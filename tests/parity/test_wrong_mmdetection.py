@@ -16,14 +16,14 @@ import torch
 from mmdetection_cases import EMBEDDED, Case, Reference, fresh_reference, recorded
 from mmdetection_inference import compare_end_to_end
 from mmdetection_units import compare_units, read_units
+from other_settings import changed, rebuilt
 from torch.nn import functional as F
 
 from detector import boxes
-from detector.config import Config, InputConfig
+from detector.config import InputConfig
 from detector.datasets.pictures.pil_resize import resize_like_pil
 from detector.datasets.pictures.sizes import resized_size
 from detector.model import proposals
-from detector.model.build import build_model
 from detector.structures import Size
 
 Mistake = Callable[[Reference, pytest.MonkeyPatch], Reference]
@@ -34,19 +34,10 @@ def with_settings(section: str, **changes: Any) -> Mistake:
     """The same weights in a network of other settings."""
 
     def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
-        config = changed(reference.config, section, changes)
-        model = build_model(config)
-        model.load_state_dict(reference.model.state_dict())
-        return Reference(model.eval(), config, reference.is_rgb)
+        config = changed(reference.config, section, **changes)
+        return Reference(rebuilt(reference.model, config), config, reference.is_rgb)
 
     return make
-
-
-def changed(config: Config, section: str, changes: dict[str, Any]) -> Config:
-    if section == "input":
-        return replace(config, input=replace(config.input, **changes))
-    part = replace(getattr(config.model, section), **changes)
-    return replace(config, model=replace(config.model, **{section: part}))
 
 
 def resized_by(resize: Callable[[np.ndarray, Size], np.ndarray]) -> Mistake:

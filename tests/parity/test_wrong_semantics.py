@@ -4,7 +4,6 @@ Each mistake of the references' README ("How far wrong semantics land") is made 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -18,15 +17,15 @@ from detectron2_cases import EMBEDDED, Reference, checkpoints, fresh_reference, 
 from detectron2_inference import compare_end_to_end
 from detectron2_training import compare_training, training_cases
 from detectron2_units import compare_units, read_units
+from other_settings import changed, rebuilt
 from torch import Tensor
 from torch.nn import functional as F
 
 from detector import boxes
-from detector.config import Config, InputConfig
+from detector.config import InputConfig
 from detector.datasets.pictures.sizes import resized_size
 from detector.model import postprocess, proposals, rpn
 from detector.model.blocks import FrozenBatchNorm2d
-from detector.model.build import build_model
 from detector.structures import Size, Target
 from detector.training import joint, targets
 from detector.training.targets import RoITargets, RoITargetSettings
@@ -41,19 +40,10 @@ def with_settings(section: str, **changes: Any) -> Mistake:
     """The same weights in a network of other settings."""
 
     def make(reference: Reference, _patch: pytest.MonkeyPatch) -> Reference:
-        config = changed(reference.config, section, changes)
-        model = build_model(config)
-        model.load_state_dict(reference.model.state_dict())
-        return Reference(model.eval(), config, reference.order)
+        config = changed(reference.config, section, **changes)
+        return Reference(rebuilt(reference.model, config), config, reference.order)
 
     return make
-
-
-def changed(config: Config, section: str, changes: dict[str, Any]) -> Config:
-    if section == "input":
-        return replace(config, input=replace(config.input, **changes))
-    part = replace(getattr(config.model, section), **changes)
-    return replace(config, model=replace(config.model, **{section: part}))
 
 
 def stride_in_the_other_convolution(reference: Reference, patch: pytest.MonkeyPatch) -> Reference:

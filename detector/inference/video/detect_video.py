@@ -4,8 +4,7 @@ The lines are all that a kill has to leave: the annotated video is drawn from th
 of it is lost, and `--resume` goes on behind the last line. A camera's frames come only once, so they are drawn at once.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +16,10 @@ import torch
 from detector.categories import CategoryMap
 from detector.disk import put_in_place, sync_file
 from detector.drawing.annotate import draw_detections
+from detector.inference.batches import in_batches
 from detector.inference.detections import Detections
 from detector.inference.video.frame_log import FrameLog, read_lines
-from detector.inference.video.frames import Frame, Video, read_frames
+from detector.inference.video.frames import Video, read_frames
 from detector.inference.video.render import Writer, make_writer
 
 Detect = Callable[[Sequence[np.ndarray]], list[Detections]]
@@ -129,9 +129,3 @@ class AnnotatedVideo:
         self.writer.close()
         sync_file(self.partial)
         put_in_place(self.partial, self.path)
-
-
-def in_batches(frames: Iterator[Frame], count: int) -> Iterator[list[Frame]]:
-    """The frames, `count` at a time."""
-    while batch := list(itertools.islice(frames, count)):
-        yield batch

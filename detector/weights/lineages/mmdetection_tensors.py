@@ -17,6 +17,7 @@ from detector.weights.layout import CLS_SCORE, model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.mmdetection_config import MMDetectionModel, as_class_names, config_from_mmdetection
 from detector.weights.lineages.mmdetection_config_text import parse_mmdetection_config
+from detector.weights.lineages.torchvision_resnet import BLOCK_RENAMES
 from detector.weights.remap import remap, reverse_channels, translate
 
 log = logging.getLogger(__name__)
@@ -26,16 +27,8 @@ RENAMES = (
     (".backbone.body.", ".backbone."),
     (".backbone.lateral.", ".neck.lateral_convs."),
     (".backbone.output.", ".neck.fpn_convs."),
-    (".conv2_x.", ".layer1."),
-    (".conv3_x.", ".layer2."),
-    (".conv4_x.", ".layer3."),
     (".roi_head.conv5_x.", ".roi_head.shared_head.layer4."),
-    (".conv5_x.", ".layer4."),
-    (".norm1.", ".bn1."),
-    (".norm2.", ".bn2."),
-    (".norm3.", ".bn3."),
-    (".shortcut.conv.", ".downsample.0."),
-    (".shortcut.norm.", ".downsample.1."),
+    *BLOCK_RENAMES,
     (".rpn.conv.", ".rpn_head.rpn_conv."),
     (".rpn.objectness.", ".rpn_head.rpn_cls."),
     (".rpn.anchor_deltas.", ".rpn_head.rpn_reg."),

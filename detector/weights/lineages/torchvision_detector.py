@@ -15,13 +15,12 @@ from detector.config import (
     BackboneConfig,
     Config,
     DetectionConfig,
-    InputConfig,
     ModelConfig,
     RoIConfig,
     RPNConfig,
 )
 from detector.weights.layout import model_shapes
-from detector.weights.lineages.torchvision_resnet import IMAGENET_MEAN, IMAGENET_STD, RENAMES
+from detector.weights.lineages.torchvision_resnet import DETECTORS_INPUT, RENAMES
 from detector.weights.remap import remap, translate
 
 # nn.Sequential(conv1, bn1, relu, maxpool, layer1, layer2, layer3) numbers them.
@@ -87,13 +86,7 @@ def torchvision_detector_config(
             roi=RoIConfig(sampling_ratio=2, aligned=False, smooth_l1_beta=1 / 9),
             detection=DetectionConfig(min_size=1e-2),
         ),
-        input=InputConfig(
-            pixel_mean=IMAGENET_MEAN,
-            pixel_std=IMAGENET_STD,
-            min_size_train=(800,),
-            resize="torchvision",
-            pad_to_multiple=32,
-        ),
+        input=DETECTORS_INPUT,
     )
 
 

@@ -16,7 +16,6 @@ from detector.config import (
     Config,
     DetectionConfig,
     FPNConfig,
-    InputConfig,
     ModelConfig,
     RoIConfig,
     RPNConfig,
@@ -25,7 +24,7 @@ from detector.errors import UserError
 from detector.weights.compare import COUNTER
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.imagenet import backbone_of
-from detector.weights.lineages.torchvision_resnet import IMAGENET_MEAN, IMAGENET_STD
+from detector.weights.lineages.torchvision_resnet import BLOCK_RENAMES, DETECTORS_INPUT
 from detector.weights.remap import remap, translate
 
 log = logging.getLogger(__name__)
@@ -34,15 +33,7 @@ log = logging.getLogger(__name__)
 RENAMES = (
     (".backbone.lateral.", ".backbone.fpn.inner_blocks."),
     (".backbone.output.", ".backbone.fpn.layer_blocks."),
-    (".conv2_x.", ".layer1."),
-    (".conv3_x.", ".layer2."),
-    (".conv4_x.", ".layer3."),
-    (".conv5_x.", ".layer4."),
-    (".norm1.", ".bn1."),
-    (".norm2.", ".bn2."),
-    (".norm3.", ".bn3."),
-    (".shortcut.conv.", ".downsample.0."),
-    (".shortcut.norm.", ".downsample.1."),
+    *BLOCK_RENAMES,
     (".rpn.conv.", ".rpn.head.conv.0.0."),
     (".rpn.objectness.", ".rpn.head.cls_logits."),
     (".rpn.anchor_deltas.", ".rpn.head.bbox_pred."),
@@ -141,13 +132,7 @@ def torchvision_pyramid_config(tensors: Mapping[str, Tensor], where: str) -> Con
             roi=_roi_config(tensors),
             detection=DetectionConfig(min_size=1e-2),
         ),
-        input=InputConfig(
-            pixel_mean=IMAGENET_MEAN,
-            pixel_std=IMAGENET_STD,
-            min_size_train=(800,),
-            resize="torchvision",
-            pad_to_multiple=32,
-        ),
+        input=DETECTORS_INPUT,
     )
 
 

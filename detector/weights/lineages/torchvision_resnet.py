@@ -9,28 +9,35 @@ from typing import Literal
 
 from torch import Tensor
 
-from detector.config import Config
+from detector.config import Config, InputConfig
 from detector.errors import UserError
 from detector.weights.layout import conv1_name, has_last_stage, has_thresholds, imagenet_shapes, is_of_resnet
 from detector.weights.remap import remap, reverse_channels, translate
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# How torchvision's detectors are fed.
+DETECTORS_INPUT = InputConfig(
+    pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD, min_size_train=(800,), resize="torchvision", pad_to_multiple=32
+)
 
-# Ours → theirs, applied in turn as pieces of a name.
-RENAMES = (
-    (".backbone.body.", "."),
-    (".backbone.", "."),
-    (".roi_head.conv5_x.", ".layer4."),
-    (".conv5_x.", ".layer4."),
+# Of stages and of what is in a block; ours → theirs, applied in turn as pieces of a name.
+BLOCK_RENAMES = (
     (".conv2_x.", ".layer1."),
     (".conv3_x.", ".layer2."),
     (".conv4_x.", ".layer3."),
+    (".conv5_x.", ".layer4."),
     (".norm1.", ".bn1."),
     (".norm2.", ".bn2."),
     (".norm3.", ".bn3."),
     (".shortcut.conv.", ".downsample.0."),
     (".shortcut.norm.", ".downsample.1."),
+)
+RENAMES = (
+    (".backbone.body.", "."),
+    (".backbone.", "."),
+    (".roi_head.conv5_x.", ".layer4."),
+    *BLOCK_RENAMES,
 )
 DROPPED = ("fc.weight", "fc.bias")  # ImageNet's classifier
 
