@@ -83,11 +83,12 @@ class Service:
         self.predictor, self.limits = predictor, limits
         self.counts = Counts()
         self.open_requests = 0
+        self._decoding = 0  # pictures that are about to join the queue
 
         def predict(images: Any) -> list[Detections]:
             return predictor.predict(list(images), score_threshold=0.0, batch_size=batch_size, augment=augment)
 
-        self.batcher = Batcher(predict, batch_size, self.counts.add_batch)
+        self.batcher = Batcher(predict, batch_size, self.counts.add_batch, lambda: self._decoding > 0)
         # Decoded pictures are large: only as many exist as keep the network busy.
         self._decoded = asyncio.Semaphore(2 * batch_size + 1)
 
@@ -106,10 +107,15 @@ class Service:
 
     async def _detect_one(self, upload: Upload) -> "Detections | Unreadable":
         async with self._decoded:
-            image = await asyncio.to_thread(self._decode, upload)
-            if isinstance(image, Unreadable):
-                return image
-            return await asyncio.wrap_future(self.batcher.submit(image))
+            self._decoding += 1
+            try:
+                image = await asyncio.to_thread(self._decode, upload)
+                if isinstance(image, Unreadable):
+                    return image
+                answer = self.batcher.submit(image)
+            finally:
+                self._decoding -= 1
+            return await asyncio.wrap_future(answer)
 
     def _decode(self, upload: Upload) -> "np.ndarray | Unreadable":
         try:

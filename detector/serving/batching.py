@@ -11,7 +11,7 @@ import numpy as np
 
 from detector.inference.detections import Detections
 
-LONGEST_WAIT = 0.010  # seconds that a picture waits for others to share a pass with
+LONGEST_WAIT = 0.010  # seconds that a picture waits for one that is on its way, to share a pass with it
 
 Predict = Callable[[Sequence[np.ndarray]], list[Detections]]
 
@@ -31,14 +31,20 @@ class Batcher:
         predict: from pictures, each [H, W, 3] uint8 RGB, to their detections; only ever called in one thread.
         batch_size: pictures of a batch at most; 1 never waits for a second.
         on_batch: called with the number of pictures and the seconds of every pass.
+        is_another_coming: whether a picture will be submitted at once; without one, nobody waits for company.
     """
 
     def __init__(
-        self, predict: Predict, batch_size: int, on_batch: Callable[[int, float], None] = lambda _count, _seconds: None
+        self,
+        predict: Predict,
+        batch_size: int,
+        on_batch: Callable[[int, float], None] = lambda _count, _seconds: None,
+        is_another_coming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._predict = predict
         self._batch_size = batch_size
         self._on_batch = on_batch
+        self._is_another_coming = is_another_coming
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
@@ -74,8 +80,9 @@ class Batcher:
             return [], False
         batch, until = [first], time.monotonic() + LONGEST_WAIT
         while len(batch) < self._batch_size:
+            wait = max(until - time.monotonic(), 0) if self._is_another_coming() else 0
             try:
-                one = self._queue.get(timeout=max(until - time.monotonic(), 0))
+                one = self._queue.get(timeout=wait)
             except queue.Empty:
                 break
             if one is None:
