@@ -1,4 +1,4 @@
-"""How precisely a network computes: float32, TF32 or bfloat16.
+"""How precisely a network computes: float32, TF32 or bfloat16; and float16, in training.
 
 PyTorch's own defaults on an NVIDIA GPU take float32 operands and round them to TF32's 10 bits of mantissa inside of
 convolutions, though not inside of matrix products. Here `float32` means 23 bits everywhere.
@@ -13,9 +13,10 @@ import torch
 from detector.errors import UserError
 
 Precision = Literal["float32", "tf32", "bfloat16"]
+TrainingPrecision = Literal["float32", "tf32", "bfloat16", "float16"]  # float16 with a loss scale
 
 
-def check_precision(precision: Precision, device: torch.device) -> None:
+def check_precision(precision: TrainingPrecision, device: torch.device) -> None:
     """Raise UserError for TF32 on a device without it: it is a mode of NVIDIA's GPUs."""
     if precision == "tf32" and device.type != "cuda":
         raise UserError(f"precision tf32 exists only on CUDA devices, not on {device}; use float32 or bfloat16.")
@@ -26,8 +27,14 @@ def computing_type(precision: Precision) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
+    """The context in which a network whose weights are float32 computes in bfloat16 or float16; of none for others."""
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision in ("bfloat16", "float16"))
+
+
 @contextmanager
-def float32_products(precision: Precision) -> Iterator[None]:
+def float32_products(precision: TrainingPrecision) -> Iterator[None]:
     """Within this context, products of float32 tensors on a GPU are computed in TF32 only for `tf32`, convolutions too.
 
     PyTorch keeps this setting for the whole process, so other threads see it too; at the end it is restored.

@@ -118,8 +118,9 @@ class TrainConfig:
     # Patterns of names of parameters, or of parts, that are not trained: [backbone, rpn.conv, "*.norm?.*"]
     freeze: tuple[str, ...] = ()
     class_weights: Any = None  # in the head's loss, by class name: {WBC: 2, Platelets: 3}; other classes have 1
-    # auto: bfloat16 autocast on a GPU that has it, else float32; float32 uses no TF32 on a GPU, tf32 does
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    # auto: bfloat16 autocast on a GPU that has it, float16 with a loss scale on an older GPU, float32 elsewhere.
+    # float32 uses no TF32 on a GPU, tf32 does.
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
     # Exponential moving average of the weights, e.g. 0.999; evaluated and saved instead.
     ema_decay: float | None = limited(None, 1e-6, 0.9999999)
     seed: int = limited(0, 0, 2**63 - 1)

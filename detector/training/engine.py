@@ -11,7 +11,8 @@ from detector import process_group
 from detector.config import Config, config_to_dict, flatten
 from detector.datasets.loading.batch import TrainingBatch
 from detector.datasets.loading.loader import TrainingStream, training_loader
-from detector.training.nonfinite import RunningStatistics, leave_out
+from detector.training.loss_scale import is_overflow, unscale_gradients
+from detector.training.nonfinite import RunningStatistics, leave_out, leave_out_overflow
 from detector.training.optimizer import set_learning_rate
 from detector.training.process.signals import StoppedError, StopSignals, signal_name
 from detector.training.process.watchdog import Watchdog
@@ -177,10 +178,10 @@ def take_batch(
 
 
 def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[TrainingBatch]) -> Losses:
-    """One optimizer step; left out where a loss or a gradient is not finite.
+    """One optimizer step; left out where a loss or a gradient is not finite, or float16's gradients overflow.
 
     Args:
-        run: its model, its average, and its counts of skipped steps change.
+        run: its model, its average, its loss scale, and its counts of skipped steps change.
         statistics: of the run's model.
         micro_batches: of the step.
 
@@ -189,21 +190,30 @@ def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[Traini
         that was left out.
 
     Raises:
-        TrainingDivergedError: too many steps in a row were left out.
+        TrainingDivergedError: too many steps in a row were left out, or gradients overflow at any loss scale.
     """
     settings = run.config.train
     statistics.remember()
     run.optimizer.zero_grad(set_to_none=True)
-    losses = forward_backward(run.joint, micro_batches, run.device, run.precision)
+    scale = run.loss_scale
+    losses = forward_backward(run.joint, micro_batches, run.device, run.precision, scale.value if scale else 1.0)
+    if scale is not None:
+        unscale_gradients(run.model, scale)
     mean = mean_losses(losses)
     norm = gradient_norm(run.model)
     if clip_and_check(mean, run.model, settings.clip_gradient_norm, norm):
         run.optimizer.step()
         run.update_average()
         run.progress.skipped_in_a_row = 0
+        if scale is not None:
+            scale.count_step()
         return mean | {GRADIENT_NORM: norm}
     statistics.restore()
-    leave_out(run.progress, micro_batches, losses, run.model, settings.max_skipped_steps, run.output, run.log)
+    if scale is not None and is_overflow(losses):
+        leave_out_overflow(run.progress, scale, micro_batches, losses, run.model, run.output, run.log)
+    else:
+        limit = settings.max_skipped_steps
+        leave_out(run.progress, micro_batches, losses, run.model, limit, run.output, run.log, run.precision)
     return {}
 
 

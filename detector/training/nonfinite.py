@@ -1,4 +1,7 @@
-"""Steps whose loss or gradient is not a number: left out, written down, and after too many the run ends."""
+"""Steps whose loss or gradient is not a number: left out, written down, and after too many the run ends.
+
+In float16 gradients may overflow because the loss was scaled up too far; that is a step left out, and no fault.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detector.arithmetic import TrainingPrecision
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.process_group import gather
+from detector.training.loss_scale import LossScale
 from detector.training.report.logs import RunLog
 from detector.training.run.output import NON_FINITE_FILE
 from detector.training.state.progress import Progress
@@ -81,6 +86,7 @@ def leave_out(
     limit: int,
     output: Path,
     log: RunLog,
+    precision: TrainingPrecision = "float32",
 ) -> None:
     """Count a step that was not taken and write down what every process saw. All processes must call this.
 
@@ -89,6 +95,7 @@ def leave_out(
         batches, losses, model: as for `describe_step`.
         limit: how many such steps in a row end the run.
         output: folder of `nonfinite.jsonl`.
+        precision: of the run; float16's range may be the reason.
 
     Raises:
         TrainingDivergedError: naming the pictures and the loss terms, after `limit` steps in a row.
@@ -104,8 +111,51 @@ def leave_out(
         return
     raise TrainingDivergedError(
         f"{progress.skipped_in_a_row} steps in a row were left out, the last at iteration {progress.iteration + 1}, "
-        f"because {what}; lower train.learning_rate, set train.clip_gradient_norm, or look at these pictures' boxes "
+        f"because {what}; lower train.learning_rate, set train.clip_gradient_norm, "
+        f"{'set train.precision=float32 (float16 ends at 65504), ' if precision == 'float16' else ''}"
+        "or look at these pictures' boxes "
         f"({output / NON_FINITE_FILE} has them)."
+    )
+
+
+def leave_out_overflow(
+    progress: Progress,
+    scale: LossScale,
+    batches: Sequence[TrainingBatch],
+    losses: Sequence[dict[str, Tensor]],
+    model: nn.Module,
+    output: Path,
+    log: RunLog,
+) -> None:
+    """Count a step that was not taken because float16 could not hold its gradients, and lower the loss scale.
+
+    That happens in every such run, about once in `GROWS_AFTER` steps, and is no fault. All processes must call this.
+
+    Args:
+        progress: where the run stands before the step; its count of skipped steps is raised.
+        scale: that the step had; it is lowered.
+        batches, losses, model: as for `describe_step`.
+        output: folder of `nonfinite.jsonl`, which gets the step that ends a run.
+
+    Raises:
+        TrainingDivergedError: the gradients overflow without being scaled up.
+    """
+    before = scale.value
+    scale.count_overflow()
+    progress.skipped_steps += 1
+    if not scale.is_exhausted:
+        log.info(
+            f"iteration {progress.iteration + 1} is left out, as a few are in float16: its gradients overflowed; the "
+            f"loss scale goes from {before:,.0f} to {scale.value:,.0f}."
+        )
+        return
+    records = gather(describe_step(progress, batches, losses, model))
+    for record in records:
+        log.append(output / NON_FINITE_FILE, record)
+    raise TrainingDivergedError(
+        f"the gradients overflow float16 however small the loss scale is, the last at iteration "
+        f"{progress.iteration + 1}: {summarize(records)}; set train.precision=float32 (or bfloat16, where the GPU has "
+        f"it), or lower train.learning_rate, and --resume from the last checkpoint."
     )
 
 

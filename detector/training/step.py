@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from detector.arithmetic import Precision, check_precision, float32_products
+from detector.arithmetic import TrainingPrecision, autocast, check_precision, float32_products
 from detector.config import TrainConfig
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
@@ -18,24 +18,34 @@ from detector.training.process.watchdog import Watchdog
 Losses = dict[str, Tensor]
 
 
-def choose_precision(train: TrainConfig, device: torch.device) -> Precision:
-    """How training computes on this device. Raises UserError where `tf32` is asked for and the device has none."""
+def choose_precision(train: TrainConfig, device: torch.device) -> TrainingPrecision:
+    """How training computes on this device. Raises UserError where `tf32` is asked for and the device has none.
+
+    Left to choose, it is bfloat16 on a GPU that has it, float16 on one that does not (before NVIDIA's Ampere), and
+    float32 elsewhere.
+    """
     if train.precision == "auto":
-        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bfloat16" if able else "float32"
+        if device.type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     check_precision(train.precision, device)
     return train.precision
 
 
 def forward_backward(
-    joint: nn.Module, batches: Sequence[TrainingBatch], device: torch.device, precision: Precision
+    joint: nn.Module,
+    batches: Sequence[TrainingBatch],
+    device: torch.device,
+    precision: TrainingPrecision,
+    scale: float = 1.0,
 ) -> list[Losses]:
     """Leave the gradient of the mean loss of all micro-batches (and, with several processes, of all of those) in place.
 
     Args:
         joint: `JointTraining`, which may be wrapped in DistributedDataParallel; its gradients must be empty.
         batches: micro-batches of one step.
-        precision: bfloat16 is autocast's; float32 and tf32 say how float32 tensors are multiplied on a GPU.
+        precision: bfloat16 and float16 are autocast's; float32 and tf32 say how a GPU multiplies float32 tensors.
+        scale: what the loss is multiplied by, and with it the gradients; the losses that are returned are not.
 
     Returns:
         The losses of each micro-batch in this process, on the device, detached.
@@ -48,9 +58,10 @@ def forward_backward(
         with alone, float32_products(precision):
             images = batch.images.to(device, non_blocking=True)
             targets = [target.to(device, non_blocking=True) for target in batch.targets]
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            with autocast(precision, device):
                 of_batch: Losses = joint(images, targets, batch.seeds)
-            (total(of_batch) / len(batches)).backward()  # type: ignore[no-untyped-call]
+            mean = total(of_batch) / len(batches)
+            (mean if scale == 1 else mean * scale).backward()  # type: ignore[no-untyped-call]
         losses.append({name: loss.detach() for name, loss in of_batch.items()})
     return losses
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.arithmetic import Precision
+from detector.arithmetic import TrainingPrecision
 from detector.config import TrainConfig
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
@@ -117,19 +117,22 @@ def test_precision() -> None:
     assert choose_precision(train, CPU) == "float32"
     assert choose_precision(replace(train, precision="bfloat16"), CPU) == "bfloat16"
     assert choose_precision(replace(train, precision="float32"), CPU) == "float32"
+    assert choose_precision(replace(train, precision="float16"), CPU) == "float16"
     with pytest.raises(UserError, match="tf32 exists only on CUDA devices, not on cpu"):
         choose_precision(replace(train, precision="tf32"), CPU)
 
 
-@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_is_bfloat16_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch, able: bool, expected: str) -> None:
+@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float16")])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it_and_float16_on_an_older_one(
+    monkeypatch: pytest.MonkeyPatch, able: bool, expected: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
     gpu = torch.device("cuda")
     assert choose_precision(TrainConfig(), gpu) == expected
     assert choose_precision(TrainConfig(precision="tf32"), gpu) == "tf32"
 
 
-def test_bfloat16_computes_in_bfloat16() -> None:
+def test_half_precision_computes_in_half_precision() -> None:
     seen: list[torch.dtype] = []
 
     class Probe(nn.Module):
@@ -142,7 +145,7 @@ def test_bfloat16_computes_in_bfloat16() -> None:
             seen.append(out.dtype)
             return {"a": out.float().sum()}
 
-    precisions: list[Precision] = ["bfloat16", "float32", "tf32"]
+    precisions: list[TrainingPrecision] = ["bfloat16", "float32", "tf32", "float16"]
     for precision in precisions:
         forward_backward(Probe(), [make_batch(0, 2)], CPU, precision)
-    assert seen == [torch.bfloat16, torch.float32, torch.float32]
+    assert seen == [torch.bfloat16, torch.float32, torch.float32, torch.float16]

@@ -24,7 +24,7 @@ def describe_run(run: Run) -> None:
     log = run.log.info
     log(
         f"detector {__version__}, torch {torch.__version__}, {describe_device(run.device)}, "
-        f"{processes} process{'es' if processes > 1 else ''}, {run.precision}; "
+        f"{processes} process{'es' if processes > 1 else ''}, {describe_precision(run)}; "
         f"output {run.output}"
     )
     log(f"training data: {describe_data(run.train_data)}")
@@ -39,8 +39,18 @@ def describe_run(run: Run) -> None:
         log(f"going on after iteration {run.progress.iteration}")
 
 
+def describe_precision(run: Run) -> str:
+    """How the run computes; of float16 the loss scale too, and that a CPU gains nothing from it."""
+    if run.loss_scale is None:
+        return run.precision
+    slow = ", which a CPU computes more slowly than float32" if run.device.type == "cpu" else ""
+    return f"{run.precision}{slow}, loss scale {run.loss_scale.value:,.0f}"
+
+
 def report_steps(run: Run, values: dict[str, Any]) -> None:
     """One line on the screen, one in metrics.jsonl, and TensorBoard's curves."""
+    if run.loss_scale is not None:
+        values = values | {"loss_scale": run.loss_scale.value, "overflows": run.loss_scale.overflows}
     run.log.info(progress_line(values, run.config.train.iterations))
     run.log.metrics(values | {"skipped_steps": run.progress.skipped_steps})
     curves = {f"loss/{name}": value for name, value in values["losses"].items()}
@@ -49,6 +59,8 @@ def report_steps(run: Run, values: dict[str, Any]) -> None:
     if values["gradient_norm"] is not None:
         curves["gradient_norm"] = values["gradient_norm"]
     curves["learning_rate"] = values["learning_rate"]
+    if run.loss_scale is not None:
+        curves["loss_scale"] = run.loss_scale.value
     curves["memory/gigabytes"] = values["memory_bytes"] / 1e9
     curves["speed/images_per_second"] = values["images_per_second"]
     curves["speed/data_wait"] = values["data_wait"]

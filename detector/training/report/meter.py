@@ -141,9 +141,10 @@ def progress_line(values: dict[str, Any], iterations: int) -> str:
     total = "-" if values["loss"] is None else f"{values['loss']:.4f}"
     parts = " ".join(f"{name} {value:.4f}" for name, value in values["losses"].items())
     busy = f"  (waited {values['queued']:.0%} for a processor: the machine is busy)" if values["queued"] > BUSY else ""
+    scale = f"  loss scale {values['loss_scale']:,.0f}" if "loss_scale" in values else ""
     left = timedelta(seconds=round(values["seconds_left"]))
     return (
         f"iteration {values['iteration']}/{iterations}  loss {total} ({parts})  lr {values['learning_rate']:.3g}  "
         f"{values['images_per_second']:.1f} images/s  data {values['data_wait']:.0%}  "
-        f"{values['memory_bytes'] / 1e9:.1f} GB  {left} left{busy}"
+        f"{values['memory_bytes'] / 1e9:.1f} GB  {left} left{scale}{busy}"
     )

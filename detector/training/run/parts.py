@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from detector import process_group
-from detector.arithmetic import Precision
+from detector.arithmetic import TrainingPrecision
 from detector.categories import CategoryMap
 from detector.config import Config
 from detector.datasets.dataset import DetectionDataset
@@ -16,6 +16,7 @@ from detector.evaluation.ground_truth import GroundTruth
 from detector.model.faster_rcnn import FasterRCNN
 from detector.training.class_weights import class_weights
 from detector.training.ema import AveragedModel
+from detector.training.loss_scale import LossScale
 from detector.training.optimizer import momentum_buffers
 from detector.training.report.logs import RunLog
 from detector.training.report.meter import Meter
@@ -31,13 +32,14 @@ class Run:
 
     `model` is trained, `joint` wraps it with its losses (and, with others, in DDP). `val_truth` is what `val_data` is
     scored against, in the main process, where scoring happens. `annotations` identifies the data by split.
-    `owes_evaluation`: an evaluation that was due where it stands was interrupted.
+    `loss_scale` is float16's. `owes_evaluation`: an evaluation that was due where it stands was interrupted.
     """
 
     config: Config
     output: Path
     device: torch.device
-    precision: Precision
+    precision: TrainingPrecision
+    loss_scale: LossScale | None
     train_data: DetectionDataset
     val_data: DetectionDataset | None
     val_truth: GroundTruth | None
@@ -95,5 +97,6 @@ class Run:
             momentum=momentum_buffers(self.optimizer, self.model),
             random=random_states(),
             unreported=self.meter.state(),
+            loss_scale=self.loss_scale,
             annotations=self.annotations,
         )

@@ -24,6 +24,7 @@ from detector.training.class_weights import class_weights
 from detector.training.ema import AveragedModel
 from detector.training.freezing import describe_freezing, freeze, keep_statistics
 from detector.training.joint import build_joint
+from detector.training.loss_scale import LossScale
 from detector.training.optimizer import build_optimizer, load_momentum_buffers
 from detector.training.report.logs import RunLog
 from detector.training.report.meter import Meter
@@ -133,12 +134,15 @@ def assemble(
     keep_statistics(model, joint, [name for names in frozen.values() for name in names])
     optimizer = build_optimizer(model, config.train)
     averaged = AveragedModel(model, config.train.ema_decay) if config.train.ema_decay else None
+    precision = choose_precision(config.train, device)
+    loss_scale = LossScale() if precision == "float16" else None
     progress = Progress()
     meter = Meter(device, config.train.iterations)
     if state is not None:
         progress = state.progress
         meter.restore(state.unreported)
         load_momentum_buffers(optimizer, model, state.momentum)
+        loss_scale = loss_scale and (state.loss_scale or loss_scale)
         if averaged and state.averaged is not None:
             load_checkpoint_weights(averaged.model, state.averaged)
             averaged.updates = progress.averaged_updates
@@ -148,7 +152,8 @@ def assemble(
         config=config,
         output=output,
         device=device,
-        precision=choose_precision(config.train, device),
+        precision=precision,
+        loss_scale=loss_scale,
         train_data=train_data,
         val_data=val_data,
         val_truth=ground_truth_of(val_data) if val_data and process_group.is_main() else None,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from detector import process_group
-from detector.arithmetic import Precision, float32_products
+from detector.arithmetic import TrainingPrecision, autocast, float32_products
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.batch import TrainingBatch
 from detector.disk import write_atomically
@@ -79,7 +79,7 @@ def score(
 
 
 def validation_losses(
-    joint: nn.Module, batches: Iterable[TrainingBatch], device: torch.device, precision: Precision
+    joint: nn.Module, batches: Iterable[TrainingBatch], device: torch.device, precision: TrainingPrecision
 ) -> dict[str, float]:
     """The mean of each loss over all images, the network in evaluation mode. All processes must call this.
 
@@ -88,8 +88,7 @@ def validation_losses(
         batches: this process's share, one image each.
     """
     mine: dict[str, list[float]] = {}
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    with evaluation_mode(joint), torch.inference_mode(), float32_products(precision), autocast:
+    with evaluation_mode(joint), torch.inference_mode(), float32_products(precision), autocast(precision, device):
         for batch in batches:
             targets = [target.to(device) for target in batch.targets]
             losses = joint(batch.images.to(device), targets, batch.seeds)

@@ -6,7 +6,7 @@ A checkpoint is a folder `iteration_0000500` of safetensors and JSON, so reading
     averaged.safetensors   the moving average of the weights, where there is one
     momentum.safetensors   the optimizer's buffers by parameter name
     progress.json          every setting, where the run stands, the losses since the last line of the log, the states of
-                           the random generators, and what identifies the annotations
+                           the random generators, float16's loss scale, and what identifies the annotations
     manifest.json          SHA-256 of every other file, written last
     evaluation.json        what is known since the evaluation of this iteration, which comes after the checkpoint: the
                            best AP so far and when it was; with its own checksum
@@ -33,6 +33,7 @@ from detector.config import Config, config_from_dict, config_to_dict
 from detector.datasets.fingerprint import Fingerprint
 from detector.disk import file_digest, remove_folder, whole_folder, write_atomically, write_synced
 from detector.errors import UserError, one_line, shown
+from detector.training.loss_scale import LossScale, read_loss_scale
 from detector.training.state.progress import Progress, read_progress
 from detector.weights.files import read_weights, read_whole_config, save_weights
 from detector.weights.untrusted.safetensors_file import open_safetensors
@@ -52,7 +53,7 @@ class TrainingState:
     """Everything that a resumed run needs. Tensors are named as in the model's state dict.
 
     world_size: how many processes the run had. unreported: what `Meter.state` returned. annotations: what identifies
-    the data, by split; empty where an earlier version wrote the checkpoint.
+    the data, by split; empty where an earlier version wrote the checkpoint. loss_scale: of a run in float16.
     """
 
     config: Config
@@ -65,6 +66,7 @@ class TrainingState:
     random: dict[str, Any] = field(default_factory=dict)
     unreported: list[dict[str, Any]] = field(default_factory=list)
     annotations: dict[str, Fingerprint] = field(default_factory=dict)
+    loss_scale: LossScale | None = None
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> Path:
@@ -131,6 +133,7 @@ def load_checkpoint(path: Path) -> TrainingState:
             # Absent where an earlier version wrote it.
             unreported=list(stored.get("unreported", ())),
             annotations={k: Fingerprint.from_dict(v) for k, v in stored.get("annotations", {}).items()},
+            loss_scale=read_loss_scale(stored.get("loss_scale")),
         )
     except UserError:
         raise
@@ -223,6 +226,7 @@ def _write_files(partial: Path, state: TrainingState) -> None:
         "progress": asdict(state.progress),
         "random": state.random,
         "unreported": state.unreported,
+        "loss_scale": None if state.loss_scale is None else asdict(state.loss_scale),
         "annotations": {split: fingerprint.to_dict() for split, fingerprint in state.annotations.items()},
     }
     write_synced(partial / PROGRESS, json.dumps(progress, allow_nan=False).encode())

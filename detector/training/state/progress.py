@@ -16,8 +16,8 @@ class Progress:
     best_iteration: int = 0  # of the best evaluation; 0: none yet
     best_ap: float | None = None
     evaluations_without_gain: int = 0
-    skipped_steps: int = 0  # non-finite ones, in all
-    skipped_in_a_row: int = 0
+    skipped_steps: int = 0  # whose losses or gradients were not finite, in all; float16's overflows too
+    skipped_in_a_row: int = 0  # without these
     averaged_updates: int = 0
 
     def count(self, images: int, seconds: float) -> None:

@@ -156,7 +156,7 @@ def settings_from_config(config: Config) -> dict[str, Any]:
         settings["TEST.AUG.ENABLED"] = True
         given = {theirs: values[ours] for theirs, ours in AUGMENTATION.items()}
         settings |= {theirs: value for theirs, value in given.items() if value not in (None, [])}
-    if train.precision == "bfloat16":
+    if train.precision in ("bfloat16", "float16"):
         settings["SOLVER.AMP.ENABLED"] = True
     return settings
 
