@@ -16,6 +16,7 @@ WHEELS = (
     "albumentations==2.0.8",
     "annotated-types==0.8.0",
     "defusedxml==0.7.1",
+    "filelock==4.3.1",
     "hotcoco==1.3.0",
     "pycocotools==2.0.11",
     "pydantic==2.14.4",

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def main() -> int:
             if args.only and step.name not in args.only:
                 continue
             left = args.seconds * args.patience - (time.monotonic() - began)
-            limit = min(step.seconds * args.patience, left)
+            limit = min((step.at_most or step.seconds) * args.patience, left)
             run_step(step, limit, environment | {"STEP_SECONDS": f"{limit:.0f}"}, record)
     record.say(f"all together {time.monotonic() - began:.0f} s; {record.summary()}")
     return 0 if record.all_well() else 1
@@ -136,24 +137,31 @@ def set_up(carried: Path, site: Path, record: Record) -> dict[str, str]:
     wheels = sorted((carried / "wheels").glob("*.whl"))
     lacking = [wheel for wheel in wheels if not is_installed(wheel)]
     if lacking:
-        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
-        command += ["--disable-pip-version-check", "--target", str(site), *map(str, lacking)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        record.log(done.stdout + done.stderr)
-        outcome = "installed" if done.returncode == 0 else f"NOT installed: {done.stderr.strip()[-300:]}"
-        record.say(f"{len(lacking)} of {len(wheels)} wheels {outcome}")
+        record.say(f"{len(lacking)} of {len(wheels)} wheels {install(lacking, site, record)}")
     return environment
 
 
+def install(wheels: Sequence[Path], site: Path, record: Record) -> str:
+    """Unpack wheels into a folder; how that ended. The steps that need none of them are worth running even so."""
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--target", str(site), *map(str, wheels)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        return "NOT installed: pip took more than a minute"
+    record.log(done.stdout + done.stderr)
+    return "installed" if done.returncode == 0 else f"NOT installed: {done.stderr.strip()[-300:]}"
+
+
 def is_installed(wheel: Path) -> bool:
-    """Whether some version of it is there already."""
+    """Whether this very version of it is there already: those that are carried go together."""
     from importlib.metadata import PackageNotFoundError, version
 
+    name, carried, *_ = wheel.name.split("-")
     try:
-        version(wheel.name.split("-")[0])
+        return version(name) == carried
     except PackageNotFoundError:
         return False
-    return True
 
 
 def run_step(step: Step, limit: float, environment: dict[str, str], record: Record) -> None:

@@ -1,8 +1,8 @@
 """The tests that are marked `gpu`, in two runs beside each other.
 
 Those that compare numbers run in one process, since the differences that they measure are kept by the whole run.
-Kernels, commands and runs, which mostly wait for compilers and for processes to start, run in several where pytest-xdist
-is installed.
+Kernels, commands and runs, which mostly wait for compilers and for processes to start, run in several where
+pytest-xdist is installed.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The training loop (Faster R-CNN §3.2: approximate joint training with SGD)."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from detector.training.report.first_batch import write_first_batch
 from detector.training.report.logs import RunLog
 from detector.training.report.meter import GRADIENT_NORM
 from detector.training.run import plan
+from detector.training.run.ahead import Ahead, StepBatches
 from detector.training.run.assess import evaluate_run
 from detector.training.run.feed import explain_dead_worker, no_workers_left, steps
 from detector.training.run.finish import finish_run
@@ -127,6 +128,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
     stopped_by = 0
     with closing(_micro_batches(run)) as stream:
         batches = steps(stream, settings.accumulate, progress.iteration)
+        ahead = Ahead(partial(take_batch, batches, stop, watchdog), run.device)
         try:
             if run.owes_evaluation or plan.is_evaluation_due(progress, settings):
                 with stop.at_once():
@@ -135,14 +137,14 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
                 began = time.perf_counter()
                 rate = learning_rate(progress.iteration, settings)
                 set_learning_rate(run.optimizer, rate)
-                micro_batches, waited = take_batch(batches, progress.iteration + 1, stop, watchdog)
-                if progress.iteration == 0 and settings.sample_pictures and process_group.is_main():
-                    write_first_batch(run.output / SAMPLES / FIRST_BATCH, micro_batches, run.categories, run.log)
                 with watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT):
-                    losses = step(run, statistics, micro_batches)
+                    taken = ahead.take(progress.iteration + 1)
+                    if progress.iteration == 0 and settings.sample_pictures and process_group.is_main():
+                        write_first_batch(run.output / SAMPLES / FIRST_BATCH, taken.given, run.categories, run.log)
+                    losses = step(run, statistics, taken, ahead)
                 seconds = time.perf_counter() - began
                 progress.count(settings.batch_size, seconds)
-                run.meter.add(losses, settings.batch_size, seconds, waited)
+                run.meter.add(losses, settings.batch_size, seconds, taken.waited)
                 if plan.is_log_due(progress, settings):
                     report_steps(run, run.meter.report(progress.iteration, rate))
                 stopped_by = process_group.maximum_over_processes([stop.received])[0]
@@ -164,7 +166,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
 
 
 def take_batch(
-    batches: Iterator[list[TrainingBatch]], iteration: int, stop: StopSignals, watchdog: Watchdog
+    batches: Iterator[list[TrainingBatch]], stop: StopSignals, watchdog: Watchdog, iteration: int
 ) -> tuple[list[TrainingBatch], float]:
     """The micro-batches of the next step, and the seconds that it took to get them.
 
@@ -177,13 +179,14 @@ def take_batch(
     return micro_batches, time.perf_counter() - began
 
 
-def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[TrainingBatch]) -> Losses:
+def step(run: Run, statistics: RunningStatistics, batches: StepBatches, ahead: Ahead) -> Losses:
     """One optimizer step; left out where a loss or a gradient is not finite, or float16's gradients overflow.
 
     Args:
         run: its model, its average, its loss scale, and its counts of skipped steps change.
         statistics: of the run's model.
-        micro_batches: of the step.
+        batches: of the step.
+        ahead: is asked for the next step's, while a GPU computes this one.
 
     Returns:
         The means of the losses, on the device, and the norm of the gradient before it was clipped; empty for a step
@@ -196,7 +199,9 @@ def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[Traini
     statistics.remember()
     run.optimizer.zero_grad(set_to_none=True)
     scale = run.loss_scale
-    losses = forward_backward(run.joint, micro_batches, run.device, run.precision, scale.value if scale else 1.0)
+    losses = forward_backward(run.joint, batches.moved, run.device, run.precision, scale.value if scale else 1.0)
+    if run.progress.iteration + 1 < settings.iterations:
+        ahead.fetch(run.progress.iteration + 2)
     if scale is not None:
         unscale_gradients(run.model, scale)
     mean = mean_losses(losses)
@@ -210,10 +215,10 @@ def step(run: Run, statistics: RunningStatistics, micro_batches: Sequence[Traini
         return mean | {GRADIENT_NORM: norm}
     statistics.restore()
     if scale is not None and is_overflow(losses):
-        leave_out_overflow(run.progress, scale, micro_batches, losses, run.model, run.output, run.log)
+        leave_out_overflow(run.progress, scale, batches.given, losses, run.model, run.output, run.log)
     else:
         limit = settings.max_skipped_steps
-        leave_out(run.progress, micro_batches, losses, run.model, limit, run.output, run.log, run.precision)
+        leave_out(run.progress, batches.given, losses, run.model, limit, run.output, run.log, run.precision)
     return {}
 
 

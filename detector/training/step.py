@@ -43,7 +43,7 @@ def forward_backward(
 
     Args:
         joint: `JointTraining`, which may be wrapped in DistributedDataParallel; its gradients must be empty.
-        batches: micro-batches of one step.
+        batches: micro-batches of one step, on any device.
         precision: bfloat16 and float16 are autocast's; float32 and tf32 say how a GPU multiplies float32 tensors.
         scale: what the loss is multiplied by, and with it the gradients; the losses that are returned are not.
 
@@ -56,10 +56,9 @@ def forward_backward(
         # Processes exchange gradients once a step, in the last backward pass.
         alone = joint.no_sync() if isinstance(joint, DistributedDataParallel) and not last else nullcontext()
         with alone, float32_products(precision):
-            images = batch.images.to(device, non_blocking=True)
-            targets = [target.to(device, non_blocking=True) for target in batch.targets]
+            moved = batch.to(device, non_blocking=True)
             with autocast(precision, device):
-                of_batch: Losses = joint(images, targets, batch.seeds)
+                of_batch: Losses = joint(moved.images, moved.targets, moved.seeds)
             mean = total(of_batch) / len(batches)
             (mean if scale == 1 else mean * scale).backward()  # type: ignore[no-untyped-call]
         losses.append({name: loss.detach() for name, loss in of_batch.items()})

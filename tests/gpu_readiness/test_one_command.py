@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,15 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def main(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return part("main", monkeypatch)
+
+
+def part(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """One of the command's files, newly loaded."""
     monkeypatch.syspath_prepend(str(STEPS))
-    for name in ("main", "steps", "carry"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module("main")
+    for other in ("main", "steps", "tests", "cells"):
+        monkeypatch.delitem(sys.modules, other, raising=False)
+    return importlib.import_module(name)
 
 
 def run_steps(main: ModuleType, folder: Path, *commands: str, limit: float = 30.0) -> list[dict[str, Any]]:
@@ -66,6 +72,7 @@ def test_every_step_has_a_limit_and_all_fit_into_eight_minutes(main: ModuleType,
     steps = main.all_steps(main.Plan("cuda", False, tmp_path, tmp_path))
     assert [step.name for step in steps][:4] == ["doctor", "tests", "waits", "kernels"]
     assert sum(step.seconds for step in steps) <= 480
+    assert [step.name for step in steps if step.at_most] == ["train to an AP"], "only the last may take what is left"
     assert all("cpu" not in step.command for step in steps)
 
 
@@ -93,3 +100,49 @@ def test_what_is_carried_is_whole_or_refused(shared: Path, tmp_path: Path) -> No
     refused = subprocess.run([*command, "--limit", "20"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "error: more than 20 MiB" in refused.stderr
+
+
+def test_wheels_that_go_together_are_installed_where_another_version_is_there(main: ModuleType) -> None:
+    from importlib.metadata import version
+
+    assert main.is_installed(Path(f"numpy-{version('numpy')}-cp312-cp312-any.whl"))
+    assert not main.is_installed(Path("numpy-1.0-cp312-cp312-any.whl"))
+    assert not main.is_installed(Path("no_such_package-1.0-py3-none-any.whl"))
+
+
+def test_every_file_with_tests_for_a_gpu_is_run(monkeypatch: pytest.MonkeyPatch, project_root: Path) -> None:
+    tests = part("tests", monkeypatch)
+    marked = re.compile(r"mark\.gpu\b|def test_\w+\([^)]*\b(?:device|cuda): torch\.device")
+    named = [project_root / name for name in (*tests.NUMBERS, *tests.OTHERS)]
+    assert all(path.exists() for path in named)
+    for path in sorted((project_root / "tests").rglob("test_*.py")):
+        if path.parent.name == "gpu" or marked.search(path.read_text()):
+            assert any(path.is_relative_to(one) for one in named), f"{path} is not among the tests of .ci/gpu"
+
+
+def test_a_run_of_tests_in_a_line_and_each_failure_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = part("tests", monkeypatch)
+    counts = {"tests": 5, "failures": 1, "errors": 0, "skipped": 1}
+    assert list(tests.summary("numbers", 1, {"counts": counts, "failed": {"a::bad": "why"}})) == [
+        "numbers: 3 passed, 1 failed, 1 skipped",
+        "  a::bad: why",
+    ]
+    assert list(tests.summary("others", -9, {})) == ["others: no report (exit code -9)"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        ({"AP": 0.002, "AP50": -0.0025}, "should be bfloat16: AP 0.6020 (+0.0020), AP50 0.8775"),
+        ({"AP": -0.004, "AP50": 0.0}, "stays float32, since bfloat16 moves it: AP 0.5960 (-0.0040)"),
+        ({"AP": 0.0, "AP50": 0.004}, "stays float32, since bfloat16 moves it"),
+        (None, "stays float32: not every precision was scored"),
+    ],
+)
+def test_which_precision_should_be_the_default(
+    monkeypatch: pytest.MonkeyPatch, moved: dict[str, float] | None, said: str
+) -> None:
+    scores = {"float32": {"AP": 0.6, "AP50": 0.88}}
+    if moved is not None:
+        scores["bfloat16"] = {key: scores["float32"][key] + by for key, by in moved.items()}
+    assert said in part("cells", monkeypatch).default_precision(scores)

@@ -1,15 +1,21 @@
 """Training steps on a device: the CPU's losses, gradients and weights, and few waits."""
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny_run
 import torch
 from device_cases import CPU, KINDS, NOTHING, TARGETS, Trainer, network, same_steps, training_batch
 from pretended_gpu import GPU, PretendedGPU
 
 from detector.structures import Target
+from detector.training import engine
 from detector.training.ema import AveragedModel
 from detector.training.nonfinite import RunningStatistics
+from detector.training.run.ahead import Ahead
 
 # How often the host waits in a step, whatever its batch holds: to learn whether it may be taken. It may only become
 # smaller.
@@ -71,3 +77,37 @@ def test_what_goes_with_every_step_does_not_wait(gpu: PretendedGPU) -> None:
     model.zero_grad(set_to_none=True)
     assert gpu.waits == [], gpu.table()
     assert gpu.missing == {}
+
+
+def test_a_run_fetches_the_next_pictures_before_it_waits(
+    gpu: PretendedGPU, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the same losses, to the bit, as without; and a step of a run waits no more often than one by itself."""
+    data = tiny_run.write_dataset(tmp_path / "data")
+    changes = ["train.iterations=3", "train.accumulate=2", "data.val_annotations=null", "data.val_images=null"]
+    config = tiny_run.tiny_config(data, *changes)
+    done: list[str] = []
+    waits: list[int] = []
+
+    def noted(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given, **named: (done.append(what), real(*given, **named))[1]
+
+    def counted(*given: Any) -> Any:
+        gpu.forget()
+        found = step(*given)
+        waits.append(len(gpu.waits))
+        return found
+
+    step = engine.step
+    for name in ("take_batch", "forward_backward", "clip_and_check"):
+        monkeypatch.setattr(engine, name, noted(name, getattr(engine, name)))
+    monkeypatch.setattr(engine, "step", counted)
+    engine.train(config, tmp_path / "ahead", device="cuda")
+    assert done == ["take_batch", *(["forward_backward", "take_batch", "clip_and_check"] * 3)[:-2], "clip_and_check"]
+    assert waits == [WAITS_OF_A_STEP] * 3, gpu.table()
+    done.clear()
+    monkeypatch.setattr(Ahead, "fetch", lambda *_given: None)
+    engine.train(config, tmp_path / "asked", device="cuda")
+    assert done == ["take_batch", "forward_backward", "clip_and_check"] * 3
+    assert tiny_run.losses(tmp_path / "ahead") == tiny_run.losses(tmp_path / "asked")
+    tiny_run.assert_same_bits(*(tmp_path / name / "model_final.safetensors" for name in ("ahead", "asked")))

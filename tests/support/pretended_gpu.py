@@ -160,6 +160,11 @@ class _Event:
         """Nothing is under way."""
 
 
+def _no_stream(*_args: object, **_kwargs: object) -> None:
+    """In place of `torch.cuda.Stream`, which a GPU beside the pretended one would have."""
+    raise RuntimeError("a pretended device has no streams")
+
+
 _group_tensors = torch._C._group_tensors_by_device_and_dtype
 
 
@@ -205,6 +210,7 @@ def pretended_gpu() -> Iterator[PretendedGPU]:
         "manual_seed": lambda _seed: None,
         "manual_seed_all": lambda _seed: None,
         "Event": _Event,
+        "Stream": _no_stream,
     }
     swap = torch.__future__.get_swap_module_params_on_conversion()
     with ExitStack() as stack:

@@ -37,6 +37,11 @@ class TrainingBatch:
     seeds: list[int]
     left_out: list[str] = field(default_factory=list)
 
+    def to(self, device: torch.device, non_blocking: bool = False) -> "TrainingBatch":
+        """The batch with its pixels, boxes and labels on another device, as `ImageBatch.to` and `Target.to`."""
+        targets = [target.to(device, non_blocking) for target in self.targets]
+        return TrainingBatch(self.iteration, self.images.to(device, non_blocking), targets, self.seeds, self.left_out)
+
     def pin_memory(self) -> "TrainingBatch":
         """Copy the batch into page-locked memory, from which a GPU reads without the processor's help."""
         pinned = [target.pin_memory() for target in self.targets]
