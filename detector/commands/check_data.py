@@ -7,10 +7,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from detector import command
+from detector.commands.label_check import add_label_arguments, check_labels, load_model
 from detector.config import Config, load_config
 from detector.datasets.checks.examine import Examined, examine
 from detector.datasets.checks.pictures import Picture, sizes_of
@@ -26,9 +28,14 @@ from detector.datasets.splits import describe_hold_out
 from detector.disk import write_atomically
 from detector.errors import UserError
 
+if TYPE_CHECKING:
+    from detector.inference.predictor import Predictor
+
 EXAMPLES = """examples:
   {program} data=FOLDER
       every split of a folder, which is understood as train understands it, and whether a picture is in two of them
+  {program} data=FOLDER --weights output/cells/model_best.safetensors
+      and where a trained model contradicts the labels: missing, wrong and doubtful ones, the surest first
   {program} train.json --images images
   {program} train.json --images images --against val.json
       and whether a picture is in both, whatever it is called
@@ -72,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="write a JPEG of each split: objects of each class, the rarest class first, the smallest and strangest",
     )
+    add_label_arguments(parser)
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write every fault as a line")
     parser.add_argument(
         "--show", type=command.whole, default=20, help="faults to print of each kind, 0: all (%(default)s)"
@@ -122,8 +130,9 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
     """Every fault of the data, but for the kinds to ignore; what they contain is said line by line."""
     check_arguments(args)
     config = Config() if args.config is None else load_config(args.config)
+    predictor = load_model(args, say)
     if is_folder_word(args):
-        return check_folder(args, config, say)
+        return check_folder(args, config, predictor, say)
     data_format = args.format or guess_format(args.annotations)
     say(f"annotations {args.annotations} ({data_format})")
     say(f"pictures    {'stay closed' if args.no_images else args.images}")
@@ -143,7 +152,9 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
         write_report(args.report, faults)
     say_all(say, describe_faults(faults, args.show))
     if args.images is not None:
-        draw(args, data_format, args.annotations, args.images, args.annotations.name.partition(".")[0], say)
+        name = args.annotations.name.partition(".")[0]
+        draw(args, data_format, args.annotations, args.images, name, say)
+        check_labels(args, predictor, data_format, args.annotations, args.images, name, say)
     if args.fix is not None:
         fix(args, examined, faults, say)
     return faults
@@ -154,7 +165,9 @@ def is_folder_word(args: argparse.Namespace) -> bool:
     return str(args.annotations).startswith("data=")
 
 
-def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], None]) -> list[Fault]:
+def check_folder(
+    args: argparse.Namespace, config: Config, predictor: "Predictor | None", say: Callable[[str], None]
+) -> list[Fault]:
     """The faults of every split of a folder, and the pictures that two splits share."""
     words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
     layout = take_data_word(words)[1]
@@ -179,6 +192,7 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
         faults = [fault for fault in faults if fault.kind.name not in args.ignore]
         say_all(say, describe_faults(faults, args.show))
         draw(args, layout.format, place.annotations, place.images, split, say)
+        check_labels(args, predictor, layout.format, place.annotations, place.images, split, say)
         all_faults += faults
     if args.report is not None:
         write_report(args.report, all_faults)

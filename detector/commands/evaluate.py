@@ -281,6 +281,7 @@ def report(
     from detector.evaluation.coco_eval import evaluate_coco
     from detector.evaluation.explain import explain_low_ap
     from detector.evaluation.report.analyse import analyse
+    from detector.evaluation.report.label_sheet import write_label_errors
     from detector.evaluation.report.page import ReportContext, write_report
     from detector.evaluation.results import check_results, write_results
     from detector.evaluation.table import metrics_table
@@ -305,4 +306,5 @@ def report(
         )
         results = check_results(detections, truth, scored.source)
         print(f"wrote {write_report(args.output, truth, results, analyse(truth, results, metrics), context)}")
+        print(*map(printable, write_label_errors(args.output, truth, results, scored.find_picture)), sep="\n")
     return metrics

@@ -25,8 +25,9 @@ EXAMPLES = """examples:
   {program} --detections detections.json --annotations val.json --images images --output output/report
       of another program's COCO results
 
-Writes report.html (COCO's numbers, classes, curves, confusion, kinds of error, calibration, the worst pictures) and
-report.csv. Training writes both after every evaluation, `evaluate --report` after scoring. The exit code is 0, or 2
+Writes report.html (COCO's numbers, classes, curves, confusion, kinds of error, calibration, the worst pictures),
+report.csv, and label_errors.csv and .jpg: labels that the model contradicts, the surest first. Training writes the page
+after every evaluation and the labels at its end, `evaluate --report` all of it after scoring. The exit code is 0, or 2
 where something given could not be used."""
 
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from detector.config import config_text
     from detector.evaluation.coco_eval import evaluate_coco
     from detector.evaluation.report.analyse import analyse
+    from detector.evaluation.report.label_sheet import write_label_errors
     from detector.evaluation.report.page import ReportContext, write_report
     from detector.evaluation.results import check_results, read_results
     from detector.evaluation.table import metrics_table
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     )
     page = write_report(output, truth, results, analyse(truth, results, metrics), context)
     print(f"\nCOCO metrics by hotcoco\n{metrics_table(metrics)}\n\nwrote {printable(page)}")
+    print(*map(printable, write_label_errors(output, truth, results, find_picture)), sep="\n")
     return 0
 
 

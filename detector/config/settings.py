@@ -131,7 +131,8 @@ class TrainConfig:
     save_every: int = limited(5000, 1, MOST)
     keep_checkpoints: int = limited(3, 2, 10_000)
     max_skipped_steps: int = limited(10, 0, MOST)  # consecutive non-finite steps before the run stops
-    sample_pictures: int = limited(8, 0, 1000)  # pictures of detections beside ground truth, drawn at every evaluation
+    # Pictures of detections beside ground truth, drawn at every evaluation; half of them the worst.
+    sample_pictures: int = limited(8, 0, 1000)
     tensorboard: bool = True
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()  # services that get the curves too; to be installed apart
 

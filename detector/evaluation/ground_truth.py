@@ -28,7 +28,8 @@ class GroundTruth:
     source: for messages. image_ids: [I] int64, unique. Of the G annotations: image_of, category_of: [G] int64 ids;
     boxes: [G, 4] float64 (x, y, width, height), absolute pixels of the original image; areas: [G] float64 square
     pixels, of the mask where the file says so; iscrowd: [G] bool. file_names: the ids of the images by their file
-    names, as far as these are known. notes: a line for each kind of thing that was not taken as it stands.
+    names, as far as these are known. annotation_names: G ids of the file, or words for the place of an annotation in
+    it; empty where nobody knows. notes: a line for each kind of thing that was not taken as it stands.
     """
 
     source: str
@@ -41,6 +42,7 @@ class GroundTruth:
     iscrowd: np.ndarray
     file_names: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    annotation_names: Sequence[Any] = ()
 
     def only(self, image_ids: Iterable[int]) -> "GroundTruth":
         """The part that belongs to some of the images. Raises UserError for an image that is not there."""
@@ -57,6 +59,7 @@ class GroundTruth:
             boxes=self.boxes[kept],
             areas=self.areas[kept],
             iscrowd=self.iscrowd[kept],
+            annotation_names=[name for name, keep in zip(self.annotation_names, kept, strict=False) if keep],
         )
 
 
@@ -73,6 +76,15 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> GroundTruth:
     if isinstance(source, Mapping):
         return _to_columns(coco_tables(source, "ground truth"))
     return _to_columns(coco_contents(source))
+
+
+def ground_truth_from(contents: Contents) -> GroundTruth:
+    """The annotations of any format as they stand, under the names that they have there.
+
+    Raises:
+        UserError: one cannot be scored.
+    """
+    return _to_columns(contents)
 
 
 def ground_truth_of(dataset: DetectionDataset) -> GroundTruth:
@@ -108,6 +120,7 @@ def _to_columns(contents: Contents) -> GroundTruth:
         iscrowd=columns.iscrowd,
         file_names=dict(zip(columns.file_names, columns.image_ids.tolist(), strict=True)),
         notes=summarise([fault for fault in faults if fault.kind in _NOTED]),
+        annotation_names=columns.annotation_names,
     )
 
 

@@ -9,13 +9,11 @@ from detector.datasets.dataset import DetectionDataset
 from detector.datasets.pictures.read import ImageError, read_image
 from detector.disk import write_atomically
 from detector.drawing.annotate import draw_detections
+from detector.drawing.close_up import close_up, short_name
 from detector.drawing.mosaic import TILE, Row, draw_mosaic
 
 MOST_CLASSES = 24  # the rarest first
 _SMALLEST, _STRANGEST, _ORDINARY = 3, 3, 2
-_AROUND = 0.6  # of the box's longest edge, shown on each side of it
-_LETTERS = 24  # of a file's name
-_LEAST_AROUND = 12  # pixels of the file
 
 
 def write_ground_truth_sheet(dataset: DetectionDataset, path: Path) -> list[str]:
@@ -76,18 +74,8 @@ def notable(boxes: np.ndarray) -> list[tuple[int, str]]:
 
 def _tile(dataset: DetectionDataset, owner: int, index: int, why: str) -> tuple[np.ndarray, str]:
     """The object with number `index` in picture `owner`, framed, with what is around it; and its caption."""
-    image = read_image(dataset.path(owner))
+    shown = close_up(read_image(dataset.path(owner)), dataset.boxes[index], TILE)
+    box, label = shown.place(dataset.boxes[index : index + 1]), dataset.labels[index : index + 1]
+    framed = draw_detections(shown.pixels, box, label, None, dataset.categories.names, tags=False)
     x1, y1, x2, y2 = dataset.boxes[index].tolist()
-    around = max(_LEAST_AROUND, _AROUND * max(x2 - x1, y2 - y1))
-    left, top = max(0, int(x1 - around)), max(0, int(y1 - around))
-    crop = image[top : int(y2 + around) + 1, left : int(x2 + around) + 1]
-    scale = TILE / max(crop.shape[:2])
-    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    enlarged = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    box = np.array([[x1 - left, y1 - top, x2 - left, y2 - top]]) * scale
-    framed = draw_detections(
-        enlarged, box, dataset.labels[index : index + 1], None, dataset.categories.names, tags=False
-    )
-    name = Path(dataset.file_name(owner)).name
-    shown = name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}"  # names of a set differ at their ends
-    return framed, f"{why} {x2 - x1:.0f}×{y2 - y1:.0f}\n{shown}"
+    return framed, f"{why} {x2 - x1:.0f}×{y2 - y1:.0f}\n{short_name(dataset.file_name(owner))}"

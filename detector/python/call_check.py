@@ -44,6 +44,9 @@ def check_data(
     show: int = 20,
     config: StrPath | None = None,
     workers: int | None = None,
+    weights: StrPath | None = None,
+    most: int = 60,
+    device: str = "auto",
 ) -> DataCheck:
     """Find every fault of annotated pictures, as the command `faster-rcnn check-data` does.
 
@@ -59,6 +62,10 @@ def check_data(
         show: faults of each kind in the text, 0: all.
         config: whose anchors to compare with the boxes.
         workers: threads that decode.
+        weights: a model of the same classes: write where it contradicts the labels (missing, wrong and doubtful ones,
+            the surest first) as a picture and a table of each split into `sheet`, or else `output/check_data`.
+        most: such labels of a split.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, where the model runs.
 
     Raises:
         UserError: the data cannot be read at all.
@@ -82,6 +89,9 @@ def check_data(
             ignore=list(ignore),
             config=_path(config),
             workers=workers,
+            weights=None if weights is None else os.fspath(weights),
+            most=most,
+            device=device,
         ),
         lines.append,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.training.report.logs import METRICS_FILE, read_metrics
+from detector.training.report.samples import sample_pictures
 from detector.training.run.output import BEST_MODEL, FINAL_MODEL, SAMPLES
 
 _SHOWN_SAMPLES = 3  # in a notebook
@@ -42,7 +43,7 @@ class Run:
         cells = "".join(f"<td>{name} {_text(self.metrics[name])}</td>" for name in names)
         pictures = [
             f'<img style="max-width:100%" src="data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-            for path in sorted((Path(self.output) / SAMPLES).glob("image_*.jpg"))[:_SHOWN_SAMPLES]
+            for path in sample_pictures(Path(self.output) / SAMPLES)[:_SHOWN_SAMPLES]
         ]
         return f"<table><tr>{cells}</tr></table><p>{html.escape(self.best)}</p>{''.join(pictures)}"
 

@@ -140,7 +140,7 @@ def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
                 with watchdog.phase(f"the step of iteration {progress.iteration + 1}", STEP_LIMIT):
                     taken = ahead.take(progress.iteration + 1)
                     if progress.iteration == 0 and settings.sample_pictures and process_group.is_main():
-                        write_first_batch(run.output / SAMPLES / FIRST_BATCH, taken.given, run.categories, run.log)
+                        write_first_batch(run.output / SAMPLES / FIRST_BATCH, taken.given, run.train_data, run.log)
                     losses = step(run, statistics, taken, ahead)
                 seconds = time.perf_counter() - began
                 progress.count(settings.batch_size, seconds)

@@ -9,12 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import folder_layouts as layouts
 import pytest
 from annotated_sets import COCO_ANNOTATIONS, sound_content, write_json, write_large_file, write_pictures
+from tiny_models import tiny_config, tiny_model
 
+import detector
+from detector.categories import CategoryMap
 from detector.commands.main import main
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
+from detector.weights.files import save_weights
 
 
 @pytest.fixture
@@ -207,3 +212,32 @@ def test_a_file_as_large_as_cocos_takes_seconds(project_root: Path, tmp_path: Pa
     assert f"; {COCO_ANNOTATIONS} annotations, 0 of them crowd" in (tmp_path / "out.txt").read_text()
     assert usage.ru_utime < 60
     assert usage.ru_maxrss < 3e6
+
+
+def test_a_model_says_which_labels_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = layouts.yolo_without_yaml(tmp_path / "set")
+    config = tiny_config(num_classes=2, inputs={"min_size_test": 64, "max_size_test": 64})
+    weights = tmp_path / "tiny.safetensors"
+    save_weights(weights, tiny_model(config).state_dict(), config, CategoryMap.from_names(["dog", "cat"]), {})
+    words = ["check-data", f"data={word}", "--device", "cpu"]
+    assert main([*words, "--weights", str(weights), "--sheet", str(tmp_path / "out")]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"{split}{end}" for split in ("train", "val") for end in (".jpg", "_label_errors.csv")} <= names
+    with open(tmp_path / "out/train_label_errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert {row["file_name"] for row in rows} <= {f"{n}.png" for n in layouts.numbers("train")}
+    assert capsys.readouterr().out.count("train_label_errors.csv") == 1
+
+    places = {"annotations": f"{word}/labels/val", "images": f"{word}/images/val"}
+    check = detector.check_data(**places, weights=weights, device="cpu", sheet=tmp_path / "python", most=1)
+    assert "labels" in str(check)
+    assert len((tmp_path / "python/val_label_errors.csv").read_text().splitlines()) <= 2
+
+    with pytest.raises(UserError, match="--weights looks at pictures"):
+        main([*words, "--weights", str(weights), "--no-images"])
+    other = tmp_path / "other.safetensors"
+    save_weights(other, tiny_model(config).state_dict(), config, CategoryMap.from_names(["dog", "horse"]), {})
+    with pytest.raises(UserError, match="the weights know 2 categories"):
+        main([*words, "--weights", str(other)])

@@ -120,10 +120,10 @@ def _write(run: Run, evaluation: Evaluation, better: bool) -> None:
     """
     iteration, log = run.progress.iteration, run.log
     write_evaluation(run.output / EVALUATION, evaluation, iteration, log)
-    write_run_report(run, evaluation)
+    worst = write_run_report(run, evaluation)
     count = run.config.train.sample_pictures
     if run.val_data is not None and count:
-        write_samples(run.output / SAMPLES, run.val_data, evaluation.detections, count, iteration, log)
+        write_samples(run.output / SAMPLES, run.val_data, evaluation.detections, count, iteration, log, worst)
     try:
         if better:
             save_model(run.output / BEST_MODEL, run, evaluation)

@@ -8,7 +8,7 @@ from detector.errors import UserError
 from detector.evaluation.report.analyse import Analysis, analyse
 from detector.evaluation.report.page import ReportContext, write_report
 from detector.evaluation.report.sections import GRID
-from detector.evaluation.report.worst import pictures_of
+from detector.evaluation.report.worst import pictures_of, worst_pictures
 from detector.evaluation.results import check_results
 from detector.training.report.logs import METRICS_FILE, read_metrics
 from detector.training.run.output import EVALUATION
@@ -18,10 +18,10 @@ from detector.training.run.validation import Evaluation
 MOST_CURVES = 100  # classes whose precision curves TensorBoard gets
 
 
-def write_run_report(run: Run, evaluation: Evaluation) -> None:
+def write_run_report(run: Run, evaluation: Evaluation) -> list[int]:
     """Write `report.html` and `report.csv`, and TensorBoard's curves of precision over recall; for the main process.
 
-    A failure is logged and the run goes on.
+    Returns the ids of the pictures with most errors, the worst first. A failure is logged and the run goes on.
     """
     truth, dataset = run.val_truth, run.val_data
     assert truth is not None
@@ -40,8 +40,9 @@ def write_run_report(run: Run, evaluation: Evaluation) -> None:
         write_report(run.output / EVALUATION, truth, results, analysis, context)
     except (UserError, OSError) as error:
         run.log.warning(f"no report of this evaluation: {error}")
-        return
+        return []
     add_precision_curves(run, analysis)
+    return [one.image_id for one in worst_pictures(truth, results, analysis)]
 
 
 def add_precision_curves(run: Run, analysis: Analysis) -> None:
