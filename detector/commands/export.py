@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     kind = format_of(output)
     check_place(output)
     predictor = load(args.weights, args.config, "cpu", args.settings, fast=False)
-    print(f"weights  {printable(args.weights)}\noutput   {printable(output)} ({kind}); this takes a minute or two")
+    print(f"weights  {printable(args.weights)}\noutput   {printable(output)} ({kind}); this takes minutes")
     sys.stdout.flush()
     exported = predictor.export(output)
     comparison, (writing, checking) = exported.comparison, exported.seconds

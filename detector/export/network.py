@@ -59,11 +59,19 @@ class ExportNetwork(nn.Module):
             bottom, right = (-side % self.pad_to_multiple for side in size)
             pixels = F.pad(pixels, (0, right, 0, bottom))
         features = model.backbone(pixels)
+        anchors = model.anchors(features)
         maps = [
             propose_in_slots(logits[0], deltas[0], grid, size, model.proposal_settings)
-            for (logits, deltas), grid in zip(model.rpn(features), model.anchors(features), strict=True)
+            for (logits, deltas), grid in zip(model.rpn(features), anchors, strict=True)
         ]
         boxes, filled = best_slots(maps, model.proposal_settings.post_nms_top_n)
+        if len(anchors) == 1:
+            # conv5_x takes as long for slots that stay empty, and a small picture has fewer anchors than there are
+            # slots. The layers behind a pyramid are quick, and the number of its anchors is a long formula.
+            (grid,) = anchors
+            number = grid.rows * grid.columns * grid.base.shape[0]  # len(grid) would be that of the traced picture
+            count = torch.sym_min(boxes.shape[0], number)
+            boxes, filled = boxes[:count], filled[:count]
         (scores,), (refined,) = model.score(features, [boxes])
         return select(scores[:, 1:] * filled[:, None], refined, size, score_threshold, model.detection_settings)
 

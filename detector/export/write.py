@@ -1,5 +1,6 @@
 """Export a detector: trace it, write the file, run the file again, and only then give it its name."""
 
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from detector.export.formats import OPENVINO_FILES, RUNNERS, WRITERS, Format, fo
 from detector.export.network import ExportNetwork
 from detector.export.program import trace
 from detector.model.faster_rcnn import FasterRCNN
+
+log = logging.getLogger(__name__)
 
 
 def check_exportable(model: ModelConfig) -> None:
@@ -60,6 +63,8 @@ def export(
 ) -> Exported:
     """Write the network in the format that the path's name asks for, if the file finds what the network finds.
 
+    It takes minutes on one core, most of them the check's: what begins is logged, with the seconds since the start.
+
     Args:
         model: not fused.
         config, categories, provenance: the file says what a client needs of them.
@@ -75,17 +80,25 @@ def export(
     model = model.eval()
     side = smallest_side(model)
     started = time.perf_counter()
+
+    def tell(what: str) -> None:
+        log.info("%4.0f s   %s", time.perf_counter() - started, what)
+
+    tell("tracing the network")
     program = trace(ExportNetwork(model, config.input.pad_to_multiple), side)
     facts = describe(config, categories, provenance, side)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             written = Path(folder, path.name)
+            tell(f"writing {kind}")
             WRITERS[kind](program, facts, written)
             del program
             middle = time.perf_counter()
+            tell("reading what was written")
             runner = RUNNERS[kind](written)
-            comparison = compare(model, runner, check_sizes(config.input, side), config.input.pad_to_multiple)
+            sizes = check_sizes(config.input, side)
+            comparison = compare(model, runner, sizes, config.input.pad_to_multiple, tell)
             del runner  # before its file goes elsewhere
             files = sorted(written.iterdir()) if written.is_dir() else [written]
             size = sum(file.stat().st_size for file in files)

@@ -60,11 +60,19 @@ def test_sizes_are_four_and_none_is_too_small() -> None:
         assert min(min(size) for size in sizes) >= 17
 
 
+def test_one_size_is_the_configs_and_the_others_have_too_few_cells_to_take_long() -> None:
+    assert check_sizes(InputConfig(), 17) == [(800, 1066), (102, 68), (68, 68), (17, 22)]
+    assert check_sizes(InputConfig(min_size_test=600, max_size_test=700), 65)[0] == (600, 700)
+
+
 def test_a_file_that_moves_boxes_is_caught_and_one_that_does_not_passes() -> None:
     model = tiny_model(tiny_config())
     network = ExportNetwork(model)
 
+    passes: list[tuple[int, ...]] = []
+
     def right(image: np.ndarray, threshold: float) -> Outputs:
+        passes.append(image.shape[2:])
         with torch.no_grad():
             boxes, scores, labels = network(torch.from_numpy(image), torch.tensor(threshold))
         return boxes.numpy(), scores.numpy(), labels.numpy()
@@ -74,8 +82,11 @@ def test_a_file_that_moves_boxes_is_caught_and_one_that_does_not_passes() -> Non
         return boxes + 0.06, scores, labels
 
     sizes = [(64, 80), (33, 40)]
-    outcome = compare(model, right, sizes, 1)
+    told: list[str] = []
+    outcome = compare(model, right, sizes, 1, told.append)
     assert outcome.differences == []
+    assert passes == [(64, 80), (33, 40), (33, 40), (33, 40)]  # a large picture takes long, and is looked at once
+    assert [("64×80" in line, "33×40" in line) for line in told] == [(True, False), (False, True)]
     assert {0, 1} < set(outcome.counts)
     assert compare(model, wrong, sizes, 1).differences
     assert model.detection_settings.score_threshold == tiny_config().model.detection.score_threshold

@@ -31,6 +31,21 @@ def test_finds_what_the_network_finds(model: FasterRCNN, size: tuple[int, int], 
     assert torch.equal(labels, expected.labels)
 
 
+def test_a_small_picture_has_no_more_slots_than_anchors() -> None:
+    model = tiny_model(tiny_config(rpn={"post_nms_top_n_test": 300, "pre_nms_top_n_test": 600}))
+    network = ExportNetwork(model)
+    slots: list[int] = []
+    network.model.roi_head.register_forward_pre_hook(lambda _, given: slots.append(len(given[1][0])))
+    with torch.no_grad():
+        for size in ((33, 40), (96, 128)):
+            batch = random_batch([size])
+            boxes, scores, _ = network(batch.pixels.float(), torch.tensor(0.05))
+            (expected,) = model(batch)
+            assert torch.allclose(boxes, expected.boxes, atol=1e-3)
+            assert torch.allclose(scores, expected.scores, atol=1e-6)
+    assert slots == [3 * 3 * 9, 300]
+
+
 def test_a_network_that_sees_nothing_but_nan_finds_nothing(model: FasterRCNN) -> None:
     image = torch.full((1, 3, 64, 64), torch.nan)
     boxes, scores, labels = ExportNetwork(model)(image, torch.tensor(0.0))

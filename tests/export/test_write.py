@@ -58,6 +58,23 @@ def test_a_file_that_agrees_is_written(
     assert "the same labels" in capsys.readouterr().out
 
 
+def test_what_begins_is_said_with_the_seconds_so_far(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend(monkeypatch, config, 0.0)
+    with caplog.at_level("INFO", "detector.export"):
+        write.export(tiny_model(config), config, CATEGORIES, {}, tmp_path / "model.pt2")
+    lines = [record.getMessage().split(" s   ") for record in caplog.records]
+    assert [what.split(",")[0] for _, what in lines] == [
+        "tracing the network",
+        "writing pt2",
+        "reading what was written",
+        *(f"comparing it with the network on {size} pixels" for size in ("64×85", "102×68", "68×68", "17×22")),
+    ]
+    seconds = [int(clock) for clock, _ in lines]
+    assert seconds == sorted(seconds)
+
+
 def test_a_file_that_differs_is_not_and_the_exit_code_is_1(
     weights: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
