@@ -3,8 +3,7 @@
 import json
 import os
 import random
-import signal
-import time
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from killed_videos import killed_at_frames
 
 from detector.categories import Category, CategoryMap
 from detector.errors import UserError
 from detector.inference.detections import Detections
+from detector.inference.video import annotated, render
+from detector.inference.video.annotated import AnnotatedVideo
 from detector.inference.video.detect_video import VideoResult, detect_video
 from detector.inference.video.frame_log import FrameLog
 from detector.inference.video.frames import is_video, open_video, read_frames
@@ -26,12 +28,14 @@ FRAMES, SIZE = 60, (48, 64)
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 frames whose brightness is their number, and a white square that moves."""
+    """60 frames of growing brightness with a white square that moves; bars at the bottom tell their number."""
     path = tmp_path_factory.mktemp("video") / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, SIZE[::-1])
     for number in range(FRAMES):
         image = np.full((*SIZE, 3), 2 * number, np.uint8)
         image[10:20, number % 50 : number % 50 + 10] = 255
+        for bit in range(6):
+            image[32:, 10 * bit : 10 * bit + 10] = 255 * (number >> bit & 1)
         writer.write(image)
     writer.release()
     return path
@@ -57,15 +61,11 @@ def run(
     resume: bool = False,
     every: int = 1,
     batch_size: int = 1,
-    pause: float = 0.0,
     drawn: bool = True,
 ) -> VideoResult:
-    def detect(images: Sequence[np.ndarray]) -> list[Detections]:
-        time.sleep(pause)
-        return brightness(images)
-
     log = FrameLog(folder / "clip.jsonl", {"threshold": 0.5}, every, batch_size)
-    return detect_video(open_video(video), detect, CATEGORIES, log, folder / "clip.mp4" if drawn else None, resume)
+    path = folder / "clip.mp4" if drawn else None
+    return detect_video(open_video(video), brightness, CATEGORIES, log, path, resume, piece=7)
 
 
 def test_every_frame_has_its_line_and_its_picture(video: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_every_frame_has_its_line_and_its_picture(video: Path, tmp_path: Path) -
     drawn = open_video(tmp_path / "clip.mp4")
     assert (drawn.announced, drawn.rate) == (FRAMES, 20.0)
     assert next(read_frames(drawn)).image.shape == (*SIZE, 3)
-    assert not list(tmp_path.glob(".*partial*"))
+    assert not list(tmp_path.glob(".*pieces*"))
 
 
 def test_every_third_frame(video: Path, tmp_path: Path) -> None:
@@ -102,36 +102,74 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(video: Path, tmp_path: Path, eve
         assert result.resumed % batch_size == 0
 
 
-def kill_then_resume(video: Path, folder: Path, seed: int) -> None:
-    run(video, folder / "whole", drawn=False)
+def number_in(image: np.ndarray) -> int:
+    return sum(1 << bit for bit in range(6) if image[36:44, 10 * bit + 2 : 10 * bit + 8].mean() > 128)
+
+
+def assert_drawn_in_order(path: Path) -> None:
+    """Every frame is there, and nothing else of the drawing."""
+    assert [number_in(frame.image) for frame in read_frames(open_video(path))] == list(range(FRAMES))
+    assert not list(path.parent.glob(".*pieces*"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+def test_killed_and_resumed_the_lines_are_those_of_an_unbroken_run(video: Path, tmp_path: Path, seed: int) -> None:
+    run(video, tmp_path / "whole", drawn=False)
     choose = random.Random(seed)
-    for attempt in range(3):
-        child = os.fork()
-        if child == 0:
-            try:
-                run(video, folder, resume=attempt > 0, pause=0.005)
-            finally:
-                os._exit(0)
-        time.sleep(choose.uniform(0.01, 0.3))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    run(video, folder, resume=True)
-    assert (folder / "clip.jsonl").read_bytes() == (folder / "whole/clip.jsonl").read_bytes()
-    assert open_video(folder / "clip.mp4").announced == FRAMES
+    kills = killed_at_frames(lambda: run(video, tmp_path, resume=True), choose, 20 if seed else 6, 20, FRAMES)
+    assert kills >= 5
+    run(video, tmp_path, resume=True)
+    assert (tmp_path / "clip.jsonl").read_bytes() == (tmp_path / "whole/clip.jsonl").read_bytes()
+    assert_drawn_in_order(tmp_path / "clip.mp4")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_killed_three_times_and_resumed_the_lines_are_those_of_an_unbroken_run(video: Path, tmp_path: Path) -> None:
-    kill_then_resume(video, tmp_path, 0)
+@pytest.mark.parametrize("pyav", [True, False])
+def test_pieces_are_joined_and_a_broken_joining_is_gone_on_with(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pyav: bool
+) -> None:
+    if pyav and not render.has_pyav():
+        pytest.skip("PyAV is not installed")
+    monkeypatch.setattr(render, "has_pyav", lambda: pyav)
+    with monkeypatch.context() as broken:
+        broken.setattr(annotated, "join", lambda *_: sys.exit(143))
+        with pytest.raises(SystemExit):
+            run(video, tmp_path)
+    pieces = sorted(path.name for path in (tmp_path / ".clip.pieces").iterdir())
+    assert pieces == [f"{first:08}-{min(FRAMES, first + 7):08}.mp4" for first in range(0, FRAMES, 7)]
+    assert not (tmp_path / "clip.mp4").exists()
+    monkeypatch.setattr(AnnotatedVideo, "draw", lambda *_: pytest.fail("all are drawn"))
+    run(video, tmp_path, resume=True)
+    assert_drawn_in_order(tmp_path / "clip.mp4")
+    drawn = open_video(tmp_path / "clip.mp4")
+    assert (drawn.announced, drawn.rate) == (FRAMES, 20.0)
+    # Once more: nothing is to be done.
+    before = (tmp_path / "clip.mp4").stat()
+    run(video, tmp_path, resume=True)
+    after = (tmp_path / "clip.mp4").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("seed", range(1, 8))
-def test_killed_twenty_times(video: Path, tmp_path: Path, seed: int) -> None:
-    kill_then_resume(video, tmp_path, seed)
+def test_pieces_of_two_kinds_are_joined(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not render.has_pyav():
+        pytest.skip("PyAV is not installed")
+    with monkeypatch.context() as broken:
+        broken.setattr(annotated, "join", lambda *_: sys.exit(143))
+        with pytest.raises(SystemExit):
+            run(video, tmp_path)
+    (tmp_path / ".clip.pieces/00000056-00000060.mp4").unlink()
+    monkeypatch.setattr(annotated, "make_writer", render.MPEG4Writer)
+    run(video, tmp_path, resume=True)
+    assert_drawn_in_order(tmp_path / "clip.mp4")
+
+
+def test_a_new_run_leaves_nothing_of_an_earlier_one(video: Path, tmp_path: Path) -> None:
+    run(video, tmp_path, every=20)
+    (tmp_path / ".clip.pieces").mkdir()
+    (tmp_path / ".clip.pieces/00000000-00000007.mp4").write_bytes(b"of the earlier run")
+    run(video, tmp_path)
+    assert_drawn_in_order(tmp_path / "clip.mp4")
 
 
 def test_a_file_of_other_settings_is_not_gone_on_with(video: Path, tmp_path: Path) -> None:
