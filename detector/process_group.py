@@ -1,4 +1,4 @@
-"""Processes that train together: started from torchrun's environment, and the few values that they exchange.
+"""Processes that work together: started from torchrun's environment, and the few values that they exchange.
 
 Every function also works in a single process, where it is the identity; nothing else in the package needs to ask
 whether there are others. Inside a process group each process must call the collective ones (all but `rank`,
@@ -31,11 +31,12 @@ _LOST = re.compile(
 T = TypeVar("T")
 
 
-def start(device: str = "auto") -> torch.device:
+def start(device: str = "auto", timeout: timedelta = TIMEOUT) -> torch.device:
     """Join the process group that torchrun describes, if it does, and choose this process's device.
 
     Args:
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Under torchrun a CUDA device is `cuda:LOCAL_RANK`.
+        timeout: how long a process waits for one that is busy; of one that has died it hears at once.
 
     Raises:
         UserError: the device is not there, or there are more processes than GPUs.
@@ -57,7 +58,7 @@ def start(device: str = "auto") -> torch.device:
         torch.cuda.set_device(chosen)
     # Flags and results travel over gloo, on the CPU, so that they never make a GPU wait.
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    dist.init_process_group(backend, timeout=timeout)
     return chosen
 
 
@@ -139,8 +140,11 @@ def barrier() -> None:
 
 
 @contextmanager
-def explain_lost_process() -> Iterator[None]:
+def explain_lost_process(remedy: str = "--resume goes on from the last checkpoint.") -> Iterator[None]:
     """Within this context, turn an exchange that fails because another process died or is silent into a sentence.
+
+    Args:
+        remedy: what the sentence ends with.
 
     Raises:
         UserError: in its place.
@@ -152,7 +156,7 @@ def explain_lost_process() -> Iterator[None]:
             raise
         raise UserError(
             f"process {rank()} has lost another process of this run ({one_line(error)}); its last lines say why. "
-            "--resume goes on from the last checkpoint."
+            f"{remedy}"
         ) from None
 
 

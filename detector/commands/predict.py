@@ -8,26 +8,26 @@ import re
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from detector import command
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
-from detector.printing import columns_of, log_to_screen, pad, printable
+from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
-    from detector.inference.detections import Detections
     from detector.inference.inputs import Input
-    from detector.inference.output_folder import OutputFolder
     from detector.inference.predictor import Predictor
-    from detector.inference.tiles import Tiling
 
 PUBLISHED_DEFAULT = "R101-C4-3x"
+PATIENCE = timedelta(days=30)  # of several processes with the slowest of them, which may have a long video
+GO_ON = "--skip-done goes on with pictures, --resume with videos."
 
 EXAMPLES = """examples:
   {program} photo.jpg                        with the newest finished run under output/
@@ -37,11 +37,14 @@ EXAMPLES = """examples:
   {program} aerial.tif --tile 800            tile by tile, for small objects in large pictures
   {program} street.mp4 --every 5             a video: a line of JSON a frame, and street.annotated.mp4
   {program} street.mp4 --every 5 --resume    after a kill: goes on behind the last line
+  {program} holiday/ --skip-done             after a kill, or with new pictures: does what is not done yet
+  torchrun --nproc-per-node=8 {launched} holiday/   eight GPUs share the pictures out; the same files as of one
   {program} photo.jpg input.min_size_test=1200 input.max_size_test=2000   settings, here for small objects
   {program} photo.jpg --augment              looks twice, the second time at the mirrored picture: slower, more AP
   {program} photo.jpg --weights a/model_best.safetensors b/model_best.safetensors   an ensemble
 
-A folder stands for the pictures in it and below it. What an earlier call wrote into the output folder is deleted first.
+A folder stands for the pictures in it and below it. What an earlier call wrote into the output folder is deleted first,
+unless --skip-done or --resume goes on with it.
 The exit code is 0, or 2 where an input could not be used."""
 
 
@@ -73,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_tile_arguments(parser)
     parser.add_argument("--every", type=command.positive, default=1, metavar="N", help="of a video, every N-th frame")
     parser.add_argument("--resume", action="store_true", help="go on with videos where an earlier call was stopped")
+    parser.add_argument(
+        "--skip-done",
+        action="store_true",
+        help="leave pictures alone that an earlier call with the same weights and settings has done; keep its results",
+    )
 
 
 @contextmanager
@@ -94,134 +102,153 @@ def leave_on_sigterm() -> Iterator[None]:
 
 @leave_on_sigterm()
 def run(args: argparse.Namespace) -> int:
-    """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used."""
-    from tempfile import TemporaryDirectory
+    """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used.
 
-    from detector.inference.gather import gather
-
-    with TemporaryDirectory(prefix="detector-") as fetched:
-        args.inputs = gather(args.inputs, Path(fetched))
-        return predict_all(args)
-
-
-def predict_all(args: argparse.Namespace) -> int:
-    """`run`, where all inputs are files, folders and patterns."""
+    Under torchrun every process calls this.
+    """
     from detector.weights.published.catalogue import find_weights
 
-    tiling = tiling_of(args)
+    tiling_of(args)
     for one in args.weights or ():
         find_weights(one)  # before anything that takes time
 
-    from detector.datasets.pictures.folders import unread_files
-    from detector.inference.augmented import describe_looks
-    from detector.inference.inputs import find_inputs, name_outputs
-    from detector.inference.load import load
-    from detector.inference.output_folder import OutputFolder
-    from detector.inference.video.frames import is_video, open_video
-    from detector.inference.void import void_detection_settings
+    from tempfile import TemporaryDirectory
 
-    log_to_screen()  # what fetching and converting weights has to say
-    settings = [word for word in args.inputs if is_setting(word)]
-    words = [word for word in args.inputs if not is_setting(word)]
+    from detector import process_group
+
+    try:
+        args.device = str(process_group.start(args.device, PATIENCE))
+        with TemporaryDirectory(prefix="detector-") as fetched, process_group.explain_lost_process(GO_ON):
+            return predict_all(args, process_group.on_main(lambda: look_at(args, Path(fetched))))
+    finally:
+        process_group.stop()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the words of the command line stand for.
+
+    words: with files in place of what was fetched. inputs: pictures; outputs: the file for the annotated copy of each.
+    unused: a sentence for each word that matches nothing. videos: files and cameras. settings: key=value.
+    """
+
+    words: list[str]
+    inputs: list[Input]
+    outputs: list[Path]
+    unused: list[str]
+    videos: list[str]
+    settings: list[str]
+
+
+def look_at(args: argparse.Namespace, fetched: Path) -> Given:
+    """Find the inputs; what comes from elsewhere is put into the folder `fetched`. Raises UserError."""
+    from detector.inference.gather import gather
+    from detector.inference.inputs import find_inputs, name_outputs
+    from detector.inference.video.frames import is_video
+
+    gathered = gather(args.inputs, fetched)
+    settings = [word for word in gathered if is_setting(word)]
+    words = [word for word in gathered if not is_setting(word)]
     words, videos = [word for word in words if not is_video(word)], [word for word in words if is_video(word)]
     inputs, unused = find_inputs(words, skip=args.output) if words or not videos else ([], [])
-    outputs = name_outputs(inputs, args.output)
     if (args.resume or args.every > 1) and not videos:
-        raise UserError("--resume and --every are for videos, and there is none among the inputs.")
-    opened = [open_video(word) for word in videos]  # before anything that takes time
-    folder = OutputFolder(args.output)
-    folder.make()
+        raise UserError(
+            "--resume and --every are for videos, and there is none among the inputs (pictures: --skip-done)."
+        )
+    if args.skip_done and not inputs:
+        raise UserError(
+            "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
+        )
+    return Given(gathered, inputs, name_outputs(inputs, args.output), unused, videos, settings)
+
+
+def predict_all(args: argparse.Namespace, given: Given) -> int:
+    """`run`, with what it is to look at."""
+    from detector import process_group
+    from detector.inference.load import load
+    from detector.inference.made_with import made_with
+    from detector.inference.output_folder import OutputFolder
+    from detector.inference.video.frames import open_video
+
+    log_to_screen()  # what fetching and converting weights has to say
+    rank, processes = process_group.rank(), process_group.world_size()
+    # Each by one process, before anything that takes time.
+    videos = [open_video(word) for word in given.videos[rank::processes]]
+    folder = OutputFolder(args.output, rank)
+    process_group.on_main(folder.make)
     weights, why = args.weights, ""
     if not weights:
-        chosen, why = choose_weights(Path("output"))
+        chosen, why = process_group.on_main(lambda: choose_weights(Path("output")))
         weights = [chosen]
-    print(f"weights    {', '.join(map(printable, weights))}{why}", flush=True)
+    say = print if process_group.is_main() else silent
+    say(f"weights    {', '.join(map(printable, weights))}{why}", flush=True)
     predictor = load(
-        weights, args.config, args.device, settings, not args.plain, args.precision, args.compile, args.boxes_only
+        weights, args.config, args.device, given.settings, not args.plain, args.precision, args.compile, args.boxes_only
+    )
+    made = made_with(
+        weights, predictor.config, given.settings, args.score_threshold, args.precision, args.augment, tiling_of(args)
     )
     batch_size = args.batch_size or predictor.default_batch_size
-    print(f"model      {describe(predictor)}")
-    print(f"device     {predictor.device}, {args.precision}, {batch_size} at a time")
-    detecting = predictor.detecting(args.augment or None)
-    if looks := describe_looks(detecting.network):
-        print(f"augment    {looks}")
-    for line in void_detection_settings(predictor.config.model.detection, args.augment):
-        print(f"void       {line}")
-    if tiling:
-        print(f"tiles      {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture")
-    if videos:
-        print(f"videos     {', '.join(map(printable, videos))}" + f", frame by {args.every}" * (args.every > 1))
-    print(f"input      {len(inputs)} pictures, scores from {args.score_threshold:g}")
-    for word in filter(os.path.isdir, args.inputs):
-        for line in unread_files(word):
-            print(f"not read   {printable(word)}: {printable(line)}")
-    own_threshold = predictor.config.model.detection.score_threshold
-    if args.score_threshold < own_threshold:
-        print(f"           (the model gives scores above {own_threshold:g}: model.detection.score_threshold)")
-    deleted = folder.clear([one.path for one in inputs])
-    remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
-    print(f"output     {printable(args.output)}{remark}\n", flush=True)
-    pictures = list(zip(inputs, outputs, strict=True))
-    augment = args.augment or None
-    left_out = []
-    if pictures:
-        left_out = detect_and_write(predictor, pictures, folder, args.score_threshold, batch_size, augment, tiling)
-    for video in opened:
+    say(*describe_run(args, given, predictor, batch_size), sep="\n")
+    left_out: list[str] = []
+    if given.inputs:
+        from detector.commands.predict_pictures import PictureJob
+
+        job = PictureJob(predictor, list(zip(given.inputs, given.outputs, strict=True)), folder, args, batch_size)
+        say(f"output     {printable(args.output)}{job.prepare(made)}\n", flush=True)
+        left_out = job.run()
+    else:
+        deleted = process_group.on_main(folder.clear)
+        remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
+        say(f"output     {printable(args.output)}{remark}\n", flush=True)
+    for video in videos:
         from detector.commands.predict_video import predict_video
 
-        predict_video(predictor, video, args, batch_size)
-    if reasons := [*unused, *left_out]:
-        count = len(inputs) + len(unused)
-        print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
+        predict_video(predictor, video, args, made, batch_size)
+    process_group.barrier()
+    if reasons := [*given.unused, *left_out]:
+        count = len(given.inputs) + len(given.unused)
+        if process_group.is_main():
+            print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
         return command.EXIT_USER_ERROR
     return 0
 
 
-def detect_and_write(
-    predictor: Predictor,
-    pictures: Sequence[tuple[Input, Path]],
-    folder: OutputFolder,
-    score_threshold: float,
-    batch_size: int,
-    augment: bool | None = None,
-    tiling: Tiling | None = None,
-) -> list[str]:
-    """Detect in the pictures, each with the file for its annotated copy. Returns why pictures were left out."""
-    from tqdm import tqdm
+def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, batch_size: int) -> list[str]:
+    """What is about to be done, a line each, for people."""
+    from detector import process_group
+    from detector.datasets.pictures.folders import unread_files
+    from detector.inference.augmented import describe_looks
+    from detector.inference.void import void_detection_settings
 
-    from detector.inference.stream import detect_all
-    from detector.inference.tiles import detect_files_tiled, fitted
+    detection = predictor.config.model.detection
+    count = process_group.world_size()
+    processes = f" in each of {count} processes" if count > 1 else ""
+    lines = [
+        f"model      {describe(predictor)}",
+        f"device     {predictor.device}, {args.precision}, {batch_size} at a time{processes}",
+    ]
+    if looks := describe_looks(predictor.detecting(args.augment or None).network):
+        lines.append(f"augment    {looks}")
+    lines += [f"void       {line}" for line in void_detection_settings(detection, args.augment)]
+    if tiling := tiling_of(args):
+        lines.append(
+            f"tiles      {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture"
+        )
+    if given.videos:
+        frames = f", frame by {args.every}" * (args.every > 1)
+        lines.append(f"videos     {', '.join(map(printable, given.videos))}{frames}")
+    lines.append(f"input      {len(given.inputs)} pictures, scores from {args.score_threshold:g}")
+    for word in filter(os.path.isdir, given.words):
+        lines += [f"not read   {printable(word)}: {printable(line)}" for line in unread_files(word)]
+    if args.score_threshold < detection.score_threshold:
+        above = f"the model gives scores above {detection.score_threshold:g}"
+        lines.append(f"           ({above}: model.detection.score_threshold)")
+    return lines
 
-    left_out: list[str] = []
-    results: list[dict[str, Any]] = []
-    start = time.perf_counter()
-    progress = tqdm(total=len(pictures), unit="picture", disable=None if len(pictures) > 1 else True)
-    done = 0
-    try:
-        paths = [one.path for one, _ in pictures]
-        if tiling is None:
-            outcomes = detect_all(predictor, paths, score_threshold, batch_size, augment)
-        else:
-            outcomes = detect_files_tiled(predictor, paths, tiling, score_threshold, batch_size, augment)
-        for image_id, ((one, output), outcome) in enumerate(zip(pictures, outcomes, strict=True), start=1):
-            if isinstance(outcome, UserError):
-                left_out.append(str(outcome))
-                progress.write(f"left out: {outcome}", file=sys.stderr)
-            else:
-                image, detections = outcome
-                progress.write(table(one.name, detections), file=sys.stdout)
-                # First the results: no picture without its detections.
-                results += describe_results(detections, image_id, one.name)
-                folder.save_picture(output, fitted(detections, (image.shape[0], image.shape[1])).draw(image))
-                done += 1
-            progress.update()
-    finally:  # when interrupted too: the detections until then are kept, as a whole file
-        progress.close()
-        folder.save_results(results)
-        seconds = time.perf_counter() - start
-        where = printable(folder.folder)
-        print(f"{done} of {len(pictures)} pictures, {len(results)} objects, {seconds:.1f} s; see {where}")
-    return left_out
+
+def silent(*_words: object, **_how: object) -> None:
+    """Print nothing: what processes other than the main one have to say about what all of them are about to do."""
 
 
 def is_setting(word: str) -> bool:
@@ -245,24 +272,3 @@ def describe(predictor: Predictor) -> str:
     names = predictor.categories.names
     listed = ", ".join(printable(name, limit=40) for name in names[:6]) + (", …" if len(names) > 6 else "")
     return f"Faster R-CNN, {predictor.config.model.network}, {len(names)} classes ({listed})"
-
-
-def table(name: str, detections: Detections) -> str:
-    """The detections of one picture, for people: aligned columns, boxes in pixels of the original image."""
-    height, width = detections.image_size
-    lines = [f"{printable(name)}  {width} × {height}, {len(detections)} found"]
-    if len(detections):
-        names = [printable(class_name, limit=60) for class_name in detections.names]
-        column = max(columns_of(text) for text in ("class", *names))
-        lines.append(f"  {pad('class', column)}  score {'x1':>8} {'y1':>8} {'x2':>8} {'y2':>8}")
-        for class_name, score, box in zip(names, detections.scores.tolist(), detections.boxes.tolist(), strict=True):
-            lines.append(f"  {pad(class_name, column)}  {score:.3f} " + " ".join(f"{value:8.1f}" for value in box))
-    return "\n".join(lines) + "\n"
-
-
-def describe_results(detections: Detections, image_id: int, name: str) -> list[dict[str, Any]]:
-    """COCO results, boxes [x, y, width, height] in pixels of the original image, with file and category names added."""
-    return [
-        result | {"file_name": name, "category_name": category_name}
-        for result, category_name in zip(detections.to_coco(image_id), detections.names, strict=True)
-    ]

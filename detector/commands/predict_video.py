@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from detector.config import config_text
 from detector.inference.predictor import Predictor
 from detector.inference.video.detect_video import detect_video
 from detector.inference.video.frame_log import FrameLog
@@ -14,18 +15,20 @@ from detector.inference.video.frames import Video
 from detector.printing import printable
 
 
-def predict_video(predictor: Predictor, video: Video, args: argparse.Namespace, batch_size: int) -> None:
-    """Detect in a video, and print what came of it. Raises UserError where it cannot be read or written."""
+def predict_video(
+    predictor: Predictor, video: Video, args: argparse.Namespace, made: Mapping[str, Any], batch_size: int
+) -> None:
+    """Detect in a video, and print what came of it.
+
+    Args:
+        made: what the detections are made with; see `made_with`.
+
+    Raises:
+        UserError: the video cannot be read, or something cannot be written; an earlier run to go on with was of
+            other settings.
+    """
     name = Path(video.source).name.replace(":", "-")
-    settings = {
-        "video": name,
-        "weights": args.weights,
-        "model": config_text(predictor.config),
-        "score_threshold": args.score_threshold,
-        "every": args.every,
-        "augment": args.augment,
-        "tile": [args.tile, args.tile_overlap],
-    }
+    settings = {"video": name, "every": args.every, **made}
     lines, annotated = args.output / f"{name}.jsonl", args.output / f"{Path(name).stem}.annotated.mp4"
     log = FrameLog(lines, settings, args.every, batch_size)
     tiles = {} if args.tile is None else {"tile": args.tile, "tile_overlap": args.tile_overlap or 0.2}

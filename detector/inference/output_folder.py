@@ -12,20 +12,26 @@ from PIL import Image
 
 from detector.disk import half_written, write_atomically
 from detector.errors import UserError
+from detector.inference.picture_log import PictureLog
 
 RESULTS = "detections.json"
-LIST = ".pictures"  # names of the annotated pictures, a JSON text a line, so that the next prediction can delete them
 
 
 class OutputFolder:
     """Annotated pictures and `detections.json`.
 
     At every moment, also of a kill, each file of it is whole, and all are of one prediction: a new one first deletes
-    what an earlier one wrote, its results before its pictures. Other files in the folder are left alone.
+    what an earlier one wrote, its results before its pictures, unless it goes on with that. Other files in the folder
+    are left alone.
+
+    Args:
+        folder: where it is or will be.
+        rank: of this process, where several write into the folder; process 0 makes, clears and finishes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rank: int = 0) -> None:
         self.folder = folder
+        self.log = PictureLog(folder, rank)
 
     def make(self) -> None:
         """Make the folder where it is missing. Raises UserError."""
@@ -55,18 +61,51 @@ class OutputFolder:
             )
         try:
             (self.folder / RESULTS).unlink(missing_ok=True)
-            for path in (self.folder / RESULTS, *listed):
-                for torn in half_written(path):
-                    torn.unlink(missing_ok=True)
+            self._delete_half_written(listed)
             for path in listed:
                 path.unlink(missing_ok=True)
                 _remove_empty_folders(path.parent, self.folder)
-            (self.folder / LIST).unlink(missing_ok=True)
+            for path in reversed(self.log.files):
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"{self.folder}: cannot delete the earlier prediction ({error.strerror}); choose another --output."
             ) from None
         return len(earlier)
+
+    def go_on(self, made_with: Mapping[str, Any]) -> None:
+        """Go on with an earlier prediction, whose files stay; begin one where there is none.
+
+        Args:
+            made_with: what detections depend on, in plain containers.
+
+        Raises:
+            UserError: the earlier one was made with something else, or does not say with what.
+        """
+        earlier = self.log.earlier()
+        if earlier is None:
+            if (self.folder / RESULTS).exists() or self.log.announced():
+                raise UserError(
+                    f"{self.folder}: does not say what its detections were made with; leave out --skip-done to redo "
+                    "them, or choose another --output."
+                )
+            self.log.begin(made_with)
+        elif others := differences(earlier, made_with):
+            raise UserError(
+                f"{self.folder}: its detections were made with {others}; leave out --skip-done to redo them, or choose "
+                "another --output."
+            )
+        else:
+            self.log.merge()
+        try:
+            self._delete_half_written(self._listed())
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another --output.") from None
+
+    def _delete_half_written(self, pictures: Iterable[Path]) -> None:
+        for path in (self.folder / RESULTS, *self.log.files, *pictures):
+            for torn in half_written(path):
+                torn.unlink(missing_ok=True)
 
     def save_picture(self, path: Path, picture: np.ndarray) -> None:
         """Write an annotated picture.
@@ -81,11 +120,7 @@ class OutputFolder:
         data = io.BytesIO()
         kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
         Image.fromarray(picture).save(data, kind, quality=92)
-        try:
-            with open(self.folder / LIST, "a", encoding="utf-8") as file:
-                file.write(json.dumps(path.relative_to(self.folder).as_posix()) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written ({error.strerror}); choose another --output.") from None
+        self.log.announce(path.relative_to(self.folder).as_posix())
         write_atomically(path, data.getvalue())
 
     def save_results(self, results: Sequence[Mapping[str, Any]]) -> None:
@@ -94,22 +129,28 @@ class OutputFolder:
 
     def _listed(self) -> list[Path]:
         """Where an earlier prediction wrote annotated pictures or meant to, inside the folder; no folders."""
-        try:
-            lines = (self.folder / LIST).read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError):
-            return []
         root = self.folder.resolve()
-        paths = [self.folder / name for line in lines if (name := _read_name(line)) is not None]
+        paths = [self.folder / name for name in self.log.announced()]
         return [path for path in paths if not path.is_dir() and path.parent.resolve().is_relative_to(root)]
 
 
-def _read_name(line: str) -> str | None:
-    """The name in a line of the list; None for a line that a kill cut short."""
-    try:
-        name = json.loads(line)
-    except ValueError:
-        return None
-    return name if isinstance(name, str) and "\0" not in name else None
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What two predictions were made with differently, in words; empty where there is nothing.
+
+    Args:
+        earlier, now: in plain containers, as JSON gives them back.
+    """
+    now = json.loads(json.dumps(now))
+    keys = [key for key in dict.fromkeys((*earlier, *now)) if earlier.get(key) != now.get(key)]
+    return ", ".join(_difference(key, earlier.get(key), now.get(key)) for key in keys)
+
+
+def _difference(key: str, earlier: object, now: object) -> str:
+    """One of them: its values too, where they are short."""
+    plain = (bool, int, float, str, type(None))
+    if isinstance(earlier, plain) and isinstance(now, plain) and max(len(str(earlier)), len(str(now))) <= 30:
+        return f"{key} {earlier} and not {now}"
+    return f"other {key}"
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tiny_models import random_batch, tiny_config, tiny_model
 
@@ -22,7 +21,6 @@ from detector.commands import predict
 from detector.commands.main import main
 from detector.config import Config
 from detector.errors import UserError
-from detector.inference.detections import Detections
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "traffic light"), Category(90, "猫")))
@@ -210,22 +208,6 @@ def test_nothing_found(weights: Path, folder: Path, capsys: pytest.CaptureFixtur
     assert read_json(folder / "out/detections.json") == []
     with Image.open(folder / "out/a.png") as drawn, Image.open(folder / "other/a.png") as original:
         assert np.array_equal(np.asarray(drawn), np.asarray(original))
-
-
-def test_table_columns_align() -> None:
-    boxes, scores, labels = torch.zeros(2, 4), torch.tensor([0.9, 0.8]), torch.tensor([3, 2])
-    lines = predict.table("a.png", Detections(boxes, scores, labels, (5, 5), CATEGORIES)).splitlines()
-    assert lines[0] == "a.png  5 × 5, 2 found"
-    assert lines[2].startswith("  猫             0.900 ")
-    assert lines[3].startswith("  traffic light  0.800 ")
-
-
-def test_names_cannot_command_a_terminal() -> None:
-    categories = CategoryMap((Category(1, "cat\x1b[2J\nb.png  5 × 5, 0 found"),))
-    detections = Detections(torch.zeros(1, 4), torch.ones(1), torch.ones(1, dtype=torch.int64), (5, 5), categories)
-    text = predict.table("a\x1b]0;x\x07.png", detections)
-    assert text.count("\n") == 3
-    assert text.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from detector.errors import UserError
-from detector.inference.output_folder import LIST, OutputFolder
+from detector.inference.output_folder import OutputFolder
+from detector.inference.picture_log import LIST
 
 PICTURE = np.full((4, 5, 3), 200, np.uint8)
 
