@@ -161,13 +161,13 @@ def test_killed_anywhere_and_gone_on_with(
     size = ("--batch-size", str(batch_size))
     assert main(["predict", *words(pictures, weights, tmp_path / "whole", *size)]) == 2
     kills = 0
-    for _ in range(12 if seed else 4):
+    for _ in range(12 if seed else 2):
         sabotage = Sabotage(choose.choice(["write", "replace", "fsync"]), choose.randrange(8), signal=KILL)
         command = words(pictures, weights, tmp_path / "out", "--skip-done", *size)
         (code,) = predict_in_processes(command, tmp_path / "screens", sabotage={0: sabotage})
         assert code in (-KILL, 2), (tmp_path / "screens/0.txt").read_text()
         kills += code == -KILL
-    assert kills >= 2
+    assert kills >= 1
     assert main(["predict", *words(pictures, weights, tmp_path / "out", "--skip-done", *size)]) == 2
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert [path.name for path in (tmp_path / "out").glob(".*")] == [".pictures"]

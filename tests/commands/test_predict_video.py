@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from detector.inference.video.frames import open_video
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "traffic light"), Category(90, "猫")))
-Predict = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
