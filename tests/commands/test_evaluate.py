@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
+from tiny_run import run
 
 import detector
 from detector import process_group
@@ -55,6 +57,23 @@ def weights(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     save_weights(path, tiny_model(config).state_dict(), config, CATEGORIES, {})
     save_config(config, path.with_name("config.yaml"))
     return path
+
+
+@pytest.mark.slow
+def test_two_processes_under_torchrun_give_the_numbers_of_one(weights: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "--weights", str(weights), "--device", "cpu", "--num-workers", "0"]
+    assert main([*words, "--output", str(tmp_path / "one")]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "detector"]
+    both = run([*launch, *words, "--output", str(tmp_path / "two"), "--report"], timeout=600)
+    assert both.returncode == 0, both.stderr
+    assert both.stdout.count("COCO metrics by") == 1  # the first process speaks for both
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert one == two
+    found = [json.loads((tmp_path / name / "detections.json").read_text()) for name in ("one", "two")]
+    by_picture = [sorted(rows, key=lambda row: (row["image_id"], -row["score"], row["bbox"])) for rows in found]
+    assert len(by_picture[0]) > 0
+    assert by_picture[0] == by_picture[1]
+    assert (tmp_path / "two/label_errors.csv").is_file()
 
 
 def test_published_numbers_of_a_results_file(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

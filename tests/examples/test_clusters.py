@@ -89,6 +89,50 @@ def test_a_failure_is_not_requeued(tmp_path: Path) -> None:
     assert not (tmp_path / "requeued").exists()
 
 
+@pytest.mark.slow
+def test_a_pod_that_has_to_leave_saves_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    config = tmp_path / "recipe.yaml"
+    save_config(tiny_config(write_dataset(tmp_path / "data")), config)
+    output = tmp_path / "run"
+    schedule = ["train.iterations=60", "train.evaluate_every=0", "train.save_every=1000"]
+    metrics = output / "metrics.jsonl"
+    first = pod(config, output, schedule)
+    end = time.monotonic() + 300
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 3):
+        assert first.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(120) != 0  # so that the pod starts again
+    (checkpoint,) = (output / "checkpoints").iterdir()
+    stopped_at = json.loads((checkpoint / "progress.json").read_text())["progress"]["iteration"]
+    assert 3 <= stopped_at < 60
+    assert pod(config, output, schedule).wait(300) == 0
+    assert f"going on after iteration {stopped_at}" in (output / "log.txt").read_text()
+    assert [row["iteration"] for row in map(json.loads, metrics.read_text().splitlines()) if "loss" in row] == list(
+        range(1, 61)
+    )
+
+
+def pod(config: Path, output: Path, words: list[str]) -> "subprocess.Popen[bytes]":
+    """Start the container's command as one machine of two processes."""
+    _, task = yaml.safe_load_all((PROJECT / "examples" / "kubernetes.yaml").read_text())
+    container = task["spec"]["template"]["spec"]["containers"][0]
+    here = {
+        "--nnodes": "1",
+        "--nproc-per-node": "2",
+        "--rdzv-endpoint": "127.0.0.1:0",
+        "--config": str(config),
+        "--output": str(output),
+    }
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    for word in container["command"][1:]:
+        key, equals, _ = word.partition("=")
+        command.append(f"{key}={here[key]}" if equals and key in here else word)
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    return subprocess.Popen([*command, "--device=cpu", *words], env=environment(**variables), start_new_session=True)
+
+
 def test_the_pods_resume_and_have_time_to_save() -> None:
     service, task = yaml.safe_load_all((PROJECT / "examples" / "kubernetes.yaml").read_text())
     pod = task["spec"]["template"]["spec"]
@@ -98,5 +142,10 @@ def test_the_pods_resume_and_have_time_to_save() -> None:
     assert command[command.index("-m") + 1 : command.index("-m") + 3] == ["detector", "train"]
     assert f"--nnodes={task['spec']['completions']}" in command
     assert f"--rdzv-endpoint={task['metadata']['name']}-0.{service['metadata']['name']}:29500" in command
-    assert pod["terminationGracePeriodSeconds"] >= 300
+    grace = pod["terminationGracePeriodSeconds"]
+    assert grace >= 300
+    variables = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    assert (
+        200 <= int(variables["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) < grace
+    )  # torchrun itself kills after 30 seconds else
     assert pod["restartPolicy"] == "OnFailure"

@@ -224,6 +224,128 @@ def labels_file(root: Path) -> str:
     return str(root)
 
 
+def roboflow_yolo_without_valid(root: Path) -> str:
+    """Everything was put into train when the set was made; data.yaml names valid and test all the same."""
+    for n in numbers("all"):
+        picture(root / "train" / "images" / f"{n}.png", n)
+        line(root / "train" / "labels" / f"{n}.txt", n)
+    (root / "data.yaml").write_text(
+        "names:\n- cat\n- dog\nnc: 2\nroboflow:\n  license: CC BY 4.0\ntest: ../test/images\n"
+        "train: ../train/images\nval: ../valid/images\n"
+    )
+    return str(root)
+
+
+def roboflow_coco_without_valid(root: Path) -> str:
+    """The same as COCO."""
+    coco(root / "train" / "_annotations.coco.json", numbers("all"), placeholder=True)
+    for n in numbers("all"):
+        picture(root / "train" / f"{n}.png", n)
+    return str(root)
+
+
+def ultralytics_folders(root: Path) -> str:
+    """data.yaml beside the set, with a relative path, each split several folders (and labels beside images/)."""
+    for split in ("train", "val"):
+        for n in numbers(split):
+            picture(root / "pets" / "images" / split / f"camera{n % 2}" / f"{n}.png", n)
+            line(root / "pets" / "labels" / split / f"camera{n % 2}" / f"{n}.txt", n)
+    (root / "data.yaml").write_text(
+        "path: pets\ntrain:\n  - images/train/camera0\n  - images/train/camera1\n"
+        "val: [images/val/camera0, images/val/camera1]\nnames: {0: cat, 1: dog}\n"
+    )
+    return str(root)
+
+
+def coco_in_images(root: Path) -> str:
+    """COCO's tree with the pictures of both splits below images/."""
+    for split in ("train", "val"):
+        coco(root / "annotations" / f"instances_{split}2017.json", numbers(split))
+        for n in numbers(split):
+            picture(root / "images" / f"{split}2017" / f"{n}.png", n)
+    return str(root)
+
+
+def coco_in_one_images(root: Path) -> str:
+    """The same with all pictures directly in images/."""
+    for split in ("train", "val"):
+        coco(root / "annotations" / f"instances_{split}2017.json", numbers(split))
+        for n in numbers(split):
+            picture(root / "images" / f"{n}.png", n)
+    return str(root)
+
+
+def voc2007(root: Path) -> str:
+    """VOC2007 with its four lists, trainval among them, and lists of one class; the word is the year's folder."""
+    year = root / "VOCdevkit" / "VOC2007"
+    main = year / "ImageSets" / "Main"
+    main.mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        for n in numbers(split):
+            picture(year / "JPEGImages" / f"{n}.png", n)
+            xml(year / "Annotations" / f"{n}.xml", n)
+        (main / f"{split}.txt").write_text("".join(f"{n}\n" for n in numbers(split)))
+        (main / f"dog_{split}.txt").write_text("".join(f"{n} {1 if label(n) else -1:2}\n" for n in numbers(split)))
+    (main / "trainval.txt").write_text("".join(f"{n}\n" for split in ("train", "val") for n in numbers(split)))
+    return str(year)
+
+
+def cvat_coco(root: Path) -> str:
+    """CVAT's COCO export: annotations/instances_default.json, and images/default."""
+    coco(root / "annotations" / "instances_default.json", numbers("all"))
+    for n in numbers("all"):
+        picture(root / "images" / "default" / f"{n}.png", n)
+    return str(root)
+
+
+def cvat_yolo(root: Path) -> str:
+    """CVAT's YOLO 1.1: obj.data, train.txt with paths of another machine, pictures and text files in one folder."""
+    for n in numbers("all"):
+        picture(root / "obj_train_data" / f"{n}.png", n)
+        line(root / "obj_train_data" / f"{n}.txt", n)
+    (root / "train.txt").write_text("".join(f"data/obj_train_data/{n}.png\n" for n in numbers("all")))
+    (root / "obj.names").write_text("cat\ndog\n")
+    (root / "obj.data").write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    return str(root)
+
+
+def cvat_ultralytics(root: Path) -> str:
+    """CVAT's Ultralytics YOLO: data.yaml with path `.`, whose train is a list below images/."""
+    for n in numbers("all"):
+        picture(root / "images" / "train" / f"{n}.png", n)
+        line(root / "labels" / "train" / f"{n}.txt", n)
+    (root / "train.txt").write_text("".join(f"data/images/train/{n}.png\n" for n in numbers("all")))
+    (root / "data.yaml").write_text("names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\n")
+    return str(root)
+
+
+def label_studio_coco(root: Path) -> str:
+    """Label Studio's COCO export: result.json beside images/, which its names begin with; backslashes on Windows."""
+    coco(root / "result.json", numbers("all"), prefix="images\\")
+    for n in numbers("all"):
+        picture(root / "images" / f"{n}.png", n)
+    return str(root)
+
+
+def label_studio_yolo(root: Path) -> str:
+    """Label Studio's YOLO export: classes.txt, notes.json, images/ and labels/."""
+    for n in numbers("all"):
+        picture(root / "images" / f"{n}.png", n)
+        line(root / "labels" / f"{n}.txt", n)
+    (root / "classes.txt").write_text("cat\ndog")
+    notes = {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)], "info": {"year": 2026}}
+    (root / "notes.json").write_text(json.dumps(notes))
+    return str(root)
+
+
+def label_studio_voc(root: Path) -> str:
+    """Label Studio's Pascal VOC export: Annotations/ and images/."""
+    for n in numbers("all"):
+        picture(root / "images" / f"{n}.png", n)
+        xml(root / "Annotations" / f"{n}.xml", n)
+    return str(root)
+
+
 # Each layout, its format, and its splits.
 LAYOUTS: dict[str, tuple[Callable[[Path], str], str, tuple[str, ...]]] = {
     "Roboflow COCO": (roboflow_coco, "coco", ("train", "val", "test")),
@@ -240,4 +362,16 @@ LAYOUTS: dict[str, tuple[Callable[[Path], str], str, tuple[str, ...]]] = {
     "flat VOC": (flat_voc, "voc", ()),
     "flat YOLO": (flat_yolo, "yolo", ()),
     "FiftyOne": (labels_file, "coco", ()),
+    "Roboflow YOLO without valid": (roboflow_yolo_without_valid, "yolo", ()),
+    "Roboflow COCO without valid": (roboflow_coco_without_valid, "coco", ()),
+    "ultralytics folders": (ultralytics_folders, "yolo", ("train", "val")),
+    "COCO, pictures below images": (coco_in_images, "coco", ("train", "val")),
+    "COCO, pictures in images": (coco_in_one_images, "coco", ("train", "val")),
+    "VOC2007": (voc2007, "voc", ("train", "val", "test")),
+    "CVAT COCO": (cvat_coco, "coco", ()),
+    "CVAT YOLO": (cvat_yolo, "yolo", ()),
+    "CVAT Ultralytics": (cvat_ultralytics, "yolo", ()),
+    "Label Studio COCO": (label_studio_coco, "coco", ()),
+    "Label Studio YOLO": (label_studio_yolo, "yolo", ()),
+    "Label Studio VOC": (label_studio_voc, "voc", ()),
 }

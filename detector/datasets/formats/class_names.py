@@ -49,7 +49,7 @@ def read_classes(path: Path, lists: bool = False) -> tuple[CategoryMap, Keypoint
     """The class names that a file lists, and the shape of its keypoints where it states one.
 
     Args:
-        lists: one of its lists of pictures is read; else a file whose splits are lists is refused.
+        lists: one of its lists of pictures is read, or only its names; else a file whose splits are lists is refused.
 
     Raises:
         UserError: the file cannot be read, or has no names that are sound.

@@ -51,8 +51,10 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     """
     source = Path(annotations)
     is_list = is_picture_list(source)
-    categories, keypoints = read_classes(find_class_file(source.parent if is_list else source), is_list)
-    folder = _labels_folder(source, images)
+    # A YAML file that only has the names may have lists of pictures as splits.
+    names_alone = is_list or source.is_dir()
+    categories, keypoints = read_classes(find_class_file(source.parent if is_list else source), names_alone)
+    folder = labels_folder(source, images)
     all_pictures = list_pictures(images)
     stems = by_stem(all_pictures)
     pictures = read_picture_list(source, images) if is_list else all_pictures
@@ -110,7 +112,7 @@ def _contents(
     return Contents(source, content, faults, [name for _, name, _, _ in lines], corners)
 
 
-def _labels_folder(source: Path, images: Path) -> Path:
+def labels_folder(source: Path, images: Path) -> Path:
     """Where the text files lie, for the two paths that `yolo_contents` takes."""
     if source.is_dir():
         return source

@@ -7,7 +7,8 @@ from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.layouts.coco_files import is_coco_file
 from detector.datasets.layouts.coco_layouts import coco_candidates, coco_file_layout
 from detector.datasets.layouts.layout import Candidate, Layout, ambiguous
-from detector.datasets.layouts.names import files_of, has_pictures, split_of, subfolders
+from detector.datasets.layouts.names import has_pictures, split_of, subfolders
+from detector.datasets.layouts.others import describe_other
 from detector.datasets.layouts.voc_layouts import voc_candidates, voc_list_layout
 from detector.datasets.layouts.yolo_layouts import yolo_candidates
 from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
@@ -17,13 +18,6 @@ from detector.errors import UserError
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z")
 _DEPTH = 2  # folders around a folder that is a set: what an archive was unpacked into
 _MOST_FOLDERS = 50
-# What others write, and is not read: the end of a file's name, and what it is.
-_OTHERS = {
-    "_annotations.csv": "a CSV file of TensorFlow's or RetinaNet's form",
-    "_annotations.createml.json": "Apple's CreateML",
-    ".tfrecord": "TensorFlow records",
-    ".parquet": "Parquet",
-}
 
 
 def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
@@ -87,11 +81,8 @@ def _candidates(folder: Path, source: Path, data_format: Format | None, depth: i
 
 
 def _nothing(folder: Path, data_format: Format | None) -> str:
-    for path in files_of(folder, tuple(_OTHERS)) or [
-        path for inner in subfolders(folder)[:10] for path in files_of(inner, tuple(_OTHERS))
-    ]:
-        what = next(text for end, text in _OTHERS.items() if path.name.lower().endswith(end))
-        return f"{path}: is {what}, which is not read; export the set as COCO, Pascal VOC or YOLO."
+    if other := describe_other(folder):
+        return f"{other}, which is not read; export the set as COCO, Pascal VOC or YOLO."
     if not any(folder.iterdir()):
         return f"{folder}: is empty. Check the path."
     if has_pictures(folder):

@@ -1,12 +1,14 @@
 """The YAML file of an ultralytics or Roboflow tree: the folders or lists of its splits."""
 
 import os
+import shlex
 from pathlib import Path
 
 import yaml
 
 from detector.datasets.formats.text_files import read_text
-from detector.datasets.layouts.layout import SPLITS, Layout, Split
+from detector.datasets.formats.yolo import labels_folder
+from detector.datasets.layouts.layout import SPLITS, Layout, Split, ambiguous
 from detector.datasets.layouts.names import files_of, named_folders
 from detector.datasets.layouts.yolo_lists import list_split
 from detector.datasets.pictures.folders import list_pictures
@@ -68,6 +70,12 @@ def yaml_layout(path: Path, source: Path) -> Layout:
             notes.append(f"the {split} split of {path}, {shown(entries[split][0])}, is not there, and not used.")
             continue
         splits[split] = list_split(found, source) if found.is_file() else _folder_split(path, found)
+    if any(place.annotations != path and place.annotations.is_file() for place in splits.values()):
+        # Beside a list the file says nothing of a folder's labels, so they are named themselves.
+        splits = {
+            split: Split(labels_folder(path, place.images), place.images) if place.annotations == path else place
+            for split, place in splits.items()
+        }
     roboflow = (path.parent / "README.roboflow.txt").is_file() or "roboflow" in read_text(path)
     return Layout(source, "Roboflow export, YOLO" if roboflow else "YOLO", "yolo", splits, tuple(notes))
 
@@ -83,11 +91,22 @@ def _places(path: Path, entries: Entries, split: str) -> Path | None:
     above = Path(os.path.commonpath(folders))
     inside = sum(len(list_pictures(folder)) for folder in folders if folder.is_dir())
     if any(folder.is_file() for folder in folders) or inside != len(list_pictures(above)):
-        listed = ", ".join(map(str, folders))
-        raise UserError(
-            f"{path}: its {split} split is in {listed}; put them into one folder, or into one list of pictures."
-        )
+        raise _in_several_places(path, split, folders)
     return above
+
+
+def _in_several_places(path: Path, split: str, places: list[Path]) -> UserError:
+    """The refusal of a split in several folders or lists, with commands that make one list of them."""
+    folders = shlex.join(str(place) for place in places if place.is_dir())
+    lists = shlex.join(str(place) for place in places if place.is_file())
+    target = f"{path.stem}_{split}.txt"
+    commands = [f"find {folders} -type f > {target}"] if folders else []
+    commands += [f"cat {lists} >{'>' if folders else ''} {target}"] if lists else []
+    what = f"its {split} split is in {len(places)} places, and one is read"
+    list_them = (
+        f"list their pictures in one file beside it ({' && '.join(commands)}) and write {split}: {target} into it"
+    )
+    return ambiguous(path, what, ["put them into one folder" if folders else "put the lists into one", list_them])
 
 
 def _place(path: Path, base: str, word: str) -> Path | None:
