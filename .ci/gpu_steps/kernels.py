@@ -92,6 +92,25 @@ def poolings(device: torch.device, quick: bool) -> dict[str, Any]:
     return found
 
 
+def pyramids(device: torch.device, quick: bool) -> dict[str, Any]:
+    """RoIAlign of 512 regions on the levels of a pyramid, level by level and in one launch."""
+    pooling = RoIPooling("align", 7, level_rule="detectron2")
+    found: dict[str, Any] = {}
+    for dtype in (torch.float32,) if quick else (torch.bfloat16, torch.float32):
+        for gradient in (False, True):
+            row = f"{str(dtype).removeprefix('torch.')}, {'forward and backward' if gradient else 'forward'}"
+            found[row] = {}
+            for way, kernel in {"level by level": False, "our kernel": True}.items():
+                if kernel and device.type != "cuda":
+                    continue
+                try:
+                    call = choose_on_gpu._levels_call(kernel, pooling, device, dtype, gradient)
+                    found[row][way] = milliseconds(call, device)
+                except Exception as error:  # as above
+                    found[row][way] = f"{type(error).__name__}: {error}"[:300]
+    return found
+
+
 def networks(device: torch.device, quick: bool) -> dict[str, Any]:
     """R101's backbone in bfloat16, as kernels one by one and as a CUDA graph."""
     sizes, depth = ([(64, 96)], 18) if quick else ([(800, 1216), (400, 608)], 101)
@@ -116,6 +135,15 @@ def run_copy(layers: Any, x: Tensor) -> object:
     return layers(x.clone())
 
 
+def described(name: str, result: Any) -> str:
+    """A part's numbers for people, one line for each row."""
+    if not isinstance(result, dict):
+        return f"{name}: {result}"
+    return "\n".join(
+        [f"{name}:", *(f"  {row}: {json.dumps(ways, ensure_ascii=False)}" for row, ways in result.items())]
+    )
+
+
 def main() -> int:
     """Write what was measured as JSON, part by part; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,6 +156,7 @@ def main() -> int:
     parts: dict[str, Callable[[], Any]] = {
         "NMS": lambda: overlaps(device, args.quick),
         "RoIAlign and conv5_x's opening": lambda: poolings(device, args.quick),
+        "RoIAlign of a pyramid": lambda: pyramids(device, args.quick),
         "cuDNN's fused convolutions are faster": lambda: [
             cudnn_fuses(device, dtype) for dtype in (torch.bfloat16, torch.float32)
         ],
@@ -139,7 +168,7 @@ def main() -> int:
     results: dict[str, Any] = {}
     for name, part in parts.items():
         results[name] = part()
-        print(f"{name}: {json.dumps(results[name], indent=1, ensure_ascii=False)}", flush=True)
+        print(described(name, results[name]), flush=True)
         args.output.write_text(json.dumps(results, indent=1))
     return 0
 

@@ -23,7 +23,7 @@ from steps import Plan, Step, all_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 8  # seconds for a step to write what it has, after it was told to stop
-TAIL = 25  # lines of a step's output that the report shows
+TAIL = 45  # lines of a step's output that the report shows
 
 EXAMPLES = """examples:
   bash .ci/gpu                                   on a GPU: eight minutes at most
@@ -135,6 +135,8 @@ def set_up(carried: Path, site: Path, record: Record) -> dict[str, str]:
     if (carried / "shared").is_dir():
         environment["DETECTOR_SHARED"] = str((carried / "shared").resolve())
     wheels = sorted((carried / "wheels").glob("*.whl"))
+    if not wheels:
+        record.say(f"no wheels in {carried}: what is installed has to do")
     lacking = [wheel for wheel in wheels if not is_installed(wheel)]
     if lacking:
         record.say(f"{len(lacking)} of {len(wheels)} wheels {install(lacking, site, record)}")

@@ -84,7 +84,7 @@ def benchmark(plan: Plan, part: str, seconds: float, *words: str) -> Step:
     """One part of the benchmark, beside the torchvision-built peer."""
     folder = plan.work / part
     command = [sys.executable, "tools/benchmark.py", "--device", plan.real, "--part", part, "--output", str(folder)]
-    command += ["--forms", "eager", "bf16-channels-last", "--depth", "101", "--proposals", "1000"]
+    command += ["--forms", "eager", "bf16-channels-last", "--depth", "101", "--proposals", "1000", "--memory", "kept"]
     command += ["--quick", "--batch", "1"] if plan.quick else list(words)
     extra = (folder / "profile.txt",) if part == "profile" else ()
     return Step(part, seconds, command, lambda: {"records": read_lines(folder / "benchmark.jsonl")}, extra)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detector.fast.choose_on_gpu import pools_levels_by_kernel
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import fuse_conv
 from detector.fast.roi_head import output_weights
@@ -40,6 +41,8 @@ class FullyConnectedHead(nn.Module):
         self.plain_pooling = head.pooling
         self.execution = execution
         self.chunk = CPU_CHUNK if head.cls_score.weight.device.type == "cpu" else DEVICE_CHUNK
+        device = head.cls_score.weight.device
+        self.kernel = pools_levels_by_kernel(head.pooling, device, execution.dtype, False, execution.timed)
         maps = RoIMaps(self.chunk, head.pooling.size)
         self.convs = nn.Sequential(*(_fuse(conv, execution, maps) for conv in head.layers.convs))
         layers = [(_weight(layer), _bias(layer)) for layer in head.layers.fcs]
@@ -82,7 +85,7 @@ class FullyConnectedHead(nn.Module):
         if self.plain_pooling.kind == "pool":
             pooled = self.plain_pooling(features, boxes)
         else:
-            pooled = pool_levels(features, rois, self.plain_pooling)
+            pooled = pool_levels(features, rois, self.plain_pooling, self.kernel)
         maps = self.execution.channels_last(pooled)
         if len(self.convs) > 0:
             maps = torch.cat([self.convs(part) for part in torch.split(maps, self.chunk)])

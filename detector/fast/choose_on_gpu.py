@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detector.fast.roi_levels import pool_levels
 from detector.model.blocks import Bottleneck, Projection
-from detector.model.roi_pooling import RoIPooling
+from detector.model.roi_pooling import LevelRule, RoIPooling
+from detector.structures import FeatureMap, Features
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +96,7 @@ def _fastest_pooling(
 ) -> PoolingWay:
     """The quickest of `ON_GPU` that computes what torchvision does."""
     pooling = RoIPooling("align", *shape)
-    # With this, Triton's own setting, kernels run on the host, for tests.
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    fault = "Triton interprets its kernels" if interpreted else pooling_fault(pooling, device, dtype)
+    fault = _interpreted() or pooling_fault(pooling, device, dtype)
     if fault is not None:
         log.warning("RoIAlign runs through torchvision (%s): slower, but as exact.", fault)
         return ON_OTHERS
@@ -104,6 +104,11 @@ def _fastest_pooling(
     best = fastest(calls, device)
     log.info("RoIAlign %s: %s.", "in training" if gradient else "in detection", best)
     return best
+
+
+def _interpreted() -> str | None:
+    """That kernels run on the host, for tests, by Triton's own setting; else None."""
+    return "Triton interprets its kernels" if os.environ.get("TRITON_INTERPRET") == "1" else None
 
 
 def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -162,6 +167,81 @@ def _pooling_call(
 
     def both_ways() -> None:
         torch.autograd.backward([out.sum() for out in forward()])
+
+    return both_ways if gradient else torch.no_grad()(forward)
+
+
+def pools_levels_by_kernel(
+    pooling: RoIPooling, device: torch.device, dtype: torch.dtype, gradient: bool, timed: bool = True
+) -> bool:
+    """Whether `roi_levels` pools the regions of a pyramid by our kernel. The arguments are those of `pooling_way`."""
+    if pooling.kind != "align" or device.type != "cuda" or not timed or dtype == torch.float64:
+        return False
+    shape = (pooling.size, pooling.sampling_ratio, pooling.aligned, pooling.level_rule)
+    return _kernel_pools_levels(shape, device, dtype, gradient)
+
+
+@cache
+def _kernel_pools_levels(
+    shape: tuple[int, int, bool, LevelRule | None], device: torch.device, dtype: torch.dtype, gradient: bool
+) -> bool:
+    """Whether the kernel is there, right, and faster than pooling every level by itself."""
+    pooling = RoIPooling("align", *shape)
+    fault = _interpreted() or levels_fault(pooling, device, dtype)
+    if fault is not None:
+        log.warning("RoIAlign of a pyramid runs through torchvision (%s): slower, but as exact.", fault)
+        return False
+    calls = {kernel: _levels_call(kernel, pooling, device, dtype, gradient) for kernel in (False, True)}
+    best = fastest(calls, device)
+    kind = "in training" if gradient else "in detection"
+    log.info("RoIAlign of a pyramid %s: %s.", kind, "our kernel" if best else "torchvision")
+    return best
+
+
+def levels_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
+    """As `pooling_fault`, of the kernel for the levels of a pyramid."""
+    features, rois = _pyramid(40, MAP, FAULT_REGIONS, pooling, device, dtype)
+    try:
+        found = pool_levels(features, rois, pooling, kernel=True).float()
+        expected = pool_levels(features, rois, pooling)
+        error = float((found - expected).abs().max() / expected.abs().max())
+    except Exception as reason:  # without Triton, without a compiler, on a GPU that it does not know
+        return f"{type(reason).__name__}: {(str(reason).strip() or 'no reason given').splitlines()[0]}"
+    return None if error <= 4 * torch.finfo(dtype).eps + 1e-5 else f"its results are off by {error:.1e}"
+
+
+def _pyramid(
+    channels: int,
+    size: tuple[int, int],
+    regions: int,
+    pooling: RoIPooling,
+    device: torch.device,
+    dtype: torch.dtype,
+    gradient: bool = False,
+) -> tuple[Features, Tensor]:
+    """Maps of strides 4 to 64, that of stride 16 of this size, or that alone where there are no levels; and RoIs."""
+    generator = torch.Generator().manual_seed(0)
+    strides = (16,) if pooling.level_rule is None else (4, 8, 16, 32, 64)
+    features = []
+    for stride in strides:
+        shape = [max(1, cells * 16 // stride) for cells in size]
+        values = torch.randn(1, channels, *shape, generator=generator)
+        values = values.to(device, dtype, memory_format=torch.channels_last).requires_grad_(gradient)
+        features.append(FeatureMap(values, stride))
+    return tuple(features), _regions(regions, device, generator)
+
+
+def _levels_call(
+    kernel: bool, pooling: RoIPooling, device: torch.device, dtype: torch.dtype, gradient: bool
+) -> Callable[[], object]:
+    """RoIAlign of a pyramid in one way, on a problem of usual size."""
+    features, rois = _pyramid(256, MAP, REGIONS, pooling, device, dtype, gradient)
+
+    def forward() -> Tensor:
+        return pool_levels(features, rois, pooling, kernel).to(dtype)
+
+    def both_ways() -> None:
+        torch.autograd.backward(forward().sum())
 
     return both_ways if gradient else torch.no_grad()(forward)
 

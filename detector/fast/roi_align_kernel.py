@@ -3,7 +3,8 @@
 How it works: as there, a bin's value is a sum over map cells of row factor times column factor times value. A program
 makes one row of one RoI's bins, for a block of channels: neighbouring threads read neighbouring channels of a cell, and
 a cell is read once for a bin, not once for each of its samples. Sums are float32 whatever the map's type is. The
-convolution's bias and the ReLU that follow pooling are done before the result is written.
+convolution's bias and the ReLU that follow pooling are done before the result is written. For a pyramid a program first
+looks up the level that its RoI is on (`roi_align_pyramid.py`).
 """
 
 from typing import Any
@@ -66,7 +67,9 @@ class _Pool(torch.autograd.Function):
             dtype=maps.dtype, device=maps.device, memory_format=torch.channels_last,
         )  # fmt: skip
         added = rois if bias is None else bias.float().contiguous()
-        _launch(_forward, (maps, rois, out, added), pooling, stride, step, has_bias=bias is not None, relu=relu)
+        given, size_of_map = (maps, rois, out, added, rois, rois), (maps.shape[2], maps.shape[3], 1.0 / stride)
+        choices = {"has_bias": bias is not None, "relu": relu, "pyramid": False}
+        _launch(_forward, given, size_of_map, pooling, step, **choices)
         ctx.save_for_backward(rois, out if relu else None)
         ctx.rest = (maps.shape, maps.dtype, pooling, stride, step, None if bias is None else bias.dtype)
         return out
@@ -80,15 +83,26 @@ class _Pool(torch.autograd.Function):
             gradient = gradient.where(out > 0, 0.0)
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_maps = torch.empty(shape, dtype=torch.float32, device=gradient.device, memory_format=torch.channels_last)
-        _launch(_backward, (of_maps.zero_(), rois, gradient), pooling, stride, step)
+        given, size_of_map = (of_maps.zero_(), rois, gradient, rois, rois), (shape[2], shape[3], 1.0 / stride)
+        _launch(_backward, given, size_of_map, pooling, step, pyramid=False)
         of_bias = None if bias_type is None else gradient.sum(dim=(0, 2, 3), dtype=torch.float32).to(bias_type)
         return of_maps.to(dtype), None, of_bias, None, None, None, None
 
 
 def _launch(
-    kernel: Any, operands: tuple[Tensor, ...], pooling: RoIPooling, stride: int, step: int, **choices: bool
+    kernel: Any,
+    operands: tuple[Tensor, ...],
+    map_size: tuple[int, int, float],
+    pooling: RoIPooling,
+    step: int,
+    **choices: bool,
 ) -> None:
-    """Run a kernel over all rows of bins. operands: map, RoIs, bins [R, C, S, S], and what else the kernel takes."""
+    """Run a kernel over all rows of bins.
+
+    Args:
+        operands: map, RoIs, bins [R, C, S, S], and what else the kernel takes.
+        map_size: cells along both axes, and cells per pixel; of a pyramid its table says them.
+    """
     maps, _, bins, *_ = operands
     count, channels, size, _ = bins.shape
     if bins.numel() == 0:
@@ -96,12 +110,24 @@ def _launch(
     block = min(CHANNELS, triton.next_power_of_2(channels))
     with torch.cuda.device_of(maps):
         kernel[(count * size, triton.cdiv(channels, block))](
-            *operands, channels, maps.shape[2], maps.shape[3], 1.0 / stride, size, step,
+            *operands, channels, *map_size, size, step,
             pooling.size, pooling.sampling_ratio,
             **choices, aligned=pooling.aligned,
             width_block=triton.next_power_of_2(size), block=block, samples=SAMPLES,
             num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
+
+
+@triton.jit
+def _level(levels, table, roi):
+    """Of the level that a RoI is on: its first cell, cells along both axes, and cells per pixel.
+
+    levels: [R]. table: [L, 4] int64 of (first cell, rows, columns, stride).
+    """
+    row = table + tl.load(levels + roi) * 4
+    stride = tl.load(row + 3).to(tl.float32)
+    height, width = tl.load(row + 1).to(tl.int32), tl.load(row + 2).to(tl.int32)
+    return tl.load(row), height, width, tl.div_rn(stride * 0 + 1.0, stride)
 
 
 @triton.jit
@@ -157,14 +183,17 @@ def _share(start, length, grid, bin, cell, cells, samples: tl.constexpr):
 
 @triton.jit
 def _forward(
-    maps, rois, out, bias, channels, height, width, scale, size, step, bins, ratio,
-    aligned: tl.constexpr, has_bias: tl.constexpr, relu: tl.constexpr,
+    maps, rois, out, bias, levels, table, channels, height, width, scale, size, step, bins, ratio,
+    aligned: tl.constexpr, has_bias: tl.constexpr, relu: tl.constexpr, pyramid: tl.constexpr,
     width_block: tl.constexpr, block: tl.constexpr, samples: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     roi = row // size
     channel = tl.program_id(1) * block + tl.arange(0, block)
     number = tl.arange(0, width_block)
+    if pyramid:
+        start, height, width, scale = _level(levels, table, roi)
+        maps += start * channels
     x1, y1 = tl.load(rois + roi * 5 + 1), tl.load(rois + roi * 5 + 2)
     x2, y2 = tl.load(rois + roi * 5 + 3), tl.load(rois + roi * 5 + 4)
     top, tall, rows = _axis(y1, y2, scale, bins, ratio, aligned)
@@ -201,14 +230,17 @@ def _forward(
 
 @triton.jit
 def _backward(
-    maps, rois, bins_gradient, channels, height, width, scale, size, step, bins, ratio,
-    aligned: tl.constexpr,
+    maps, rois, bins_gradient, levels, table, channels, height, width, scale, size, step, bins, ratio,
+    aligned: tl.constexpr, pyramid: tl.constexpr,
     width_block: tl.constexpr, block: tl.constexpr, samples: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     roi = row // size
     channel = tl.program_id(1) * block + tl.arange(0, block)
     number = tl.arange(0, width_block)
+    if pyramid:
+        start, height, width, scale = _level(levels, table, roi)
+        maps += start * channels
     x1, y1 = tl.load(rois + roi * 5 + 1), tl.load(rois + roi * 5 + 2)
     x2, y2 = tl.load(rois + roi * 5 + 3), tl.load(rois + roi * 5 + 4)
     top, tall, rows = _axis(y1, y2, scale, bins, ratio, aligned)

@@ -2,7 +2,8 @@
 
 How it works: on a CPU the regions of one level go together, whatever picture they are of, those with equally many
 samples beside each other (`roi_align.py`). Elsewhere every level pools all regions, those of other levels as empty
-ones, which cost next to nothing; so the host never has to wait to learn how many there are of each.
+ones, which cost next to nothing; so the host never has to wait to learn how many there are of each. Where it is faster
+(`choose_on_gpu.py`), one launch of our kernel pools each from its own level.
 """
 
 import torch
@@ -14,17 +15,21 @@ from detector.model.roi_pooling import RoIPooling, roi_levels
 from detector.structures import FeatureMap, Features
 
 
-def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling) -> Tensor:
+def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling, kernel: bool = False) -> Tensor:
     """Pool RoIs by RoIAlign, each from the level that suits its size, or all from the one map that there is.
 
     Args:
         features: of N images; on the CPU channels-last.
         rois: [R, 5] of (image index, x1, y1, x2, y2), absolute pixels of the input image; at least one.
         pooling: what kind of RoIAlign.
+        kernel: by `roi_align_pyramid`, on a GPU.
 
     Returns:
-        [R, C, S, S] channels-last, float32 or better, in the order of the RoIs; with gradient to the maps.
+        [R, C, S, S] channels-last, float32 or better, in the order of the RoIs; with gradient to the maps. Of the
+        kernel: in the maps' type.
     """
+    if kernel:
+        return _by_kernel(features, rois.float(), pooling)
     maps = [FeatureMap(at_least_float32(values), stride) for values, stride in features]
     rois = rois.to(maps[0].values.dtype)
     if pooling.level_rule is None:
@@ -42,6 +47,21 @@ def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling) -> Tensor
             (part,) = pool_aligned([feature_map], rois[chosen], pooling, [1])
             pooled[chosen] = part.permute(0, 2, 3, 1)
     return pooled.permute(0, 3, 1, 2)
+
+
+def _by_kernel(features: Features, rois: Tensor, pooling: RoIPooling) -> Tensor:
+    """As `pool_levels`, in one launch."""
+    from detector.fast.roi_align_pyramid import (
+        pool_pyramid,
+    )  # Triton is there where there is a GPU, not everywhere else
+
+    if pooling.level_rule is None:
+        levels = torch.zeros_like(rois[:, 0], dtype=torch.int64)
+    else:
+        features = features[:-1]
+        levels = roi_levels(rois, len(features), pooling.level_rule)
+    values, strides = zip(*features, strict=True)
+    return pool_pyramid(values, strides, rois, levels, pooling)
 
 
 def _masked(maps: list[FeatureMap], rois: Tensor, levels: Tensor, pooling: RoIPooling) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
+from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way, pools_levels_by_kernel
 from detector.fast.fold_together import Folds, stages_of
 from detector.fast.fuse import PlainBackbone, PlainHead, plain_parts
 from detector.fast.roi_align import order_by_size, pool_aligned
@@ -220,7 +220,9 @@ class FullyConnectedHead(BaseHead):
         rois, layers = indexed_rois(boxes), self.plain.layers
         if self.plain.pooling.kind == "pool" or rois.shape[0] == 0:
             return self.plain.vectors(features, boxes)
-        maps = pool_levels(features, rois, self.plain.pooling).to(features[0].values.dtype)
+        pooling, dtype = self.plain.pooling, features[0].values.dtype
+        kernel = pools_levels_by_kernel(pooling, rois.device, dtype, gradient=torch.is_grad_enabled())
+        maps = pool_levels(features, rois, pooling, kernel).to(dtype)
         for conv in layers.convs:
             maps = F.relu_(run_normed(conv, maps))
         vectors = maps.flatten(1)

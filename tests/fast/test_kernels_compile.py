@@ -12,7 +12,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from detector.fast import nms_kernel, roi_align_kernel
 
-POINTERS = {"boxes": "*fp32", "valid": "*u8", "groups": "*i64", "kept": "*i64", "rois": "*fp32", "bias": "*fp32"}
+POINTERS = {"boxes": "*fp32", "valid": "*u8", "groups": "*i64", "kept": "*i64", "rois": "*fp32", "bias": "*fp32",
+            "levels": "*i64", "table": "*i64"}
 def build(function, choices, **types):
     signature = {n: POINTERS.get(n, types.get(n, "i32")) for n in function.arg_names}
     signature |= {n: "constexpr" for n in choices} | {n: "fp32" for n in ("threshold", "scale") if n in signature}
@@ -24,8 +25,10 @@ pooling = {"aligned": True, "width_block": 16, "block": 128, "samples": 4}
 for grouped in (True, False):
     build(nms_kernel._scan, {"grouped": grouped, "block": 64, "chunk": 128})
 for kind in ("bf16", "fp32"):
-    build(roi_align_kernel._forward, pooling | {"has_bias": True, "relu": True}, maps="*" + kind, out="*" + kind)
-    build(roi_align_kernel._backward, pooling, maps="*fp32", bins_gradient="*" + kind)
+    for pyramid in (True, False):
+        finish = {"has_bias": not pyramid, "relu": not pyramid, "pyramid": pyramid}
+        build(roi_align_kernel._forward, pooling | finish, maps="*" + kind, out="*" + kind)
+        build(roi_align_kernel._backward, pooling | {"pyramid": pyramid}, maps="*fp32", bins_gradient="*" + kind)
 print("all compiled")
 """
 

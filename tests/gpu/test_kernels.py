@@ -9,10 +9,12 @@ from torchvision.ops import roi_align
 
 from detector.arithmetic import float32_products
 from detector.fast import nms
-from detector.fast.choose_on_gpu import pooling_fault
+from detector.fast.choose_on_gpu import levels_fault, pooling_fault
 from detector.fast.convolution import Execution, FusedConv
 from detector.fast.graphs import Graphed
+from detector.fast.roi_levels import pool_levels
 from detector.model.roi_pooling import RoIPooling
+from detector.structures import FeatureMap
 
 
 @pytest.mark.usefixtures("real_cuda")
@@ -57,6 +59,34 @@ def test_roi_align_has_torchvisions_gradients(step: int) -> None:
     ours, theirs = (torch.autograd.grad((out * weights).sum(), maps)[0] for out in (found, expected))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("real_cuda")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_the_kernel_for_the_levels_of_a_pyramid_is_right(dtype: torch.dtype, ratio: int) -> None:
+    pooling = RoIPooling("align", 7, ratio, level_rule="detectron2")
+    assert levels_fault(pooling, torch.device("cuda", 0), dtype) is None
+
+
+@pytest.mark.usefixtures("real_cuda")
+def test_all_levels_of_a_pyramid_have_torchvisions_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    strides = (4, 8, 16, 32, 64)
+    maps = [torch.randn(2, 96, 512 // s, 640 // s, generator=generator).cuda().requires_grad_() for s in strides]
+    features = tuple(FeatureMap(one, stride) for one, stride in zip(maps, strides, strict=True))
+    corners = torch.rand(60, 2, generator=generator) * torch.tensor([500.0, 400.0])
+    extents = 8 + torch.rand(60, 2, generator=generator) ** 3 * 600
+    images = torch.randint(0, 2, (60, 1), generator=generator)
+    rois = torch.cat((images, corners, corners + extents), dim=1).cuda()
+    pooling = RoIPooling("align", 7, level_rule="detectron2")
+    found, expected = (pool_levels(features, rois, pooling, kernel) for kernel in (True, False))
+    weights = torch.randn(expected.shape, generator=generator).cuda()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    for ours, theirs in zip(
+        *(torch.autograd.grad((out * weights).sum(), maps[:-1]) for out in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("real_cuda")
