@@ -6,6 +6,7 @@ a convolution is decided when its unit is made.
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class FusedStages(nn.Module):
         self.stages = nn.ModuleList(fuse_stage(stage, execution) for _, stage in backbone.numbered_stages())
         self.wanted = [number in backbone.stages for number, _ in backbone.numbered_stages()]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W] channels-last to the maps, channels-last, the finest first."""
         x = self.stem(x)
         maps = []
@@ -111,14 +112,14 @@ class FusedStages(nn.Module):
             x = stage(x)
             if is_wanted:
                 maps.append(x)
-        return tuple(maps)
+        return maps
 
 
-def run_by_picture(layers: nn.Module, pixels: Tensor) -> tuple[Tensor, ...]:
+def run_by_picture(layers: nn.Module, pixels: Tensor) -> Sequence[Tensor]:
     """The maps that `layers` makes of pictures [N, 3, H, W]; on a CPU one picture at a time, as `ResNetC4` does."""
     parts = torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
     maps = [layers(part) for part in parts]
-    return maps[0] if len(maps) == 1 else tuple(torch.cat(level) for level in zip(*maps, strict=True))
+    return maps[0] if len(maps) == 1 else [torch.cat(level) for level in zip(*maps, strict=True)]
 
 
 def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None = None) -> nn.Sequential:

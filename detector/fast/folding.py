@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from detector.fast.choose import Conv, choose_convolution
+from detector.fast.choose import TILE_BLOCK, Conv, choose_convolution
 from detector.fast.convolution import Execution, FusedConv, RoIMaps
 from detector.model.blocks import FrozenBatchNorm2d
 
@@ -90,6 +90,7 @@ def fuse_conv(
     execution: Execution,
     extra_bias: Tensor | None = None,
     maps: RoIMaps | None = None,
+    tiles: int = TILE_BLOCK,
 ) -> Unit:
     """One unit of a convolution, the norm after it and a ReLU.
 
@@ -100,10 +101,11 @@ def fuse_conv(
         execution: type and kernels.
         extra_bias: [O], to be added after the norm as well; only with a norm that can be folded.
         maps: what it is applied to, where that is nearly always of one size.
+        tiles: that are computed together, where it is computed by tiles.
     """
     weight, bias = fold_norm(conv, norm)
     stride, padding = conv.stride[0], int(conv.padding[0])
-    others = (conv.dilation[0], conv.groups)
+    others = (conv.dilation[0], conv.groups, tiles)
     if norm is None or is_foldable(norm):
         if extra_bias is not None:
             assert bias is not None

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.fast.backbone import FusedStages, run_by_picture
+from detector.fast.choose import PYRAMID_TILE_BLOCK
 from detector.fast.convolution import Execution
 from detector.fast.folding import fuse_conv
 from detector.model import fpn as plain
@@ -50,20 +51,25 @@ class FusedPyramid(nn.Module):
             for convs in (backbone.lateral, backbone.output)
         )
 
-    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Maps [N, C_i, H', W'] to levels [N, C, H', W'], both channels-last and the finest first."""
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps [N, C_i, H', W'] to levels [N, C, H', W'], both channels-last and the finest first.
+
+        The maps are taken out of their list, so that none takes memory for longer than it is needed.
+        """
         merged, levels = None, []
-        for values, lateral, output in zip(reversed(maps), reversed(self.lateral), reversed(self.output), strict=True):
+        for lateral, output in zip(reversed(self.lateral), reversed(self.output), strict=True):
+            values = maps.pop()
             if merged is None:
                 merged = lateral(values)
             else:
                 merged = lateral(values, F.interpolate(merged, size=values.shape[2:], mode="nearest"))
+            del values
             levels.append(output(merged))
-        return tuple(reversed(levels))
+        return levels[::-1]
 
 
 def fuse_normed(conv: nn.Module, execution: Execution) -> nn.Module:
     """One unit of a convolution and the norm or bias after it."""
     assert isinstance(conv, plain.NormedConv)
     norm = None if isinstance(conv.norm, nn.Identity) else conv.norm
-    return fuse_conv(conv.conv, norm, False, execution)
+    return fuse_conv(conv.conv, norm, False, execution, tiles=PYRAMID_TILE_BLOCK)

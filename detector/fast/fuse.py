@@ -18,7 +18,7 @@ import torch
 from detector.errors import UserError
 from detector.fast.backbone import ResNetC4, ResNetC5
 from detector.fast.box_head import FullyConnectedHead
-from detector.fast.choose import choose_execution
+from detector.fast.choose import PYRAMID_TILE_BLOCK, TILE_BLOCK, choose_execution
 from detector.fast.compiled import Compiled
 from detector.fast.convolution import Execution
 from detector.fast.fpn import FPN
@@ -73,7 +73,7 @@ def fuse(
         normalize=copy.deepcopy(model.normalize).to(execution.precision),
         backbone=backbone,
         anchors=copy.deepcopy(model.anchors).float(),
-        rpn=RPNHead(plain_rpn, execution),
+        rpn=RPNHead(plain_rpn, execution, PYRAMID_TILE_BLOCK if isinstance(backbone, FPN) else TILE_BLOCK),
         roi_head=head,
         proposal_settings=model.proposal_settings,
         detection_settings=model.detection_settings,

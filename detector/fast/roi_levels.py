@@ -14,6 +14,10 @@ from detector.model.half_precision import at_least_float32
 from detector.model.roi_pooling import RoIPooling, roi_levels
 from detector.structures import FeatureMap, Features
 
+# RoIs of a level that are pooled together where there is no gradient: what they give is copied to its place, so more
+# would only take more memory.
+TOGETHER = 256
+
 
 def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling, kernel: bool = False) -> Tensor:
     """Pool RoIs by RoIAlign, each from the level that suits its size, or all from the one map that there is.
@@ -42,10 +46,15 @@ def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling, kernel: b
     pooled = rois.new_empty(rois.shape[0], pooling.size, pooling.size, maps[0].values.shape[1])
     for number, feature_map in enumerate(maps):
         chosen = torch.nonzero(levels == number).flatten()
-        if chosen.shape[0] > 0:
-            chosen = chosen[order_by_size(rois[chosen], pooling, feature_map.stride)]
-            (part,) = pool_aligned([feature_map], rois[chosen], pooling, [1])
-            pooled[chosen] = part.permute(0, 2, 3, 1)
+        if chosen.shape[0] == 0:
+            continue
+        chosen = chosen[order_by_size(rois[chosen], pooling, feature_map.stride)]
+        # Backwards every copy into place costs a copy of the whole.
+        step = chosen.shape[0] if feature_map.values.requires_grad else TOGETHER
+        for places in torch.split(chosen, step):
+            (part,) = pool_aligned([feature_map], rois[places], pooling, [1])
+            pooled[places] = part.permute(0, 2, 3, 1)
+            del part
     return pooled.permute(0, 3, 1, 2)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detector.fast.choose import TILE_BLOCK
 from detector.fast.convolution import Execution, FusedConv
 from detector.fast.folding import fuse_conv
 from detector.model import rpn as plain
@@ -22,12 +23,13 @@ class RPNHead(nn.Module):
     Args:
         head: whose parameters are copied.
         execution: type and kernels.
+        tiles: that its 3×3 convolutions compute together, where they compute by tiles.
     """
 
-    def __init__(self, head: plain.RPNHead, execution: Execution) -> None:
+    def __init__(self, head: plain.RPNHead, execution: Execution, tiles: int = TILE_BLOCK) -> None:
         super().__init__()
         self.execution = execution
-        first, *others = (fuse_conv(conv, None, True, execution) for conv in head.convs())
+        first, *others = (fuse_conv(conv, None, True, execution, tiles=tiles) for conv in head.convs())
         self.conv, self.more_convs = first, nn.Sequential(*others)
         # In float32 or better even in a bfloat16 network: it is cheap, and equal logits would be ordered by chance.
         self.precise = Execution(execution.precision, execution.onednn)

@@ -20,6 +20,10 @@ from detector.fast.algebra.minimal_filtering import EVALUATED_AT, constant, for_
 TILE, WINDOW, TAPS = 4, 6, 3  # outputs, inputs and filter taps along an axis
 POINTS = WINDOW * WINDOW
 
+# A map is computed in bands of whole rows of tiles, so that what lies between its cells and its outputs stays in cache.
+# They may take this many times the products of all tiles together, since the last block of each is filled up.
+BAND_PRODUCTS = 1.02
+
 
 @dataclass(frozen=True)
 class Transforms:
@@ -76,10 +80,27 @@ class Tiling:
         ends = [(i, min(i + step, self.images)) for i in range(0, self.images, step)]
         return [(slice(i, end), Tiling(end - i, self.height, self.width)) for i, end in ends]
 
-    def cells(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] channels-last to all its cells, [M, C], with a border of zeros around every map."""
-        right, below = TILE * self.columns + 1 - self.width, TILE * self.rows + 1 - self.height
-        return F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, below)).flatten(0, 2)
+    def bands(self, block: int) -> "list[tuple[int, Tiling]]":
+        """Bands of rows of tiles, as low as can be without filling up many more blocks; each with its first row of
+        cells."""
+        for rows in range(1, self.rows):
+            whole, rest = divmod(self.rows, rows)
+            in_band, in_last = (-(-self.images * n * self.columns // block) for n in (rows, rest))
+            if whole * in_band + in_last <= BAND_PRODUCTS * self.blocks(block):
+                height = TILE * rows
+                firsts = range(0, self.height, height)
+                return [(y, Tiling(self.images, min(height, self.height - y), self.width)) for y in firsts]
+        return [(0, self)]
+
+    def cells(self, x: Tensor, first: int = 0) -> Tensor:
+        """The cells that the tiles of a band see, [M, C], with a border of zeros around every map.
+
+        x: [N, C, H, W] channels-last. first: the row of cells that the band begins with.
+        """
+        top, bottom = first - 1, first + TILE * self.rows + 1
+        seen = x[:, :, max(top, 0) : bottom].permute(0, 2, 3, 1)
+        right, above = TILE * self.columns + 1 - self.width, max(-top, 0)
+        return F.pad(seen, (0, 0, 1, right, above, bottom - top - above - seen.shape[1])).flatten(0, 2)
 
     def windows(self, tiles: Tensor) -> Tensor:
         """The cells that tiles see: indices [t] of tiles, row by row and image by image, to [t, 36] of `cells`."""
@@ -134,13 +155,14 @@ def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to:
     size = (images, channels, height, width)
     whole = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     for maps, tiling in Tiling(images, height, width).parts(block):
-        cells = tiling.cells(x[maps])
-        tiles = torch.arange(tiling.blocks(block) * block).clamp(max=tiling.count - 1)  # the last fills up a block
-        outputs = x.new_empty(len(tiles), TILE * TILE, channels)
-        for windows, out in zip(torch.split(tiling.windows(tiles), block), torch.split(outputs, block), strict=True):
-            points = for_each(to.window, F.embedding(windows, cells))
-            for_each(to.output, multiply(points), out)
-        tiling.join(outputs[: tiling.count], whole[maps].permute(0, 2, 3, 1))
+        for first, band in tiling.bands(block):
+            cells = band.cells(x[maps], first)
+            tiles = torch.arange(band.blocks(block) * block).clamp(max=band.count - 1)  # the last fills up a block
+            outputs = x.new_empty(len(tiles), TILE * TILE, channels)
+            for windows, out in zip(torch.split(band.windows(tiles), block), torch.split(outputs, block), strict=True):
+                points = for_each(to.window, F.embedding(windows, cells))
+                for_each(to.output, multiply(points), out)
+            band.join(outputs[: band.count], whole[maps, :, first : first + band.height].permute(0, 2, 3, 1))
     return whole
 
 
