@@ -40,9 +40,11 @@ class WinogradConv(nn.Module):
         """[N, C, H, W] to [N, O, H', W'], both channels-last; the residual may be overwritten."""
         if multiplications_saved(x, self.block) < self.min_saved:
             return self.direct(x, residual)
-        out = convolve(x, self.multiply, self.channels, self.transforms, self.block)
-        if residual is not None:
-            out += residual
+        relu_now = self.direct.relu and residual is None
+        out = convolve(x, self.multiply, self.channels, self.transforms, self.block, relu_now)
+        if residual is None:
+            return out
+        out += residual
         return out.relu_() if self.direct.relu else out
 
 

@@ -97,10 +97,16 @@ class Tiling:
 
         x: [N, C, H, W] channels-last. first: the row of cells that the band begins with.
         """
-        top, bottom = first - 1, first + TILE * self.rows + 1
-        seen = x[:, :, max(top, 0) : bottom].permute(0, 2, 3, 1)
-        right, above = TILE * self.columns + 1 - self.width, max(-top, 0)
-        return F.pad(seen, (0, 0, 1, right, above, bottom - top - above - seen.shape[1])).flatten(0, 2)
+        top, height = first - 1, TILE * self.rows + 2
+        seen = x[:, :, max(top, 0) : top + height].permute(0, 2, 3, 1)
+        above, right = max(-top, 0), 1 + self.width
+        below = above + seen.shape[1]
+        cells = x.new_empty(self.images, height, TILE * self.columns + 2, x.shape[1])
+        # Not by `F.pad`, which fills all with zeros first.
+        for border in (cells[:, :above], cells[:, below:], cells[:, above:below, :1], cells[:, above:below, right:]):
+            border.zero_()
+        cells[:, above:below, 1:right].copy_(seen)
+        return cells.flatten(0, 2)
 
     def windows(self, tiles: Tensor) -> Tensor:
         """The cells that tiles see: indices [t] of tiles, row by row and image by image, to [t, 36] of `cells`."""
@@ -137,7 +143,14 @@ def _whole_and_cut(length: int) -> Iterator[tuple[slice, slice, int]]:
         yield slice(whole, whole + 1), slice(TILE * whole, length), rest
 
 
-def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to: Transforms, block: int) -> Tensor:
+def convolve(
+    x: Tensor,
+    multiply: Callable[[Tensor], Tensor],
+    channels: int,
+    to: Transforms,
+    block: int,
+    relu: bool = False,
+) -> Tensor:
     """The convolution, padded by 1.
 
     Args:
@@ -147,6 +160,7 @@ def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to:
         channels: O.
         to: in the type of x.
         block: tiles that are computed together.
+        relu: apply a ReLU at the end.
 
     Returns:
         [N, O, H, W] channels-last.
@@ -162,6 +176,8 @@ def convolve(x: Tensor, multiply: Callable[[Tensor], Tensor], channels: int, to:
             for windows, out in zip(torch.split(band.windows(tiles), block), torch.split(outputs, block), strict=True):
                 points = for_each(to.window, F.embedding(windows, cells))
                 for_each(to.output, multiply(points), out)
+                if relu:  # while it is in the cache
+                    out.relu_()
             band.join(outputs[: band.count], whole[maps, :, first : first + band.height].permute(0, 2, 3, 1))
     return whole
 
