@@ -1,5 +1,6 @@
 """FPN and DC5, fast: the detections, losses and gradients of the readable path."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -7,12 +8,16 @@ import torch
 from tiny_models import random_batch, tiny_config, tiny_model
 from torch import Tensor
 
+from detector.fast import roi_levels as roi_levels_module
 from detector.fast.box_head import channels_last_columns
+from detector.fast.convolution import Execution
+from detector.fast.fpn import FusedPyramid
 from detector.fast.fuse import fuse
 from detector.fast.roi_levels import _masked, pool_levels
 from detector.fast.slots import SlotFasterRCNN
 from detector.fast.winograd import WinogradConv
 from detector.model.faster_rcnn import FasterRCNN
+from detector.model.fpn import FPN
 from detector.model.roi_head import FullyConnectedHead
 from detector.model.roi_pooling import RoIPooling, indexed_rois, roi_levels
 from detector.structures import FeatureMap, Selection, Target
@@ -130,8 +135,12 @@ def step(
     return losses, torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters)
 
 
-def test_pooling_levels_apart_and_masked_give_what_the_readable_pooling_gives() -> None:
+@pytest.mark.parametrize("together", [3, 256])
+def test_pooling_levels_apart_and_masked_give_what_the_readable_pooling_gives(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second is for devices that would have to be waited for."""
+    monkeypatch.setattr(roi_levels_module, "TOGETHER", together)
     generator = torch.Generator().manual_seed(0)
     features = tuple(
         FeatureMap(torch.randn(2, 5, 192 // s, 192 // s, generator=generator), s) for s in (4, 8, 16, 32, 64)
@@ -161,6 +170,20 @@ def test_large_maps_of_a_full_width_pyramid_multiply_less() -> None:
     if not any(isinstance(m, WinogradConv) for m in fused.modules()):
         pytest.skip("this processor's kernels do not allow it, which the log says")
     assert sum(isinstance(m, WinogradConv) for m in fused.modules()) == 5
+
+
+def test_a_map_is_freed_when_its_level_is_there() -> None:
+    """The finest alone takes as much memory as all that comes after it."""
+    model, _ = model_of("fpn")
+    assert isinstance(model.backbone, FPN)
+    channels = [lateral.conv.in_channels for lateral in model.backbone.lateral]
+    maps = [torch.randn(1, c, side, side) for c, side in zip(channels, (32, 16, 8, 4), strict=True)]
+    held, alive = [weakref.ref(values) for values in maps], []
+    pyramid = FusedPyramid(model.backbone, Execution(torch.float32, onednn=False))
+    for output in pyramid.output:
+        output.register_forward_pre_hook(lambda *_: alive.append(sum(ref() is not None for ref in held)))
+    pyramid(maps)
+    assert alive == [3, 2, 1, 0]
 
 
 def test_nothing_is_detected_in_regions_that_there_are_not() -> None:

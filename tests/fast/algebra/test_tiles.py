@@ -48,6 +48,22 @@ def test_blocks_give_the_whole_convolution(size: tuple[int, int, int], block: in
     assert sizes == {block}
 
 
+@pytest.mark.parametrize("size", [(1, 200, 304), (1, 99, 150), (1, 30, 7), (3, 8, 9)])
+@pytest.mark.parametrize("block", [6, 64, 128])
+def test_bands_follow_each_other_and_hardly_fill_up_more_blocks(size: tuple[int, int, int], block: int) -> None:
+    tiling = Tiling(*size)
+    bands = tiling.bands(block)
+    assert [first for first, _ in bands] == [sum(b.height for _, b in bands[:i]) for i in range(len(bands))]
+    assert sum(band.height for _, band in bands) == tiling.height
+    assert sum(band.count for _, band in bands) == tiling.count
+    assert sum(band.blocks(block) for _, band in bands) <= 1.02 * tiling.blocks(block)
+
+
+def test_a_large_map_is_computed_in_low_bands() -> None:
+    """What lies between its cells and its outputs is a tenth of what it would be for all of it."""
+    assert max(band.count for _, band in Tiling(1, 200, 304).bands(128)) == 380
+
+
 def test_each_output_is_in_one_tile() -> None:
     tiling = Tiling(2, 9, 6)
     assert (tiling.rows, tiling.columns, tiling.count) == (3, 2, 12)
