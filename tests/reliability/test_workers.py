@@ -111,6 +111,18 @@ def test_a_spoilt_loss_on_one_worker_makes_all_leave_the_step_out(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_an_overflow_on_one_worker_halves_the_scale_of_all(tmp_path: Path) -> None:
+    settings = [*SETTINGS, *write_dataset(tmp_path / "data"), "train.precision=float16", "train.iterations=4"]
+    group = start_group([*settings, "train.evaluate_every=0"], tmp_path / "run", 2, {1: Sabotage("gradient", 2)})
+    assert finish(group) == [0, 0], screen(tmp_path / "run")
+    assert "iteration 3 is left out, as a few are in float16" in screen(tmp_path / "run")
+    assert not (tmp_path / "run/nonfinite.jsonl").exists()
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    scales = {row["iteration"]: row["loss_scale"] for row in rows if "losses" in row}
+    assert scales[3] == scales[2] / 2  # as the main process has it, whose own gradients were finite
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(3))
 def test_torchrun_restarts_the_group_after_a_kill(tmp_path: Path, attempt: int) -> None:
     config = tiny_config(write_dataset(tmp_path / "data"), "train.save_every=1", "train.iterations=60")

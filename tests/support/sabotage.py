@@ -28,8 +28,9 @@ class Sabotage:
 
     function: of the module `os`, whose call number `call` (from 0) is where it happens; or `write`, to a file that
     `open` has opened, of which half is then written; or `open_data` or `step` of this process; or `loss`, for a step
-    whose loss is then not a number. signal: to send to the process itself at that moment. seconds: to hang there first.
-    error: or the OSError to raise there instead, for this call and the `more` that follow.
+    whose loss is then not a number, or `gradient`, for one with a gradient that is infinite. signal: to send to the
+    process itself at that moment. seconds: to hang there first. error: or the OSError to raise there instead, for this
+    call and the `more` that follow.
     """
 
     function: str
@@ -99,6 +100,7 @@ def sabotaged(sabotage: Sabotage | None) -> Iterator[None]:
         "open_data": (set_up, "open_data", _ruined),
         "step": (engine, "forward_backward", _ruined),
         "loss": (engine, "forward_backward", _spoilt),
+        "gradient": (engine, "forward_backward", _overflowing),
     }.get(sabotage.function, (os, sabotage.function, _ruined))
     real = getattr(owner, name)
     setattr(owner, name, ruined(real, moment))
@@ -130,6 +132,16 @@ def _spoilt(real: Function, moment: _Moment) -> Function:
         losses = real(*args, **kwargs)
         if moment.has_come():
             return [one | {"rpn_box": one["rpn_box"] * float("nan")} for one in losses]
+        return losses
+
+    return stand_in
+
+
+def _overflowing(real: Function, moment: _Moment) -> Function:
+    def stand_in(joint: Any, *args: Any, **kwargs: Any) -> Any:
+        losses = real(joint, *args, **kwargs)
+        if moment.has_come():
+            next(p.grad for p in joint.parameters() if p.grad is not None).fill_(float("inf"))
         return losses
 
     return stand_in

@@ -25,7 +25,7 @@ from detector.printing import printable
 COLUMNS = ("kind", "score", "file_name", "image_id", "annotation_id", "x", "y", "width", "height")
 CLASSES = ("label", "suggested_label")
 _EDGE, _IN_ROW = 220, 6  # pixels of a close-up, and how many stand side by side
-_LEGEND = "   red: the model's box, orange: a label in doubt, green: other labels"
+_LEGEND = "; red: the model's box, orange: a label in doubt, green: other labels"
 _SHEET_ENDING, _TABLE_ENDING = "label_errors.jpg", "label_errors.csv"
 _COLORS: dict[Kind, Color] = {"missing label": FALSE, "wrong label": MISSED, "doubtful box": MISSED}
 _MANY = {"missing label": "missing labels", "wrong label": "wrong labels", "doubtful box": "doubtful boxes"}
