@@ -8,7 +8,7 @@ from comparison import Comparison
 from device_cases import KINDS, Trainer, detect, network, training_batch
 from tiny_models import random_batch
 
-from detector.arithmetic import Precision
+from detector.arithmetic import Precision, TrainingPrecision
 from detector.structures import Selection
 
 IMAGES = random_batch([(96, 128), (120, 100)])
@@ -31,9 +31,9 @@ def test_of_detections(
     assert moved <= BEST_SCORE
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
 def test_of_losses(
-    cuda: torch.device, precision: Precision, record_testsuite_property: Callable[[str, object], None]
+    cuda: torch.device, precision: TrainingPrecision, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     model, config = network("bottlenecks")
     exact = Trainer(model, config, cuda).recorded_step(training_batch())

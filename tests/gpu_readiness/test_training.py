@@ -11,6 +11,7 @@ import torch
 from device_cases import CPU, KINDS, NOTHING, TARGETS, Trainer, network, same_steps, training_batch
 from pretended_gpu import GPU, PretendedGPU
 
+from detector.arithmetic import TrainingPrecision
 from detector.structures import Target
 from detector.training import engine
 from detector.training.ema import AveragedModel
@@ -40,13 +41,22 @@ def test_the_cpus_losses_gradients_and_weights(gpu: PretendedGPU, kind: str, tar
     assert gpu.missing == {}
 
 
-@pytest.mark.parametrize("kind", ["bottlenecks", "live batch norm"])
-def test_bfloat16_trains_on_the_device_too(gpu: PretendedGPU, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "precision", "dtype"),
+    [
+        ("bottlenecks", "bfloat16", torch.bfloat16),
+        ("live batch norm", "bfloat16", torch.bfloat16),
+        ("bottlenecks", "float16", torch.float16),
+    ],
+)
+def test_half_precision_trains_on_the_device_too(
+    gpu: PretendedGPU, kind: str, precision: TrainingPrecision, dtype: torch.dtype
+) -> None:
     model, config = network(kind)
     expected = Trainer(model, config, CPU).recorded_step(training_batch())
-    found = Trainer(model, config, GPU, "bfloat16").recorded_step(training_batch())
+    found = Trainer(model, config, GPU, precision).recorded_step(training_batch())
     assert gpu.missing == {}
-    assert gpu.dtypes["aten::convolution", torch.bfloat16] > gpu.dtypes["aten::convolution", torch.float32]
+    assert gpu.dtypes["aten::convolution", dtype] > gpu.dtypes["aten::convolution", torch.float32]
     for name, loss in expected.losses.items():
         assert found.losses[name].dtype == torch.float32
         assert found.losses[name].item() == pytest.approx(loss.item(), rel=0.2, abs=0.05)

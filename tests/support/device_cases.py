@@ -11,7 +11,7 @@ from comparison import Comparison, Rows
 from tiny_models import random_batch, tiny_config, tiny_model
 from torch import Tensor
 
-from detector.arithmetic import Precision, computing_type, float32_products
+from detector.arithmetic import Precision, TrainingPrecision, computing_type, float32_products
 from detector.config import Config, TrainConfig
 from detector.datasets.loading.batch import TrainingBatch
 from detector.fast.fuse import fuse
@@ -102,7 +102,7 @@ class Trainer:
     """A copy of a model on a device, that takes the steps of a training run on batches of these pictures."""
 
     def __init__(
-        self, model: FasterRCNN, config: Config, device: torch.device, precision: Precision = "float32"
+        self, model: FasterRCNN, config: Config, device: torch.device, precision: TrainingPrecision = "float32"
     ) -> None:
         self.device, self.precision = device, precision
         self.model = copy.deepcopy(model).to(device).train()
