@@ -170,7 +170,8 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
     from detector.inference.output_folder import OutputFolder
     from detector.inference.video.frames import open_video
 
-    log_to_screen()  # what fetching and converting weights has to say
+    if process_group.is_main():
+        log_to_screen()  # what fetching and converting weights has to say
     rank, processes = process_group.rank(), process_group.world_size()
     # Each by one process, before anything that takes time.
     videos = [open_video(word) for word in given.videos[rank::processes]]

@@ -128,10 +128,10 @@ def test_what_was_done_otherwise_is_refused_and_left_alone(weights: Path, pictur
     other = tmp_path / "other.safetensors"
     save_weights(other, tiny_model(CONFIG, seed=1).state_dict(), CONFIG, CATEGORIES, {})
     for more, sentence in (
-        (["--score-threshold", "0.3"], r"made with score threshold 0\.2 and not 0\.3; leave out --skip-done to redo"),
-        (["--tile", "64"], "made with tile None and not 64, tile overlap None and not 0.2; "),
+        (["--score-threshold", "0.3"], r"made with score threshold 0\.2 \(now 0\.3\); leave out --skip-done to redo"),
+        (["--tile", "64"], r"made with tile none \(now 64\), tile overlap none \(now 0\.2\); "),
         (["model.detection.nms_threshold=0.4"], "made with other settings; "),
-        (["--augment"], "made with augment False and not True; "),
+        (["--augment"], r"made with augment False \(now True\); "),
     ):
         with pytest.raises(UserError, match=sentence):
             main(["predict", *words(pictures, weights, out, "--skip-done", *more)])

@@ -38,10 +38,10 @@ def test_each_thing_that_matters_is_named(tmp_path: Path) -> None:
         (made([str(other)]), "other weights"),
         (made(["R50-C4-3x"]), "other weights"),
         (made([str(one)], config=replace(CONFIG, input=replace(CONFIG.input, min_size_test=1))), "other settings"),
-        (made([str(one)], score_threshold=0.4), "score threshold 0.5 and not 0.4"),
-        (made([str(one)], precision="bfloat16"), "precision float32 and not bfloat16"),
-        (made([str(one)], augment=True), "augment False and not True"),
-        (made([str(one)], tiling=Tiling(64, 0.2)), "tile None and not 64, tile overlap None and not 0.2"),
+        (made([str(one)], score_threshold=0.4), "score threshold 0.5 (now 0.4)"),
+        (made([str(one)], precision="bfloat16"), "precision float32 (now bfloat16)"),
+        (made([str(one)], augment=True), "augment False (now True)"),
+        (made([str(one)], tiling=Tiling(64, 0.2)), "tile none (now 64), tile overlap none (now 0.2)"),
     ):
         assert differences(before, changed) == words
     two = json.loads(json.dumps(made([str(one), str(other)])))
