@@ -18,10 +18,13 @@ def add_tile_arguments(parser: argparse.ArgumentParser) -> None:
         "--tile",
         type=positive,
         metavar="PIXELS",
-        help="look at larger pictures tile by tile as well as whole; PIXELS, of the original, is a tile's edge",
+        help="look at larger pictures tile by tile as well as whole; PIXELS, of the original, is a tile's edge, best "
+        "as large as the pictures of the training, since a tile gives no more proposals than a picture",
     )
     parser.add_argument(
-        "--tile-overlap", type=fraction, help="of neighbouring tiles, a share of the edge (default: 0.2)"
+        "--tile-overlap",
+        type=fraction,
+        help="of neighbouring tiles, a share of the edge (default: 0.2); smaller objects are whole in some tile",
     )
 
 

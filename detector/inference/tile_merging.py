@@ -5,6 +5,11 @@ box that ends where its window ends, inside the picture, is *cut*: it is a part 
 that has at least half of it, and two parts belong together where one has half of the other, or where they agree in the
 area that both windows saw; parts are joined to the box around them. Whole boxes come before parts, so that a part never
 takes the place of the object.
+
+The look at the whole picture is for what no tile shows whole. It shows things smaller than tiles do, perhaps smaller
+than the network knows them, so tiles have the say: what it finds where a tile sees clearly is left out, its boxes come
+after the whole boxes of tiles, and a part that is surer than such a box belongs to it only where the tile saw just that
+part of it.
 """
 
 from collections.abc import Sequence
@@ -44,16 +49,19 @@ def merge(parts: Sequence[WindowDetections], picture: Size, nms_threshold: float
     Returns:
         boxes [D, 4], scores [D], descending, and labels [D].
     """
+    if parts[0].window == Window(0, 0, *picture):
+        parts = [unseen_by_tiles(parts[0], [part.window for part in parts[1:]], picture), *parts[1:]]
     boxes = torch.cat([part.boxes for part in parts]).double().numpy()
     scores = torch.cat([part.scores for part in parts]).numpy()
     labels = torch.cat([part.labels for part in parts]).numpy()
     seen = np.array([corners(part.window) for part in parts], np.float64)
     origin = np.repeat(np.arange(len(parts)), [len(part.scores) for part in parts])
     cut = is_cut(boxes, seen[origin], picture)
+    turn = np.where(cut, 2, origin == WHOLE)
     kept_boxes, kept_rows, kept_scores = [], [], []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        rows = rows[np.lexsort((rows, -scores[rows], cut[rows]))]  # whole ones first, the surest of them first
+        rows = rows[np.lexsort((rows, -scores[rows], turn[rows]))]  # of each turn the surest first
         for box, group in objects(boxes[rows], scores[rows], cut[rows], origin[rows], seen, nms_threshold):
             kept_boxes.append(box)
             kept_rows.append(rows[group[0]])
@@ -70,7 +78,7 @@ def objects(
     """The objects of one class: of each its box [4], and the numbers of the detections that are it, the first first.
 
     Args:
-        boxes: [D, 4], whole ones before parts, and the surest first among both.
+        boxes: [D, 4], whole ones before parts, those of tiles before the whole picture's, and the surest first.
         scores: [D].
         cut: [D] bool, which are parts.
         origin: [D], of which window each is.
@@ -86,9 +94,10 @@ def objects(
         while True:
             others = np.flatnonzero(free & ~np.isin(origin, origin[group]))
             own = Seen(box, bool(cut[first]), seen[origin[first]])
+            surer = scores[others] > scores[first] if origin[first] == WHOLE else np.zeros(len(others), bool)
             coarse = (origin[others] == WHOLE) | (origin[first] == WHOLE)
             limits = np.where(coarse, COARSE * nms_threshold, nms_threshold)
-            same = others[is_same(own, boxes[others], cut[others], seen[origin[others]], limits)]
+            same = others[is_same(own, boxes[others], cut[others], seen[origin[others]], limits, surer)]
             if not len(same):
                 break
             free[same] = False
@@ -120,7 +129,9 @@ class Seen(NamedTuple):
     window: np.ndarray
 
 
-def is_same(own: Seen, others: np.ndarray, cut: np.ndarray, windows: np.ndarray, limits: np.ndarray) -> np.ndarray:
+def is_same(
+    own: Seen, others: np.ndarray, cut: np.ndarray, windows: np.ndarray, limits: np.ndarray, doubtful: np.ndarray
+) -> np.ndarray:
     """Which boxes are the same object as one that comes before them: [D] bool.
 
     Args:
@@ -129,18 +140,31 @@ def is_same(own: Seen, others: np.ndarray, cut: np.ndarray, windows: np.ndarray,
         cut: [D] bool, which of them are parts.
         windows: [D, 4], where they were seen.
         limits: [D], IoU above which two are the same whatever else.
+        doubtful: [D] bool, which parts belong to a whole box that has them only where both windows agree.
     """
     box = own.box
     shared = area(intersection(box, others))
     mine, theirs = area(box), area(others)
+    both_saw = intersection(own.window, windows)
+    here, there = intersection(box, both_saw), intersection(others, both_saw)
     with np.errstate(invalid="ignore", divide="ignore"):
         same = shared / (mine + theirs - shared) > limits
+        agree = cut & (area(intersection(here, there)) / np.maximum(area(here), area(there)) >= PART)
         if not own.is_part:
-            return same | (cut & (shared / theirs >= PART))
-        same |= cut & (shared / np.minimum(mine, theirs) >= PART)
-        both_saw = intersection(own.window, windows)
-        here, there = intersection(box, both_saw), intersection(others, both_saw)
-        return same | (cut & (area(intersection(here, there)) / np.maximum(area(here), area(there)) >= PART))
+            return same | (cut & np.where(doubtful, agree, shared / theirs >= PART))
+        return same | agree | (cut & (shared / np.minimum(mine, theirs) >= PART))
+
+
+def unseen_by_tiles(whole: WindowDetections, tiles: Sequence[Window], picture: Size) -> WindowDetections:
+    """Of what the whole picture shows, that which no tile shows whole."""
+    boxes = whole.boxes.double().numpy()
+    seen = np.zeros(len(boxes), bool)
+    for tile in tiles:
+        edges = np.broadcast_to(np.array(corners(tile), np.float64), boxes.shape)
+        inside = (boxes[:, :2] >= edges[:, :2]).all(axis=1) & (boxes[:, 2:] <= edges[:, 2:]).all(axis=1)
+        seen |= inside & ~is_cut(boxes, edges, picture)
+    kept = torch.from_numpy(~seen)
+    return whole._replace(boxes=whole.boxes[kept], scores=whole.scores[kept], labels=whole.labels[kept])
 
 
 def is_cut(boxes: np.ndarray, seen: np.ndarray, picture: Size) -> np.ndarray:

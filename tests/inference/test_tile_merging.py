@@ -64,5 +64,27 @@ def test_what_the_whole_picture_alone_shows_is_kept_and_borders_of_the_picture_c
     assert merged(part(WHOLE, large), part(LEFT, edge), part(RIGHT)) == [edge, large]
 
 
+def test_the_whole_picture_has_no_say_on_what_a_tile_shows_whole() -> None:
+    inside, across = ((20.0, 20, 60, 60), 0.9, 1), ((60.0, 20, 120, 60), 0.4, 1)
+    assert merged(part(WHOLE, inside, across), part(LEFT), part(RIGHT)) == [across]
+    better = ((24.0, 20, 64, 60), 0.5, 1)  # as the tile sees it
+    assert merged(part(WHOLE, inside), part(LEFT, better), part(RIGHT)) == [better]
+
+
+def test_the_whole_pictures_box_comes_after_those_that_tiles_show_whole() -> None:
+    tile, coarse = ((84.0, 20, 120, 60), 0.5, 1), ((60.0, 20, 125, 75), 0.9, 1)  # IoU 0.4
+    assert merged(part(WHOLE, coarse), part(LEFT), part(RIGHT, tile)) == [(tile[0], 0.9, 1)]
+
+
+def test_a_surer_part_is_the_whole_pictures_box_only_where_the_tile_saw_just_that_part() -> None:
+    unsure = ((50.0, 10, 150, 90), 0.1, 1)
+    another = ((60.0, 60, 100, 90), 0.9, 1)  # lies in it and is cut, but the tile saw nothing of the rest
+    assert merged(part(WHOLE, unsure), part(LEFT, another), part(RIGHT)) == [another, unsure]
+    its_part = ((52.0, 10, 100, 88), 0.9, 1)
+    assert merged(part(WHOLE, unsure), part(LEFT, its_part), part(RIGHT)) == [(unsure[0], 0.9, 1)]
+    less_sure = (another[0], 0.05, 1)
+    assert merged(part(WHOLE, unsure), part(LEFT, less_sure), part(RIGHT)) == [unsure]
+
+
 def test_nothing_gives_nothing() -> None:
     assert merged(part(WHOLE), part(LEFT), part(RIGHT)) == []
