@@ -22,6 +22,7 @@ CAUTION = 0.95  # of the time that is left, since the probe may have been lucky
 PRECISIONS = {"cuda": ("float32", "tf32", "bfloat16"), "cpu": ("float32", "bfloat16")}
 # Differences of AP and AP50 that count as none: on 87 pictures one box more or less is worth about a thousandth.
 EQUAL = 0.003
+LEARNT = 0.4  # AP from which on a model has learnt enough to show that a precision loses nothing
 
 
 def settings(shared: Path, device: str, quick: bool) -> list[str]:
@@ -77,6 +78,8 @@ def default_precision(scores: dict[str, dict[str, float]]) -> str:
     """What a GPU's default should be for detection, by these scores, in a sentence."""
     if not {"float32", "bfloat16"} <= scores.keys():
         return "the default for detection stays float32: not every precision was scored"
+    if scores["float32"]["AP"] < LEARNT:
+        return f"the default for detection stays float32: AP {scores['float32']['AP']:.4f} is too low to show anything"
     moved = {key: scores["bfloat16"][key] - scores["float32"][key] for key in ("AP", "AP50")}
     said = ", ".join(f"{key} {scores['bfloat16'][key]:.4f} ({by:+.4f})" for key, by in moved.items())
     if all(abs(by) <= EQUAL for by in moved.values()):

@@ -146,3 +146,9 @@ def test_which_precision_should_be_the_default(
     if moved is not None:
         scores["bfloat16"] = {key: scores["float32"][key] + by for key, by in moved.items()}
     assert said in part("cells", monkeypatch).default_precision(scores)
+
+
+def test_a_model_that_has_learnt_nothing_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = {"AP": 0.0001, "AP50": 0.0005}
+    said = part("cells", monkeypatch).default_precision({"float32": same, "bfloat16": same})
+    assert said == "the default for detection stays float32: AP 0.0001 is too low to show anything"
