@@ -17,6 +17,7 @@ from benchmarking import (
     loading_speed,
     operators,
     scoring_speed,
+    stages,
     startup,
     training_speed,
 )
@@ -45,6 +46,7 @@ PARTS: dict[str, Part] = {
     "inference": Part(inference_speed.run, ("kept", "returned")),
     "training": Part(training_speed.run, ("kept", "returned")),
     "profile": Part(operators.run, ("kept",)),
+    "stages": Part(stages.run, ("kept",)),
     "growth": Part(growth.run, ("kept",)),
     "kernels": Part(kernel_speed.run, ("kept",)),
     "startup": Part(startup.run),
@@ -57,6 +59,7 @@ EXAMPLES = """examples:
   python tools/benchmark.py --part inference --threads 1 2   ResNet-101-C4, 800×1216, 300 and 1000 proposals
   python tools/benchmark.py --part inference --depth 50 --proposals 1000 --picture photo.jpg
   python tools/benchmark.py --part inference training --kind fpn   beside torchvision's own fasterrcnn_resnet50_fpn
+  python tools/benchmark.py --part stages --kind fpn               where the time goes, beside the peer
   python tools/benchmark.py --part inference --proposals 300 --batch 8 --rounds 3 --forms eager bf16-compiled
   python tools/benchmark.py --device cuda --output output/h200     all of it on a GPU, in minutes
 
