@@ -10,6 +10,7 @@ from torch import Tensor
 
 from detector.fast import roi_levels as roi_levels_module
 from detector.fast.box_head import channels_last_columns
+from detector.fast.choose import PYRAMID_TILE_BLOCK, TILE_BLOCK
 from detector.fast.convolution import Execution
 from detector.fast.fpn import FusedPyramid
 from detector.fast.fuse import fuse
@@ -169,7 +170,9 @@ def test_large_maps_of_a_full_width_pyramid_multiply_less() -> None:
     fused = fuse(model)
     if not any(isinstance(m, WinogradConv) for m in fused.modules()):
         pytest.skip("this processor's kernels do not allow it, which the log says")
-    assert sum(isinstance(m, WinogradConv) for m in fused.modules()) == 5
+    blocks = [m.block for m in fused.modules() if isinstance(m, WinogradConv)]
+    assert blocks == 5 * [PYRAMID_TILE_BLOCK]
+    assert PYRAMID_TILE_BLOCK > TILE_BLOCK  # other networks keep theirs, and their bits
 
 
 def test_a_map_is_freed_when_its_level_is_there() -> None:
