@@ -71,7 +71,11 @@ def write_label_errors(
     counts = Counter(one.kind for one in found)
     listed = ", ".join(f"{n} {kind if n == 1 else _MANY[kind]}" for kind, n in counts.items())
     places = table if picture is None else f"{sheet}, {table}"
-    first = f"labels to look at: {listed}, the surest first: {places}" if found else f"no doubtful labels: {table}"
+    first = (
+        f"labels to look at: {listed}, the surest first: {places}"
+        if found
+        else f"no labels to look at: {table} is empty"
+    )
     return [first, *(f"not on the sheet: {problem}" for problem in problems)]
 
 

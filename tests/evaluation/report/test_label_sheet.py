@@ -81,6 +81,6 @@ def test_what_cannot_be_read_is_said_and_nothing_of_before_stays(
     assert not (tmp_path / "label_errors.jpg").exists()
     nothing = check_results([], truth)
     assert write_label_errors(tmp_path, truth, nothing, find_picture) == [
-        f"no doubtful labels: {tmp_path}/label_errors.csv"
+        f"no labels to look at: {tmp_path}/label_errors.csv is empty"
     ]
     assert len((tmp_path / "label_errors.csv").read_text().splitlines()) == 1
