@@ -8,7 +8,7 @@ import torch
 from tiny_models import calibrate, random_batch, randomize_norms
 
 from detector.categories import Category, CategoryMap
-from detector.config import Config, InputConfig, ModelConfig, override_config
+from detector.config import load_config
 from detector.export.write import export
 from detector.model.build import build_model
 
@@ -22,8 +22,9 @@ CATEGORIES = CategoryMap(tuple(Category(number, f"class {number}") for number in
 )
 @pytest.mark.parametrize("kind", ["c4", "fpn"])
 def test_the_file_of_a_resnet_50_finds_the_same(kind: str, tmp_path: Path) -> None:
-    plain = Config(model=ModelConfig(num_classes=80), input=InputConfig(pixel_std=(58.395, 57.12, 57.375)))
-    config = override_config(plain, [f"model.kind={kind}"])
+    words = [f"model.kind={kind}", "model.backbone.depth=50", "model.num_classes=80"]
+    words.append("input.pixel_std=[58.395,57.12,57.375]")
+    config = load_config(None, words)
     torch.manual_seed(0)
     model = build_model(config).eval()
     randomize_norms(model)
