@@ -46,6 +46,7 @@ SECONDS = {
     "tests/reliability/test_workers.py::test_torchrun_restarts_the_group_after_a_kill": 160,
     "tests/reliability/test_kill.py::test_killed_at_random_moments": 900,
     "tests/reliability/test_memory.py": 900,
+    "tests/export/test_full_width.py": 120,
     "tests/ablations": 1200,
 }
 # These compare durations: with other work on the machine they would fail, so a draw leaves them out.
