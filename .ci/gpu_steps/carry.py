@@ -18,6 +18,7 @@ WHEELS = (
     "defusedxml==0.7.1",
     "filelock==4.3.1",
     "hotcoco==1.3.0",
+    "pillow==13.0.0",  # the references are of it; older ones round otherwise where tall pictures shrink
     "pycocotools==2.0.11",
     "pydantic==2.14.4",
     "pydantic-core==2.50.5",

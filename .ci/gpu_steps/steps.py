@@ -52,15 +52,15 @@ def all_steps(plan: Plan) -> list[Step]:
     waits, kernels, training = plan.work / "waits.json", plan.work / "kernels.json", plan.work / "training"
     reports = (plan.work / "numbers.xml", plan.work / "others.xml")
     return [
-        Step("doctor", 30, [sys.executable, "-m", "detector", "doctor", "--device", plan.real], dict),
+        Step("doctor", 20, [sys.executable, "-m", "detector", "doctor", "--device", plan.real], dict),
         Step(
             "tests",
-            65,
+            85,
             [sys.executable, str(HERE / "tests.py"), *map(str, reports)],
             lambda: {report.stem: read_junit(report) for report in reports},
         ),
         Step("waits", 25, script("waits.py", plan, "--output", str(waits)), lambda: read_json(waits)),
-        Step("kernels", 35, script("kernels.py", plan, "--output", str(kernels)), lambda: read_json(kernels)),
+        Step("kernels", 25, script("kernels.py", plan, "--output", str(kernels)), lambda: read_json(kernels)),
         benchmark(plan, "inference", 85, "--batch", "1", "8", "--rounds", "5"),
         benchmark(plan, "profile", 20),
         benchmark(plan, "training", 55, "--batch", "1", "4", "--rounds", "3"),

@@ -58,16 +58,20 @@ class BiasReLU(nn.Module):
 
 
 class NormReLU(nn.Module):
-    """A norm that cannot be folded, apart from its convolution; with `relu`, a ReLU after it."""
+    """A norm that cannot be folded, apart from its convolution; with `relu`, a ReLU after it.
 
-    def __init__(self, norm: nn.Module, relu: bool) -> None:
+    It computes in the execution's precision, whatever type the maps were pooled in: a GPU has no norm of mixed types.
+    """
+
+    def __init__(self, norm: nn.Module, relu: bool, execution: Execution) -> None:
         super().__init__()
-        self.norm = norm
+        self.precision = execution.precision
+        self.norm = copy.deepcopy(norm).to(self.precision)
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, O, H, W] to a new tensor of the same size."""
-        out = normalize_channels_last(self.norm, x)
+        out = normalize_channels_last(self.norm, x.to(self.precision))
         return out.relu_() if self.relu else out
 
 
@@ -127,7 +131,7 @@ def remaining_part(conv: nn.Conv2d, norm: nn.Module, relu: bool, execution: Exec
     _, bias = fold_norm(conv, norm)
     if bias is not None:
         return BiasReLU(bias, relu, execution)
-    return NormReLU(copy.deepcopy(norm).to(execution.precision), relu)
+    return NormReLU(norm, relu, execution)
 
 
 def is_foldable(norm: nn.Module) -> bool:

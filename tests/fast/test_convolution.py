@@ -71,6 +71,17 @@ def test_two_parts_are_the_whole(norm: nn.Module) -> None:
     torch.testing.assert_close(linear(2 * x), 2 * linear(x))
 
 
+def test_a_norm_alone_computes_in_the_precision_of_its_parameters() -> None:
+    """Maps that a kernel pooled in bfloat16 come to it on a GPU, where no norm takes operands of two types."""
+    norm = nn.GroupNorm(2, 8)
+    nn.init.normal_(norm.weight)
+    execution = Execution(torch.bfloat16, onednn=False, winograd=False)
+    rest = remaining_part(nn.Conv2d(4, 8, 1, bias=False), norm, False, execution)
+    x = channels_last(2, 8, 7, 6, dtype=torch.bfloat16)
+    assert rest(x).dtype == torch.float32
+    assert torch.equal(rest(x), rest(x.float()))
+
+
 def channels_last(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(size).to(dtype, memory_format=torch.channels_last)
 
