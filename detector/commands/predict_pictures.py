@@ -26,9 +26,8 @@ from detector.inference.stream import detect_all
 from detector.inference.tiles import detect_files_tiled, fitted
 from detector.printing import columns_of, pad, printable
 
-Outcome = (
-    UserError | tuple[np.ndarray, Detections]
-)  # why a picture was not read, or what is drawn on and what was found
+# Why a picture was not read, or what is drawn on and what was found.
+Outcome = UserError | tuple[np.ndarray, Detections]
 
 
 class PictureJob:

@@ -116,13 +116,24 @@ def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype)
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(2, 40, *MAP, generator=generator).to(device, dtype, memory_format=torch.channels_last)
     rois = _regions(FAULT_REGIONS, device, generator)
-    try:
+
+    def found() -> Tensor:
         from detector.fast.roi_align_kernel import pool
 
-        found = pool(maps, rois, pooling, 16).float()
+        return pool(maps, rois, pooling, 16)
+
+    def expected() -> Tensor:
         scale, ratio = 1.0 / 16, pooling.sampling_ratio
-        expected = roi_align(maps.float().contiguous(), rois, pooling.size, scale, ratio, pooling.aligned)
-        error = float((found - expected).abs().max() / expected.abs().max())
+        return roi_align(maps.float().contiguous(), rois, pooling.size, scale, ratio, pooling.aligned)
+
+    return _fault(found, expected, dtype)
+
+
+def _fault(found: Callable[[], Tensor], expected: Callable[[], Tensor], dtype: torch.dtype) -> str | None:
+    """Why what a kernel pools is not what is expected, or that it cannot be run; None where it is right."""
+    try:
+        right = expected()
+        error = float((found().float() - right).abs().max() / right.abs().max())
     except Exception as reason:  # without Triton, without a compiler, on a GPU that it does not know
         return f"{type(reason).__name__}: {(str(reason).strip() or 'no reason given').splitlines()[0]}"
     return None if error <= 4 * torch.finfo(dtype).eps + 1e-5 else f"its results are off by {error:.1e}"
@@ -201,13 +212,8 @@ def _kernel_pools_levels(
 def levels_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
     """As `pooling_fault`, of the kernel for the levels of a pyramid."""
     features, rois = _pyramid(40, MAP, FAULT_REGIONS, pooling, device, dtype)
-    try:
-        found = pool_levels(features, rois, pooling, kernel=True).float()
-        expected = pool_levels(features, rois, pooling)
-        error = float((found - expected).abs().max() / expected.abs().max())
-    except Exception as reason:  # without Triton, without a compiler, on a GPU that it does not know
-        return f"{type(reason).__name__}: {(str(reason).strip() or 'no reason given').splitlines()[0]}"
-    return None if error <= 4 * torch.finfo(dtype).eps + 1e-5 else f"its results are off by {error:.1e}"
+    pool = partial(pool_levels, features, rois, pooling)
+    return _fault(partial(pool, kernel=True), pool, dtype)
 
 
 def _pyramid(

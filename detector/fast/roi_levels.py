@@ -32,15 +32,18 @@ def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling, kernel: b
         [R, C, S, S] channels-last, float32 or better, in the order of the RoIs; with gradient to the maps. Of the
         kernel: in the maps' type.
     """
+    if pooling.level_rule is not None:
+        features = features[:-1]  # the coarsest is for the region proposal network alone
     if kernel:
-        return _by_kernel(features, rois.float(), pooling)
+        # Triton is there where there is a GPU, not everywhere else.
+        from detector.fast.roi_align_pyramid import pool_pyramid
+
+        rois = rois.float()
+        values, strides = zip(*features, strict=True)
+        return pool_pyramid(values, strides, rois, _levels(rois, len(features), pooling), pooling)
     maps = [FeatureMap(at_least_float32(values), stride) for values, stride in features]
     rois = rois.to(maps[0].values.dtype)
-    if pooling.level_rule is None:
-        levels = torch.zeros_like(rois[:, 0], dtype=torch.int64)
-    else:
-        maps = maps[:-1]  # the coarsest is for the region proposal network alone
-        levels = roi_levels(rois, len(maps), pooling.level_rule)
+    levels = _levels(rois, len(maps), pooling)
     if rois.device.type != "cpu":
         return _masked(maps, rois, levels, pooling)
     pooled = rois.new_empty(rois.shape[0], pooling.size, pooling.size, maps[0].values.shape[1])
@@ -58,19 +61,11 @@ def pool_levels(features: Features, rois: Tensor, pooling: RoIPooling, kernel: b
     return pooled.permute(0, 3, 1, 2)
 
 
-def _by_kernel(features: Features, rois: Tensor, pooling: RoIPooling) -> Tensor:
-    """As `pool_levels`, in one launch."""
-    from detector.fast.roi_align_pyramid import (
-        pool_pyramid,
-    )  # Triton is there where there is a GPU, not everywhere else
-
+def _levels(rois: Tensor, count: int, pooling: RoIPooling) -> Tensor:
+    """[R] int64, the place of each RoI's map among `count`."""
     if pooling.level_rule is None:
-        levels = torch.zeros_like(rois[:, 0], dtype=torch.int64)
-    else:
-        features = features[:-1]
-        levels = roi_levels(rois, len(features), pooling.level_rule)
-    values, strides = zip(*features, strict=True)
-    return pool_pyramid(values, strides, rois, levels, pooling)
+        return torch.zeros_like(rois[:, 0], dtype=torch.int64)
+    return roi_levels(rois, count, pooling.level_rule)
 
 
 def _masked(maps: list[FeatureMap], rois: Tensor, levels: Tensor, pooling: RoIPooling) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from processes import CONTEXT, finish, free_port
+from processes import CONTEXT, finish, free_port, join_group
 from sabotage import Sabotage, sabotaged
 
 from detector import command
@@ -61,15 +61,7 @@ def _predict(
 ) -> None:
     sys.stdout = sys.stderr = open(screen, "a", buffering=1)  # noqa: SIM115 (open until the process ends)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # the same sums on any machine
-    if world_size > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(world_size),
-            "LOCAL_WORLD_SIZE": str(world_size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
+    join_group(rank, world_size, port)
     if prepare is not None:
         prepare()
 

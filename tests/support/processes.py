@@ -103,6 +103,19 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def join_group(rank: int, world_size: int, port: int) -> None:
+    """Set what torchrun sets for its processes on one machine, where there are several."""
+    if world_size > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_WORLD_SIZE": str(world_size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+
+
 def _screen_path(output: Path, rank: int) -> Path:
     return output.with_name(f"{output.name}.{rank}.txt")
 
@@ -124,15 +137,7 @@ def _run(
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # A child of the server would start its own workers from another server.
     multiprocessing.set_start_method("fork", force=True)
-    if world_size > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(world_size),
-            "LOCAL_WORLD_SIZE": str(world_size),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
+    join_group(rank, world_size, port)
 
     def main() -> int:
         with sabotaged(sabotage):
