@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import io
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -122,9 +124,12 @@ def choose_wait_policy() -> None:
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a command's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
 
-    Anything else is our own failure and keeps its traceback (exit code 1).
+    Anything else is our own failure and keeps its traceback (exit code 1). A crash of compiled code says where.
     """
     choose_wait_policy()
+    if not faulthandler.is_enabled():
+        with suppress(io.UnsupportedOperation, RuntimeError):  # where standard error is no file
+            faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal or a pipe that lacks a character, say of a class name, shows its code and is no failure.

@@ -110,3 +110,11 @@ def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch, argv: l
 )
 def test_an_option_with_several_values(words: str, spread_out: str) -> None:
     assert spread(words.split(), "--weights", lambda word: word.endswith(".pt")) == spread_out.split()
+
+
+def test_a_crash_of_compiled_code_says_where() -> None:
+    code = "import faulthandler\nfrom detector import command\ncommand.run(faulthandler._sigsegv)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode < 0
+    assert "Segmentation fault" in process.stderr
+    assert "command.py" in process.stderr

@@ -3,9 +3,9 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,18 @@ class PictureJob:
         numbers = [*work.fresh, *work.again]
         shown = len(numbers) > 1 and process_group.is_main()
         with tqdm(total=len(numbers), unit="picture", disable=None if shown else True) as progress:
-            outcomes = chain(self._outcomes(work.fresh), self._outcomes(work.again))
-            for some in chain(in_batches(work.fresh, self.together), in_batches(work.again, self.together)):
-                batch = [(number, next(outcomes)) for number in some]
-                self.folder.log.append([self._entry(number, outcome) for number, outcome in batch])
-                for number, outcome in batch:
-                    self._show_and_draw(number, outcome, progress)
-                    progress.update()
+            for numbers in (work.fresh, work.again):
+                with closing(self._outcomes(numbers)) as outcomes:  # whatever ends this, nothing reads on behind it
+                    for some in in_batches(numbers, self.together):
+                        self._write([(number, next(outcomes)) for number in some], progress)
 
-    def _outcomes(self, numbers: Sequence[int]) -> Iterator[Outcome]:
+    def _write(self, batch: Sequence[tuple[int, Outcome]], progress: "tqdm[Any]") -> None:
+        self.folder.log.append([self._entry(number, outcome) for number, outcome in batch])
+        for number, outcome in batch:
+            self._show_and_draw(number, outcome, progress)
+            progress.update()
+
+    def _outcomes(self, numbers: Sequence[int]) -> Generator[Outcome, None, None]:
         paths = [self.pictures[number][0].path for number in numbers]
         how = (self.args.score_threshold, self.batch_size, self.args.augment or None)
         if self.tiling is None:

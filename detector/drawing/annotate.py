@@ -68,7 +68,8 @@ def draw_detections(
         _draw_frame(canvas, rectangles[i], width, own[i])
     if not tags:
         return canvas
-    texts = [_class_name(names, classes[i]) + ("" if scores is None else f" {certainty[i]:.2f}") for i in surest_first]
+    written = {label: _class_name(names, label) for label in set(classes)}
+    texts = [written[classes[i]] + ("" if scores is None else f" {certainty[i]:.2f}") for i in surest_first]
     filled = make_tags(texts, [own[i] for i in surest_first], _size(image), largest=round(11 * scale**0.56))
     # The surest has the first choice of place, and lies on top.
     places = place_tags([rectangles[i] for i in surest_first], [_size(tag) for tag in filled], _size(image))

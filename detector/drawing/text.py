@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from detector.opencv import undisturbed
+
 WEIGHT = 500  # a little bolder than regular: thin strokes vanish on coloured tags
 NO_SUCH_CHARACTER = "\U0010fffd"  # private use, in no font: drawn as whatever stands for a missing character
 
@@ -30,10 +32,11 @@ def text_mask(text: str, size: int) -> np.ndarray:
     if not text:
         return np.zeros((height, 0), np.uint8)
     if hasattr(cv2, "FontFace"):
-        face = cv2.FontFace("sans")
-        width = cv2.getTextSize((0, 0), text, (0, 0), face, size, WEIGHT)[2]
-        mask = np.zeros((height, width), np.uint8)
-        cv2.putText(mask, text, (0, baseline), (255,), face, size, WEIGHT)
+        with undisturbed():
+            face = cv2.FontFace("sans")
+            width = cv2.getTextSize((0, 0), text, (0, 0), face, size, WEIGHT)[2]
+            mask = np.zeros((height, width), np.uint8)
+            cv2.putText(mask, text, (0, baseline), (255,), face, size, WEIGHT)
         return mask
     font = ImageFont.load_default(size)
     canvas = Image.new("L", (math.ceil(font.getlength(text)), height))

@@ -1,8 +1,9 @@
 """Many pictures through a predictor: read ahead in threads, while the network is busy with earlier ones."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,30 +20,36 @@ from detector.inference.predictor import Predictor
 
 def detect_all(
     predictor: Predictor, paths: Sequence[Path], score_threshold: float, batch_size: int, augment: Augment = None
-) -> Iterator[UserError | tuple[np.ndarray, Detections]]:
+) -> Generator[UserError | tuple[np.ndarray, Detections], None, None]:
     """Yield, for each path in order, the picture ([H, W, 3] uint8 RGB) and its detections, or why it was not read."""
     settings = predictor.config.input
     read = partial(read_image, max_pixels=settings.max_pixels, bit_depth=settings.bit_depth)
-    images = read_ahead(paths, 2 * batch_size, read)
-    for batch in in_batches(images, batch_size):
-        readable = [image for image in batch if not isinstance(image, UserError)]
-        detections = iter(predictor.predict(readable, score_threshold, batch_size, augment=augment))
-        for image in batch:
-            yield image if isinstance(image, UserError) else (image, next(detections))
+    with closing(read_ahead(paths, 2 * batch_size, read)) as images:
+        for batch in in_batches(images, batch_size):
+            readable = [image for image in batch if not isinstance(image, UserError)]
+            detections = iter(predictor.predict(readable, score_threshold, batch_size, augment=augment))
+            for image in batch:
+                yield image if isinstance(image, UserError) else (image, next(detections))
 
 
 def read_ahead(
     paths: Iterable[Path], count: int, read: Callable[[Path], np.ndarray] = read_image
-) -> Iterator[np.ndarray | UserError]:
-    """Read pictures in order, `count` of them ahead in threads: [H, W, 3] uint8 RGB each, or why it cannot be read."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting: deque[Future[np.ndarray | UserError]] = deque()
-        remaining = iter(paths)
+) -> Generator[np.ndarray | UserError, None, None]:
+    """Read pictures in order, `count` of them ahead in threads: [H, W, 3] uint8 RGB each, or why it cannot be read.
+
+    Closing it waits for the pictures that are being read, and reads no more.
+    """
+    pool = ThreadPoolExecutor(max_workers=2)
+    waiting: deque[Future[np.ndarray | UserError]] = deque()
+    remaining = iter(paths)
+    try:
         waiting.extend(pool.submit(_try_to_read, read, path) for path in islice(remaining, count))
         while waiting:
             image = waiting.popleft().result()
             waiting.extend(pool.submit(_try_to_read, read, path) for path in islice(remaining, 1))
             yield image
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _try_to_read(read: Callable[[Path], np.ndarray], path: Path) -> np.ndarray | UserError:

@@ -5,7 +5,7 @@ Where the tiles lie is here, and who looks at them; `tile_merging.py` decides wh
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -147,7 +147,7 @@ def detect_files_tiled(
     score_threshold: float,
     batch_size: int,
     augment: Augment = None,
-) -> Iterator[UserError | tuple[np.ndarray, Detections]]:
+) -> Generator[UserError | tuple[np.ndarray, Detections], None, None]:
     """Yield, for each path, a picture to draw on and its detections, or why it was not read: `stream.detect_all`.
 
     The picture is a smaller one where it has more than `DRAWN_PIXELS`; `fitted` brings detections to its size.

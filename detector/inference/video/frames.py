@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from detector.errors import UserError
+from detector.opencv import undisturbed
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts")
 _CAMERA = re.compile(r"camera:(\d+)")
@@ -82,7 +83,8 @@ def _capture(source: str) -> cv2.VideoCapture:
     camera = _CAMERA.fullmatch(source)
     if camera is None and not Path(source).is_file():
         raise UserError(f"{source}: there is no such video; check the path.")
-    capture = cv2.VideoCapture(int(camera[1])) if camera else cv2.VideoCapture(source)
+    with undisturbed():
+        capture = cv2.VideoCapture(int(camera[1])) if camera else cv2.VideoCapture(source)
     if not capture.isOpened():
         capture.release()
         remedy = "check that it is connected and not in use" if camera else "replace the file, or convert it to .mp4"
