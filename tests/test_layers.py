@@ -20,7 +20,7 @@ FLOORS = (
     {"drawing", "config", "download", "process_group"},
     {"command", "categories", "disk", "regular_file", "device", "arithmetic"},
     {"errors", "boxes"},
-    {"printing", "structures", "version"},
+    {"printing", "structures", "version", "opencv"},
 )
 
 
