@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import io
 import os
@@ -18,6 +19,11 @@ from detector.printing import printable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+# What a system answers about a path that somebody named, and never because of a fault of ours.
+_REFUSALS = frozenset(
+    (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+)
 
 
 def typed_command() -> str:
@@ -124,7 +130,8 @@ def choose_wait_policy() -> None:
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a command's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
 
-    Anything else is our own failure and keeps its traceback (exit code 1). A crash of compiled code says where.
+    2 and a sentence too where the system refuses a path, whoever asks for it (`_REFUSALS`). Anything else is our own
+    failure and keeps its traceback (exit code 1). A crash of compiled code says where.
     """
     choose_wait_policy()
     if not faulthandler.is_enabled():
@@ -158,4 +165,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         # else the interpreter would fail on it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _REFUSALS or error.filename is None:
+            raise
+        print(f"error: {printable(error.filename)}: {error.strerror}; check this path.", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     sys.exit(code or 0)

@@ -46,6 +46,15 @@ def test_our_own_failures_keep_their_traceback(error: Exception) -> None:
         run(raising(error))
 
 
+def test_what_the_system_says_of_a_path_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(lambda: os.stat("a" * 300).st_size)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == f"error: {'a' * 300}: File name too long; check this path.\n"
+    with pytest.raises(FileNotFoundError):  # which whoever asks for a file explains better
+        run(lambda: os.stat("missing").st_size)
+
+
 def test_the_wrong_opencv_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         run(raising(ImportError("libGL.so.1: cannot open shared object file: No such file or directory")))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ from detector.errors import UserError
 from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
-    from detector.inference.inputs import Input
+    from detector.inference.inputs import Input, VideoOutput
     from detector.inference.predictor import Predictor
+    from detector.inference.video.frames import Video
 
 PUBLISHED_DEFAULT = "R101-C4-3x"
 PATIENCE = timedelta(days=30)  # of several processes with the slowest of them, which may have a long video
@@ -129,27 +131,30 @@ class Given:
     """What the words of the command line stand for.
 
     words: with files in place of what was fetched. inputs: pictures; outputs: the file for the annotated copy of each.
-    unused: a sentence for each word that matches nothing. videos: files and cameras. settings: key=value.
+    unused: a sentence for each word that stands for nothing. videos: files and cameras, each with what is written about
+    it. settings: key=value.
     """
 
     words: list[str]
     inputs: list[Input]
     outputs: list[Path]
     unused: list[str]
-    videos: list[str]
+    videos: list[tuple[Video, VideoOutput]]
     settings: list[str]
 
 
 def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     """Find the inputs; what comes from elsewhere is put into the folder `fetched`. Raises UserError."""
     from detector.inference.gather import gather
-    from detector.inference.inputs import find_inputs, name_outputs
-    from detector.inference.video.frames import is_video
+    from detector.inference.inputs import find_inputs, name_outputs, name_videos, split_videos
+    from detector.inference.video.frames import open_video
 
-    gathered = gather(args.inputs, fetched)
+    gathered, missed = gather(args.inputs, fetched)
     settings = [word for word in gathered if is_setting(word)]
-    words = [word for word in gathered if not is_setting(word)]
-    words, videos = [word for word in words if not is_video(word)], [word for word in words if is_video(word)]
+    words, found = split_videos([word for word in gathered if not is_setting(word)])
+    if missed and not words and not found:
+        raise UserError(" ".join(missed))
+    videos = [open_video(word) for word in dict.fromkeys(found)]  # before anything that takes time
     inputs, unused = find_inputs(words, skip=args.output) if words or not videos else ([], [])
     if (args.resume or args.every > 1) and not videos:
         raise UserError(
@@ -159,7 +164,8 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
         raise UserError(
             "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
         )
-    return Given(gathered, inputs, name_outputs(inputs, args.output), unused, videos, settings)
+    of_videos = zip(videos, name_videos([video.source for video in videos], args.output), strict=True)
+    return Given(gathered, inputs, name_outputs(inputs, args.output), missed + unused, list(of_videos), settings)
 
 
 def predict_all(args: argparse.Namespace, given: Given) -> int:
@@ -168,13 +174,10 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
     from detector.inference.load import load
     from detector.inference.made_with import made_with
     from detector.inference.output_folder import OutputFolder
-    from detector.inference.video.frames import open_video
 
     if process_group.is_main():
         log_to_screen()  # what fetching and converting weights has to say
     rank, processes = process_group.rank(), process_group.world_size()
-    # Each by one process, before anything that takes time.
-    videos = [open_video(word) for word in given.videos[rank::processes]]
     folder = OutputFolder(args.output, rank)
     process_group.on_main(folder.make)
     weights, why = args.weights, ""
@@ -202,13 +205,14 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
         deleted = process_group.on_main(folder.clear)
         remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
         say(f"output     {printable(args.output)}{remark}\n", flush=True)
-    for video in videos:
+    empty = []
+    for video, output in given.videos[rank::processes]:
         from detector.commands.predict_video import predict_video
 
-        predict_video(predictor, video, args, made, batch_size)
-    process_group.barrier()
-    if reasons := [*given.unused, *left_out]:
-        count = len(given.inputs) + len(given.unused)
+        if not predict_video(predictor, video, output, args, made, batch_size):
+            empty.append(f"{video.source}: no frame of it can be read; replace the file, or convert it to .mp4.")
+    if reasons := [*given.unused, *left_out, *chain.from_iterable(process_group.gather(empty))]:
+        count = len(given.inputs) + len(given.videos) + len(given.unused)
         if process_group.is_main():
             print(f"error: {len(reasons)} of {count} inputs could not be used:", *reasons, sep="\n  ", file=sys.stderr)
         return command.EXIT_USER_ERROR
@@ -238,7 +242,7 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
         )
     if given.videos:
         frames = f", frame by {args.every}" * (args.every > 1)
-        lines.append(f"videos     {', '.join(map(printable, given.videos))}{frames}")
+        lines.append(f"videos     {', '.join(printable(video.source) for video, _ in given.videos)}{frames}")
     lines.append(f"input      {len(given.inputs)} pictures, scores from {args.score_threshold:g}")
     for word in filter(os.path.isdir, given.words):
         lines += [f"not read   {printable(word)}: {printable(line)}" for line in unread_files(word)]
@@ -254,7 +258,7 @@ def silent(*_words: object, **_how: object) -> None:
 
 def is_setting(word: str) -> bool:
     """Whether a word is written as key.path=value, and no file has that name."""
-    return re.match(r"(model|input|data|train)\.[a-z0-9_.]+=", word) is not None and not Path(word).exists()
+    return re.match(r"(model|input|data|train)\.[a-z0-9_.]+=", word) is not None and not os.path.exists(word)
 
 
 def choose_weights(runs: Path) -> tuple[str, str]:

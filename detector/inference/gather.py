@@ -1,69 +1,98 @@
 """Words of a command line that stand for other inputs: addresses, standard input, and lists of inputs."""
 
+import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from detector.download import DownloadError, DownloadPolicy, download
+from detector.datasets.formats.text_files import lines_of, read_text
+from detector.download import DownloadError, DownloadPolicy, download, is_offline
 from detector.errors import UserError
 
 MAX_BYTES = 2**30  # of what an address or standard input gives
+SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address, beside letters and digits
 POLICY = DownloadPolicy(timeout=20.0, attempts=2)
 
 
-def gather(words: Sequence[str], folder: Path) -> list[str]:
+def gather(words: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
     """The words with every address, `-` and list replaced by files.
 
     Args:
         words: an http or https address is fetched; `-` is the bytes of a picture on standard input; a .txt file is a
-            list of words, one a line, without empty lines and those that begin with #. All others are left alone.
+            list of words, one a line, without empty lines and those that begin with #. A path in it starts at the
+            working folder or, where there is no such file, at the list's. All other words are left alone.
         folder: where fetched files are put; it exists.
 
+    Returns:
+        The words; and a sentence for each address that cannot be fetched in time, or is too long.
+
     Raises:
-        UserError: something cannot be fetched in time, is too long, or is not there.
+        UserError: a list or standard input cannot be used.
     """
     gathered: list[str] = []
+    missed: list[str] = []
     for word in words:
-        if word.lower().endswith(".txt") and Path(word).is_file():
-            gathered += gather(_lines(Path(word)), folder)
+        if is_list(word):
+            more, also_missed = gather(_lines(Path(word)), folder)
+            gathered += more
+            missed += also_missed
         elif is_address(word):
-            gathered.append(str(_fetch(word, folder)))
+            try:
+                gathered.append(str(_fetch(word, folder)))
+            except UserError as error:
+                missed.append(str(error))
         elif word == "-":
             gathered.append(str(_standard_input(folder)))
         else:
             gathered.append(word)
-    return gathered
+    return gathered, missed
 
 
 def is_address(word: str) -> bool:
     """Whether a word is an address on the network."""
-    return word.startswith(("http://", "https://"))
+    return word.lower().startswith(("http://", "https://"))
+
+
+def is_list(word: str) -> bool:
+    """Whether a word is a list of inputs: a file with the suffix .txt."""
+    return word.lower().endswith(".txt") and os.path.isfile(word)
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of inputs ({error}).") from None
-    words = [line for line in lines if line and not line.startswith("#")]
+    lines = [line.strip() for line in lines_of(read_text(path, "list of inputs"))]
+    words = [_place(line, path.parent) for line in lines if line and not line.startswith("#")]
     if not words:
         raise UserError(f"{path}: this list names no inputs; write one a line.")
-    nested = [word for word in words if word.lower().endswith(".txt")]
+    nested = [word for word in words if is_list(word)]
     if nested:
         raise UserError(f"{path}: a list cannot name another list ({nested[0]}); name that as an input of its own.")
     return words
 
 
+def _place(word: str, folder: Path) -> str:
+    """A word of a list in `folder`: a path from there, where that and not the word itself is one."""
+    beside = str(folder / word)
+    return beside if not os.path.lexists(word) and os.path.lexists(beside) else word
+
+
 def _fetch(url: str, folder: Path) -> Path:
-    name = Path(unquote(urlsplit(url).path)).name or "picture"
-    path = _free(folder / name)
+    """The file that an address gives, under its name. Raises UserError."""
+    if is_offline():
+        raise UserError(f"{url}: is not fetched, since DETECTOR_OFFLINE forbids the network; fetch it by hand.")
     try:
-        download(url, path, name, POLICY, verified_later=False, max_bytes=MAX_BYTES)
+        last = Path(unquote(urlsplit(url).path)).name
+        name = re.sub(r"[\0-\x1f/\\]", "_", last)[-50:] if last.strip(". ") else "picture"
+        path = _free(folder / name)
+        # What a browser shows may have letters and spaces that an address cannot.
+        download(quote(url, safe=SAFE), path, name, POLICY, verified_later=False, max_bytes=MAX_BYTES)
     except DownloadError as error:
         raise UserError(f"{url}: cannot be fetched ({error}); check the address, or fetch it by hand.") from None
     except ValueError as error:
         raise UserError(f"{url}: is no usable address ({error}).") from None
+    except OSError as error:
+        raise UserError(f"{url}: cannot be kept in {folder} ({error.strerror}); make room there.") from None
     return path
 
 

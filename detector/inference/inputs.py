@@ -1,15 +1,20 @@
 """From the words of a command line to pictures on disk, and from those to names for what is written about them."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from detector.datasets.pictures.folders import walk
 from detector.datasets.pictures.suffixes import picture_suffixes
 from detector.errors import UserError
+from detector.inference.video.frames import is_camera, is_video
+
+MOST_BYTES = 200  # of the stem of an output's name: systems take 255, and the names at which files begin are longer
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,29 @@ class Input:
     path: Path
     relative: str
     name: str
+
+
+class VideoOutput(NamedTuple):
+    """What is written about a video: a line of JSON for each frame, and the annotated copy."""
+
+    lines: Path
+    annotated: Path
+
+
+def split_videos(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that stand for pictures, and the videos: cameras, files by their suffix, and what patterns match.
+
+    A pattern that matches a video is replaced by the files that it matches.
+    """
+    pictures: list[str] = []
+    videos: list[str] = []
+    for word in words:
+        path = _expanded(word)
+        matches = [] if is_camera(word) or os.path.lexists(path) else [str(match) for match in _matches(path)]
+        matched = any(map(is_video, matches))
+        for one in matches if matched else [word]:
+            (videos if is_video(one) and not os.path.isdir(_expanded(one)) else pictures).append(one)
+    return pictures, videos
 
 
 def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str]]:
@@ -42,15 +70,11 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
     inputs: dict[Path, Input] = {}
     unused: list[str] = []
     for word in words:
-        path = Path(word).expanduser()
-        if path.exists():
-            pictures = _expand(path, skip)
-            problem = f"{word}: this folder holds no pictures ({', '.join(picture_suffixes())})."
-        else:
-            pictures = [one for match in _matches(path) for one in _expand(match, skip)]
-            problem = f"{word}: there is no such file, folder or match; check the path."
+        path = _expanded(word)
+        starts = [path] if os.path.exists(path) else _matches(path)
+        pictures = [one for start in starts for one in _expand(start, skip)]
         if not pictures:
-            unused.append(problem)
+            unused.append(f"{word}: {_why_unused(path, starts)}")
         for one in pictures:
             inputs.setdefault(one.path.resolve(), one)
     if not inputs:
@@ -63,6 +87,8 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
 def name_outputs(inputs: Sequence[Input], folder: Path) -> list[Path]:
     """One file inside `folder` for each input: its name, as .png unless it is a .jpg; `-2`, `-3` … where names meet.
 
+    A very long name is cut, for there must be room for the name under which a file is written at first.
+
     Raises:
         UserError: an output would take the place of an input.
     """
@@ -73,6 +99,7 @@ def name_outputs(inputs: Sequence[Input], folder: Path) -> list[Path]:
         name = Path(one.relative)
         if name.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             name = name.with_suffix(".png")
+        name = name.with_name(_short(name.stem) + name.suffix)
         candidate, number = name, 1
         while str(candidate).casefold() in taken:  # some file systems do not tell A.jpg from a.jpg
             number += 1
@@ -83,6 +110,55 @@ def name_outputs(inputs: Sequence[Input], folder: Path) -> list[Path]:
             raise UserError(f"{output}: the annotated picture would replace its input; choose another --output folder.")
         outputs.append(output)
     return outputs
+
+
+def name_videos(videos: Sequence[str], folder: Path) -> list[VideoOutput]:
+    """Files inside `folder` for each video, by its name; `-2`, `-3` … where two without their suffix meet.
+
+    Raises:
+        UserError: an output would take the place of an input.
+    """
+    sources = {Path(video).resolve() for video in videos}
+    taken: set[str] = set()
+    outputs = []
+    for video in videos:
+        name = Path(video.replace(":", "-") if is_camera(video) else video)
+        stem = candidate = _short(name.stem)
+        number = 1
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{stem}-{number}"
+        taken.add(candidate.casefold())
+        annotated = folder / f"{candidate}.annotated.mp4"
+        if annotated.resolve() in sources:
+            raise UserError(f"{annotated}: the annotated video would replace an input; choose another --output folder.")
+        outputs.append(VideoOutput(folder / f"{candidate}{name.suffix}.jsonl", annotated))
+    return outputs
+
+
+def _short(stem: str) -> str:
+    """A stem, cut where it is very long; its end stays, in which the names of one set differ."""
+    return stem if len(os.fsencode(stem)) <= MOST_BYTES else stem[-MOST_BYTES // 4 :]
+
+
+def _expanded(word: str) -> Path:
+    """A word as a path; `~` is the home folder, where there is such a user."""
+    return Path(os.path.expanduser(word))
+
+
+def _why_unused(path: Path, starts: Sequence[Path]) -> str:
+    """Why a word stands for no picture."""
+    if starts:
+        videos = next((file for start in starts for file in walk(start) if is_video(file)), None)
+        holds = f"this folder holds no pictures ({', '.join(picture_suffixes())})"
+        return f"{holds}." if videos is None else f"{holds}, but videos; name these, as '{path}/*{videos.suffix}'."
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); check the path."
+    return "there is no such file, folder or match; check the path."
 
 
 def _expand(path: Path, skip: Path) -> list[Input]:

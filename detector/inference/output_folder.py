@@ -1,6 +1,5 @@
 """The folder that predictions are written into: whole files, and none of an earlier prediction among them."""
 
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from detector.disk import half_written, write_atomically
 from detector.errors import UserError
 from detector.inference.picture_log import PictureLog
+from detector.inference.showing import encode, fits
 
 RESULTS = "detections.json"
 
@@ -111,17 +110,16 @@ class OutputFolder:
         """Write an annotated picture.
 
         Args:
-            path: inside the folder; its suffix, .png or .jpg, says the format.
+            path: inside the folder; its suffix, .png or .jpg, says the format. What JPEG cannot hold is no JPEG in the
+                input either, whatever its name says, and becomes a PNG.
             picture: [H, W, 3] uint8 RGB.
 
         Raises:
             UserError: no room, no permission.
         """
-        data = io.BytesIO()
-        kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
-        Image.fromarray(picture).save(data, kind, quality=92)
+        kind = "JPEG" if path.suffix.lower() != ".png" and fits(picture, "JPEG") else "PNG"
         self.log.announce(path.relative_to(self.folder).as_posix())
-        write_atomically(path, data.getvalue())
+        write_atomically(path, encode(picture, kind))
 
     def save_results(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Write `detections.json`. Raises UserError where there is no room or no permission."""

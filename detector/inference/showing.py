@@ -12,6 +12,7 @@ from detector.disk import write_atomically
 from detector.errors import UserError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+LONGEST = {"JPEG": 65500, "WEBP": 16383}  # pixels of a side that these formats hold
 NOTEBOOK_EDGE = 1600  # pixels: what a notebook keeps for ever need not be larger than a screen
 
 
@@ -19,12 +20,22 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write an [H, W, 3] uint8 RGB picture, whole or not at all; its suffix says the format.
 
     Raises:
-        UserError: the suffix is another one, or the file cannot be written.
+        UserError: the suffix is another one, the picture is too large for the format, or the file cannot be written.
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise UserError(f"{path}: a picture is written as {', '.join(FORMATS)}; choose one of these suffixes.")
+    if not fits(picture, kind):
+        height, width = picture.shape[:2]
+        raise UserError(
+            f"{path}: {width} × {height} pixels are more than {kind} holds ({LONGEST[kind]} a side); write a .png."
+        )
     write_atomically(path, encode(picture, kind))
+
+
+def fits(picture: np.ndarray, kind: str) -> bool:
+    """Whether Pillow's format `kind` holds a picture [H, W, 3] of this size."""
+    return max(picture.shape[:2]) <= LONGEST.get(kind, max(picture.shape[:2]))
 
 
 def encode(picture: np.ndarray, kind: str) -> bytes:

@@ -8,10 +8,10 @@ from typing import Any
 
 from detector.errors import UserError
 from detector.inference.batches import in_batches
-from detector.inference.gather import gather, is_address
-from detector.inference.inputs import find_inputs
+from detector.inference.gather import gather
+from detector.inference.inputs import find_inputs, split_videos
 from detector.inference.sources import Channels
-from detector.inference.video.frames import is_video, open_video, read_frames
+from detector.inference.video.frames import open_video, read_frames
 
 
 def pictures_in(source: Any, channels: Channels) -> Iterator[tuple[Any, Channels]]:
@@ -44,18 +44,17 @@ def in_batches_of_one_order(
 
 
 def _in_word(word: str) -> Iterator[Any]:
-    if is_video(word) and not is_address(word):
-        yield from (frame.image for frame in read_frames(open_video(word)))
-        return
     with TemporaryDirectory(prefix="detector-") as folder:
-        words = gather([word], Path(folder))
-        fetched = is_address(word)
-        for one in words:
-            if is_video(one):
-                yield from _in_word(one)
-                continue
-            inputs, unused = find_inputs([one], skip=Path(folder) / "nothing")
+        words, missed = gather([word], Path(folder))
+        if missed:
+            raise UserError(missed[0])
+        for given in words:
+            pictures, videos = split_videos([given])
+            for video in videos:
+                yield from (frame.image for frame in read_frames(open_video(video)))
+            inputs, unused = find_inputs(pictures, skip=Path(folder) / "nothing") if pictures else ([], [])
             if unused:
                 raise UserError(unused[0])
             # Fetched files are gone when detections are drawn later, so their bytes travel.
-            yield from (picture.path.read_bytes() if fetched else picture.path for picture in inputs)
+            for one in inputs:
+                yield one.path.read_bytes() if Path(folder) in one.path.parents else one.path

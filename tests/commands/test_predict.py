@@ -382,13 +382,40 @@ def test_an_overlap_without_tiles_is_refused(weights: Path) -> None:
         main(["predict", "pictures", "--weights", str(weights), "--tile-overlap", "0.3"])
 
 
+def write_clip(path: str, frames: int, first: int = 0) -> None:
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 64))
+    for number in range(first, first + frames):
+        writer.write(random_batch([(64, 96)], seed=number).pixels[0].permute(1, 2, 0).numpy().copy())
+    writer.release()
+
+
+def test_videos_of_one_name_have_files_of_their_own(weights: Path, folder: Path) -> None:
+    for number, place in enumerate(("a", "b"), start=1):
+        (folder / place).mkdir()
+        write_clip(f"{place}/clip.avi", number)
+    words = ["predict", "a/*.avi", "b/*", "--weights", str(weights), "--output", "out", "--device", "cpu"]
+    assert main(words) == 0
+    counts = [len((folder / f"out/{name}.avi.jsonl").read_bytes().splitlines()) for name in ("clip", "clip-2")]
+    assert counts == [1, 2]
+    assert (folder / "out/clip-2.annotated.mp4").is_file()
+
+
+def test_a_video_whose_path_is_no_unicode_is_refused(folder: Path) -> None:
+    write_clip("clip.avi", 1)
+    name = os.fsdecode(b"\xff.avi")
+    try:
+        os.rename("clip.avi", name)
+    except OSError:
+        pytest.skip("this file system has names in Unicode alone")
+    with pytest.raises(UserError, match=r"must be Unicode \(UTF-8\); rename"):
+        main(["predict", name, "--output", "out"])
+    assert not (folder / "out").exists()
+
+
 def test_a_video_gives_lines_and_is_gone_on_with(
     weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    writer = cv2.VideoWriter("clip.avi", cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (96, 64))
-    for number in range(5):
-        writer.write(random_batch([(64, 96)], seed=number).pixels[0].permute(1, 2, 0).numpy().copy())
-    writer.release()
+    write_clip("clip.avi", 5)
     words = ["predict", "clip.avi", "--weights", str(weights), "--output", "out", "--device", "cpu", "--every", "2"]
     assert main(words) == 0
     whole = (folder / "out/clip.avi.jsonl").read_bytes()
@@ -400,5 +427,8 @@ def test_a_video_gives_lines_and_is_gone_on_with(
     assert "of them by an earlier run" in capsys.readouterr().out
     with pytest.raises(UserError, match="other settings"):
         main([*words, "--resume", "--score-threshold", "0.4"])
+    write_clip("clip.avi", 5, first=1)
+    with pytest.raises(UserError, match="other settings, model or video"):
+        main([*words, "--resume"])
     with pytest.raises(UserError, match="for videos"):
         main(["predict", "pictures", "--weights", str(weights), "--resume"])

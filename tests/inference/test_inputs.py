@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import UserError
-from detector.inference.inputs import Input, find_inputs, name_outputs
+from detector.inference.inputs import Input, find_inputs, name_outputs, name_videos, split_videos
 
 NOWHERE = Path("output-that-is-not-there")
 
@@ -91,3 +91,53 @@ def test_an_output_never_replaces_an_input(tree: Path) -> None:
     inputs, _ = find_inputs(["cats"], NOWHERE)
     with pytest.raises(UserError, match="would replace its input; choose another --output"):
         name_outputs(inputs, tree / "cats")
+
+
+def test_patterns_match_videos_too(tree: Path) -> None:
+    (tree / "cats/x.MP4").touch()
+    (tree / "cats/odd[1].mp4").touch()
+    (tree / "clips.avi").mkdir()
+    (tree / "clips.avi/c.jpg").touch()
+    words = ["cats/*.MP4", "cats/odd[1].mp4", "camera:0", "dogs/*.jpg", "missing.mp4", "clips.avi"]
+    pictures, videos = split_videos(words)
+    assert videos == ["cats/x.MP4", "cats/odd[1].mp4", "camera:0", "missing.mp4"]
+    assert pictures == ["dogs/*.jpg", "clips.avi"]
+    assert split_videos(["cats/*"]) == (["cats/a.JPG", "cats/b.jpg", "cats/notes.txt"], videos[1::-1])
+
+
+def test_a_folder_of_videos_says_how_to_name_them(tree: Path) -> None:
+    (tree / "empty/x.mov").touch()
+    with pytest.raises(UserError, match=r"holds no pictures .*, but videos; name these, as 'empty/\*\.mov'\."):
+        find_inputs(["empty"], NOWHERE)
+
+
+def test_words_that_no_system_takes_for_a_path_stop_no_others(tree: Path) -> None:  # noqa: ARG001
+    found, unused = find_inputs(["a" * 300 + ".jpg", "~nobody-of-this-name/a.jpg", "cats/b.jpg"], NOWHERE)
+    assert [one.name for one in found] == ["b.jpg"]
+    assert "cannot be read (File name too long); check the path." in unused[0]
+    assert unused[1] == "~nobody-of-this-name/a.jpg: there is no such file, folder or match; check the path."
+
+
+def test_long_names_leave_room_for_those_that_files_have_at_first() -> None:
+    names_of_250 = [f"{number}{'猫' * 80}.jpg" for number in range(2)]
+    first, second = name_outputs([Input(Path(f"{name}/x"), name, name) for name in names_of_250], Path("out"))
+    assert first.name == "猫" * 50 + ".jpg"
+    assert second.name == "猫" * 50 + "-2.jpg"
+
+
+def test_each_video_has_files_of_its_own(tmp_path: Path) -> None:
+    outputs = name_videos(["a/clip.mp4", "b/Clip.mp4", "b/clip.avi", "camera:0"], tmp_path)
+    assert [one.lines.name for one in outputs] == [
+        "clip.mp4.jsonl",
+        "Clip-2.mp4.jsonl",
+        "clip-3.avi.jsonl",
+        "camera-0.jsonl",
+    ]
+    assert [one.annotated.name for one in outputs] == [
+        "clip.annotated.mp4",
+        "Clip-2.annotated.mp4",
+        "clip-3.annotated.mp4",
+        "camera-0.annotated.mp4",
+    ]
+    with pytest.raises(UserError, match=r"the annotated video would replace an input; choose another --output"):
+        name_videos(["clip.mp4", str(tmp_path / "clip.annotated.mp4")], tmp_path)

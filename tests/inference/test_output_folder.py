@@ -21,6 +21,9 @@ def test_pictures_in_the_format_of_their_suffix(tmp_path: Path) -> None:
         folder.save_picture(tmp_path / "out" / name, PICTURE)
         with Image.open(tmp_path / "out" / name) as image:
             assert (image.format, image.size) == (kind, (5, 4))
+    folder.save_picture(tmp_path / "out/wide.jpg", np.zeros((1, 70_000, 3), np.uint8))  # of a PNG of that name
+    with Image.open(tmp_path / "out/wide.jpg") as image:
+        assert image.format == "PNG"
     folder.save_results([{"score": 1.0}])
     assert json.loads((tmp_path / "out/detections.json").read_text()) == [{"score": 1.0}]
 

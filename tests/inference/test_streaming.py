@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_models import random_batch, tiny_config, tiny_model
 
 from detector.categories import Category, CategoryMap
+from detector.datasets.pictures.read import image_size
 from detector.errors import UserError
 from detector.inference import gather as gathering
 from detector.inference.gather import gather
@@ -99,10 +100,26 @@ def test_addresses_are_fetched_within_limits(
     assert got == ((folder / "1.png").read_bytes(), "rgb")
     assert len(list(pictures_in(f"{server}/clip.avi", "rgb"))) == 4
     with pytest.raises(UserError, match=r"missing\.png: cannot be fetched"):
-        gather([f"{server}/missing.png"], tmp_path)
+        list(pictures_in(f"{server}/missing.png", "rgb"))
     monkeypatch.setattr(gathering, "MAX_BYTES", 100)
-    with pytest.raises(UserError, match="longer than 100 bytes"):
-        gather([f"{server}/1.png"], tmp_path)
+    words, missed = gather([f"{server}/1.png", "a.jpg", f"{server}/missing.png"], tmp_path)
+    assert words == ["a.jpg"]  # for which the others are no hindrance
+    assert "longer than 100 bytes" in missed[0]
+    assert "cannot be fetched (the server answered 404" in missed[1]
+    monkeypatch.setenv("DETECTOR_OFFLINE", "1")
+    assert "DETECTOR_OFFLINE forbids the network" in gather([f"{server}/1.png"], tmp_path)[1][0]
+
+
+@pytest.mark.parametrize("name", ["grün 1.png", "gr%C3%BCn%201.png", "..%2F..%2F1.png", f"{'l' * 240}.png"])
+def test_addresses_as_browsers_show_them(folder: Path, server: str, tmp_path: Path, name: str) -> None:
+    (folder / "grün 1.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / f"{'l' * 240}.png").write_bytes((folder / "0.png").read_bytes())
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (path,), missed = gather([f"{server.upper()}/{name}?size=large#top"], kept)
+    assert not missed
+    assert Path(path).parent == kept
+    assert image_size(path) == (64, 80)
 
 
 def test_standard_input_is_one_picture(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +127,7 @@ def test_standard_input_is_one_picture(folder: Path, tmp_path: Path, monkeypatch
         buffer = io.BytesIO((folder / "0.png").read_bytes())
 
     monkeypatch.setattr("sys.stdin", Stdin)
-    (path,) = gather(["-"], tmp_path)
+    (path,), _ = gather(["-"], tmp_path)
     assert Path(path).read_bytes() == (folder / "0.png").read_bytes()
     with pytest.raises(UserError, match="standard input holds nothing"):
         gather(["-"], tmp_path)
@@ -119,7 +136,12 @@ def test_standard_input_is_one_picture(folder: Path, tmp_path: Path, monkeypatch
 def test_lists_name_inputs_and_no_lists(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("list.txt\n")
     (tmp_path / "empty.txt").write_text("# nothing\n")
-    assert gather([str(folder / "list.txt"), "a=b"], tmp_path)[1:] == [str(folder / "2.png"), "a=b"]
+    assert gather([str(folder / "list.txt"), "a=b"], tmp_path)[0][1:] == [str(folder / "2.png"), "a=b"]
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/list.txt").write_text("a\u2028b.png\r\nelsewhere.png\n", encoding="utf-8")
+    (tmp_path / "beside/a\u2028b.png").touch()
+    words, _ = gather([str(tmp_path / "beside/list.txt")], tmp_path)
+    assert words == [str(tmp_path / "beside/a\u2028b.png"), "elsewhere.png"]
     with pytest.raises(UserError, match="cannot name another list"):
         gather([str(tmp_path / "other.txt")], tmp_path)
     with pytest.raises(UserError, match="names no inputs"):

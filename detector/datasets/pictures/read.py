@@ -83,7 +83,7 @@ def depth_in_use(source: str | Path | bytes, max_pixels: int = MAX_PIXELS) -> in
     """
     name = _name(source)
     with open_stream(source) as stream, opened(stream, name, max_pixels) as image:
-        if image.mode in ("RGB", "L", "P", "1") and image.format not in ("PNG", "TIFF", "PPM"):
+        if image.mode in ("RGB", "L", "P", "1") and image.format not in ("PNG", "TIFF", "PPM", "JPEG2000"):
             return None
     data = _read_bytes(source, max_pixels)
     with opened(io.BytesIO(data), name, max_pixels) as image:

@@ -17,6 +17,8 @@ DEPTHS = (8, 10, 12, 14, 16)  # what cameras, scanners and microscopes store in 
 _OUTLIERS = 0.001
 
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
+_SIZE_OF_JPEG2000 = b"\xff\x4f\xff\x51"  # how a codestream begins: SOC, and SIZ with the size
+_DEPTH_OF_JPEG2000 = 42  # bytes from there to the depth of the first component, less one
 
 
 def to_eight_bits(values: np.ndarray, bit_depth: int | None) -> np.ndarray:
@@ -70,6 +72,9 @@ def is_wide_color(image: Image.Image, data: bytes) -> bool:
     if image.format == "PPM":
         decoder, arguments = _decoder(image)
         return decoder == "ppm" and bool(arguments[1] == 65535)
+    if image.format == "JPEG2000":  # of a depth in between Pillow keeps the upper 8 of the bits that are stated
+        start = data.find(_SIZE_OF_JPEG2000)
+        return start >= 0 and data[start + _DEPTH_OF_JPEG2000 : start + _DEPTH_OF_JPEG2000 + 1] == b"\x0f"
     return False
 
 
@@ -93,7 +98,8 @@ def wide_color(data: bytes, upper: np.ndarray, turn: Callable[[np.ndarray], np.n
         colors: np.ndarray = values[..., 2::-1]
         for candidate in (colors, turn(colors)):
             if candidate.shape == upper.shape:
-                difference = np.abs((candidate >> 8).astype(np.int16) - upper)
-                if difference.max(initial=0) <= 1:  # Pillow rounds some formats
+                # Pillow rounds in some formats, and in JPEG2000 it lets what is beyond white begin at black again.
+                difference = ((candidate >> 8) - upper).astype(np.uint8)
+                if np.minimum(difference, -difference).max(initial=0) <= 1:
                     return np.ascontiguousarray(candidate)
     return upper.astype(np.uint16) << 8

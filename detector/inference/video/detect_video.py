@@ -25,7 +25,7 @@ Detect = Callable[[Sequence[np.ndarray]], list[Detections]]
 @dataclass(frozen=True)
 class VideoResult:
     """What was found. frames: that have a line. resumed: how many of them an earlier run had written. objects: in all
-    frames of this run. missing: frames that the file announced and that could not be read."""
+    of them. missing: frames that the file announced and that could not be read."""
 
     frames: int
     resumed: int
@@ -58,7 +58,8 @@ def detect_video(
         UserError: the video cannot be read, or something cannot be written.
     """
     log.start(resume and not video.is_camera)
-    resumed, objects = log.lines, 0
+    resumed = log.lines
+    objects = sum(len(line["detections"]) for line in islice(read_lines(log.path), resumed))
     drawing = AnnotatedVideo(annotated, video.rate / log.every, categories, keep_broken=video.is_camera, piece=piece)
     drawn = drawing.start(log.lines)
     with log, drawing:

@@ -84,7 +84,7 @@ class FrameLog:
         """Cut the file behind its last whole batch of lines. Raises UserError for lines that are not its frames'."""
         whole, at_batch, count = 0, 0, 0
         for line in read_lines(self.path):
-            if line.get("frame") != count * self.every:
+            if line.get("frame") != count * self.every or not isinstance(line.get("detections"), list):
                 raise UserError(
                     f"{self.path}: line {count + 1} is not of frame {count * self.every}; leave out --resume."
                 )

@@ -1,5 +1,6 @@
 """The frames of a video file or a camera, in order, by OpenCV."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,12 +39,23 @@ class Video:
     @property
     def is_camera(self) -> bool:
         """Whether its frames come only once."""
-        return _CAMERA.fullmatch(self.source) is not None
+        return is_camera(self.source)
+
+
+def is_camera(word: str | Path) -> bool:
+    """Whether a word is camera:N."""
+    return _CAMERA.fullmatch(str(word)) is not None
 
 
 def is_video(word: str | Path) -> bool:
     """Whether a word means a video: by the suffix of its name, or camera:N."""
-    return str(word).lower().endswith(VIDEO_SUFFIXES) or _CAMERA.fullmatch(str(word)) is not None
+    return str(word).lower().endswith(VIDEO_SUFFIXES) or is_camera(word)
+
+
+def check_name(path: str) -> None:
+    """Raise UserError for a path that OpenCV, which crashes at it, cannot be given: one that is not Unicode."""
+    if not path.isprintable() and any("\ud800" <= character <= "\udfff" for character in path):
+        raise UserError(f"{path}: a video's path must be Unicode (UTF-8); rename the file or folder.")
 
 
 def open_video(source: str | Path) -> Video:
@@ -81,7 +93,8 @@ def read_frames(video: Video, every: int = 1, start: int = 0) -> Iterator[Frame]
 
 def _capture(source: str) -> cv2.VideoCapture:
     camera = _CAMERA.fullmatch(source)
-    if camera is None and not Path(source).is_file():
+    check_name(source)
+    if camera is None and not os.path.isfile(source):
         raise UserError(f"{source}: there is no such video; check the path.")
     with undisturbed():
         capture = cv2.VideoCapture(int(camera[1])) if camera else cv2.VideoCapture(source)

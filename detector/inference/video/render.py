@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from detector.errors import UserError
-from detector.inference.video.frames import open_video, read_frames
+from detector.inference.video.frames import check_name, open_video, read_frames
 from detector.structures import Size
 
 MAX_DENOMINATOR = 60_000  # of a rate: exact for 30000/1001 and the like
@@ -28,6 +28,7 @@ class Writer(Protocol):
 
 def make_writer(path: Path, rate: float, size: Size) -> Writer:
     """A writer of an .mp4. Raises UserError where it cannot be made."""
+    check_name(str(path))
     kind = H264Writer if has_pyav() else MPEG4Writer
     return kind(path, rate, size)
 

@@ -132,6 +132,17 @@ def test_pictures_of_16_bits_keep_the_upper_8_of_the_bits_in_use(kind: str, dept
     assert image.tolist() == (values >> shift).tolist()
 
 
+@pytest.mark.parametrize(("depth", "largest"), [(12, 4095), (16, 65535)])
+def test_colors_of_16_bits_in_a_jpeg2000(depth: int, largest: int) -> None:
+    values = np.random.default_rng(0).uniform(0, 1, (4, 6, 3))
+    values = (cv2.resize(values, (60, 40)) * largest).astype(np.uint16)
+    values[20:, :30] = largest
+    data = cv2.imencode(".jp2", values[..., ::-1])[1].tobytes()
+    assert depth_in_use(data) == depth
+    difference = np.abs(read_image(data).astype(int) - (values >> (depth - 8)))
+    assert difference.max() <= 4  # its compression is lossy
+
+
 def test_values_above_the_depth_are_white() -> None:
     values = np.array([[[4095, 4096, 65535]]], np.uint16)
     assert read_image(sixteen_bits(values, "color.png"), bit_depth=12).tolist() == [[[255, 255, 255]]]

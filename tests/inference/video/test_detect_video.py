@@ -100,6 +100,7 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(video: Path, tmp_path: Path, eve
         assert (tmp_path / "clip.jsonl").read_bytes() == whole
         assert result.resumed <= whole[:cut].count(b"\n")
         assert result.resumed % batch_size == 0
+        assert result.objects == result.frames
 
 
 def number_in(image: np.ndarray) -> int:
