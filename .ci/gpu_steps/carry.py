@@ -18,7 +18,6 @@ WHEELS = (
     "defusedxml==0.7.1",
     "filelock==4.3.1",
     "hotcoco==1.3.0",
-    "pillow==13.0.0",  # the references are of it; older ones round otherwise where tall pictures shrink
     "pycocotools==2.0.11",
     "pydantic==2.14.4",
     "pydantic-core==2.50.5",
@@ -30,7 +29,8 @@ GLIBC = (17, 24, 27, 28, 31, 34)  # pip matches a wheel's platform exactly
 
 # Of the shared folder, in the order in which they are worth their room.
 NEEDED = ("data/bccd", "data/weights/resnet50_c4_msra_fp16.pth", "fixtures/detectron2")
-WHERE_THERE_IS_ROOM = ("fixtures/detectron2_fpn",)
+PYRAMIDS = ("MANIFEST.json", "images", "fpn_r50_w3_c5", "fpn_x50_g4_w1_c3", "dc5_r50_w3_c4", "fpn_r101_w2_c80_large")
+WHERE_THERE_IS_ROOM = tuple(f"fixtures/detectron2_fpn/{name}" for name in PYRAMIDS)
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Which kernels a GPU runs where there is a choice: measured on that GPU, once a process, and said in its log.
 
 What is measured against each other differs in rounding, so two processes may choose differently and differ by that.
-`timed=False` of `fuse` measures nothing and takes what has always been there. No GPU has measured any of it yet.
+`timed=False` of `fuse` measures nothing and takes what has always been there.
 """
 
 import logging
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detector.fast.roi_align_fault import levels_fault, pooling_fault, pyramid, regions
 from detector.fast.roi_levels import pool_levels
 from detector.model.blocks import Bottleneck, Projection
 from detector.model.roi_pooling import LevelRule, RoIPooling
-from detector.structures import FeatureMap, Features
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ Way = TypeVar("Way")
 
 GAIN = 1.03  # so many times faster another way has to be than the one before it
 CALLS = 10  # of which the quickest counts
-MAP, REGIONS, FAULT_REGIONS = (50, 76), 512, 64  # of what is tried: a picture of 800×1216 at stride 16
+MAP, REGIONS = (50, 76), 512  # of what is tried: a picture of 800×1216 at stride 16
 
 MAPS = 256  # of regions, on which convolutions are tried
 
@@ -111,42 +111,6 @@ def _interpreted() -> str | None:
     return "Triton interprets its kernels" if os.environ.get("TRITON_INTERPRET") == "1" else None
 
 
-def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the kernel for RoIAlign cannot be used on this device in this type, or None if it is there and right."""
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(2, 40, *MAP, generator=generator).to(device, dtype, memory_format=torch.channels_last)
-    rois = _regions(FAULT_REGIONS, device, generator)
-
-    def found() -> Tensor:
-        from detector.fast.roi_align_kernel import pool
-
-        return pool(maps, rois, pooling, 16)
-
-    def expected() -> Tensor:
-        scale, ratio = 1.0 / 16, pooling.sampling_ratio
-        return roi_align(maps.float().contiguous(), rois, pooling.size, scale, ratio, pooling.aligned)
-
-    return _fault(found, expected, dtype)
-
-
-def _fault(found: Callable[[], Tensor], expected: Callable[[], Tensor], dtype: torch.dtype) -> str | None:
-    """Why what a kernel pools is not what is expected, or that it cannot be run; None where it is right."""
-    try:
-        right = expected()
-        error = float((found().float() - right).abs().max() / right.abs().max())
-    except Exception as reason:  # without Triton, without a compiler, on a GPU that it does not know
-        return f"{type(reason).__name__}: {(str(reason).strip() or 'no reason given').splitlines()[0]}"
-    return None if error <= 4 * torch.finfo(dtype).eps + 1e-5 else f"its results are off by {error:.1e}"
-
-
-def _regions(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """[count, 5] RoIs of many sizes on the first of the maps, of stride 16."""
-    size = torch.tensor([MAP[1], MAP[0]]) * 16.0
-    extents = size * torch.rand(count, 2, generator=generator) ** 2 * 0.8 + 8
-    corners = (size - extents).clamp(min=0) * torch.rand(count, 2, generator=generator)
-    return torch.cat((torch.zeros(count, 1), corners, corners + extents), dim=1).to(device)
-
-
 def _pooling_call(
     way: PoolingWay, pooling: RoIPooling, opening: Opening, device: torch.device, dtype: torch.dtype, gradient: bool
 ) -> Callable[[], object]:
@@ -159,7 +123,7 @@ def _pooling_call(
 
     features = torch.randn(1, opening.channels, *MAP, generator=generator)
     features = features.to(device, dtype, memory_format=torch.channels_last).requires_grad_(gradient)
-    weights, rois = [weight(opening.reduced), weight(opening.projected)], _regions(REGIONS, device, generator)
+    weights, rois = [weight(opening.reduced), weight(opening.projected)], regions(REGIONS, MAP, device, generator)
 
     def pooled(maps: Tensor, step: int) -> Tensor:
         if way.kernel:
@@ -209,39 +173,11 @@ def _kernel_pools_levels(
     return best
 
 
-def levels_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
-    """As `pooling_fault`, of the kernel for the levels of a pyramid."""
-    features, rois = _pyramid(40, MAP, FAULT_REGIONS, pooling, device, dtype)
-    pool = partial(pool_levels, features, rois, pooling)
-    return _fault(partial(pool, kernel=True), pool, dtype)
-
-
-def _pyramid(
-    channels: int,
-    size: tuple[int, int],
-    regions: int,
-    pooling: RoIPooling,
-    device: torch.device,
-    dtype: torch.dtype,
-    gradient: bool = False,
-) -> tuple[Features, Tensor]:
-    """Maps of strides 4 to 64, that of stride 16 of this size, or that alone where there are no levels; and RoIs."""
-    generator = torch.Generator().manual_seed(0)
-    strides = (16,) if pooling.level_rule is None else (4, 8, 16, 32, 64)
-    features = []
-    for stride in strides:
-        shape = [max(1, cells * 16 // stride) for cells in size]
-        values = torch.randn(1, channels, *shape, generator=generator)
-        values = values.to(device, dtype, memory_format=torch.channels_last).requires_grad_(gradient)
-        features.append(FeatureMap(values, stride))
-    return tuple(features), _regions(regions, device, generator)
-
-
 def _levels_call(
     kernel: bool, pooling: RoIPooling, device: torch.device, dtype: torch.dtype, gradient: bool
 ) -> Callable[[], object]:
     """RoIAlign of a pyramid in one way, on a problem of usual size."""
-    features, rois = _pyramid(256, MAP, REGIONS, pooling, device, dtype, gradient)
+    features, rois = pyramid(256, MAP, REGIONS, pooling, device, dtype, gradient)
 
     def forward() -> Tensor:
         return pool_levels(features, rois, pooling, kernel).to(dtype)

@@ -10,9 +10,9 @@ from tiny_models import random_batch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detector.fast.choose_on_gpu import pooling_fault
 from detector.fast.convolution import Execution
 from detector.fast.roi_align import align, bin_weights
+from detector.fast.roi_align_fault import pooling_fault
 from detector.fast.roi_head import HoistedStage, PooledStage
 from detector.model.roi_head import RoIHead
 from detector.model.roi_pooling import RoIPooling
@@ -136,8 +136,8 @@ def run(stage: Any) -> Any:
 
 
 def test_a_kernel_that_is_right_has_no_fault_and_one_that_is_not_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.fast.choose_on_gpu.MAP", (3, 4))
-    monkeypatch.setattr("detector.fast.choose_on_gpu.FAULT_REGIONS", 3)
+    monkeypatch.setattr("detector.fast.roi_align_fault.MAP", (3, 4))
+    monkeypatch.setattr("detector.fast.roi_align_fault.REGIONS", 3)
     pooling, cpu = RoIPooling("align", 2), torch.device("cpu")
     assert pooling_fault(pooling, cpu, torch.float32) is None
     assert pooling_fault(pooling, cpu, torch.bfloat16) is None

@@ -9,10 +9,11 @@ from device_cases import network
 from interpreted import kernels
 from torch import Tensor
 
-from detector.fast import box_head, choose_on_gpu, training
-from detector.fast.choose_on_gpu import levels_fault, pools_levels_by_kernel
+from detector.fast import box_head, choose_on_gpu, roi_align_fault, training
+from detector.fast.choose_on_gpu import pools_levels_by_kernel
 from detector.fast.convolution import Execution
 from detector.fast.roi_align import align, bin_weights
+from detector.fast.roi_align_fault import levels_fault
 from detector.fast.roi_levels import pool_levels
 from detector.model import roi_head
 from detector.model.roi_pooling import RoIPooling, roi_levels
@@ -107,8 +108,9 @@ def test_no_regions() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Problems of choosing that an interpreter can be asked to solve."""
-    for name, value in {"MAP": (2, 3), "REGIONS": 2, "FAULT_REGIONS": 3}.items():
-        monkeypatch.setattr(choose_on_gpu, name, value)
+    for module, regions in ((choose_on_gpu, 2), (roi_align_fault, 3)):
+        monkeypatch.setattr(module, "MAP", (2, 3))
+        monkeypatch.setattr(module, "REGIONS", regions)
 
 
 @pytest.mark.usefixtures("small")
@@ -117,7 +119,7 @@ def test_a_kernel_that_is_right_has_no_fault_and_one_that_is_not_has(monkeypatch
     assert levels_fault(pooling, CPU, torch.float32) is None
     assert levels_fault(pooling, CPU, torch.bfloat16) is None
     right = pyramid.pool_pyramid
-    monkeypatch.setattr(pyramid, "pool_pyramid", lambda *given: right(*given) * 1.01)
+    monkeypatch.setattr(pyramid, "pool_pyramid", lambda *given: right(*given) * 1.00001)
     assert str(levels_fault(pooling, CPU, torch.float32)).startswith("its results are off by")
     monkeypatch.setattr(pyramid, "pool_pyramid", lambda *_given: 1 / 0)
     assert levels_fault(pooling, CPU, torch.float32) == "ZeroDivisionError: division by zero"

@@ -9,9 +9,9 @@ from torchvision.ops import roi_align
 
 from detector.arithmetic import float32_products
 from detector.fast import nms
-from detector.fast.choose_on_gpu import levels_fault, pooling_fault
 from detector.fast.convolution import Execution, FusedConv
 from detector.fast.graphs import Graphed
+from detector.fast.roi_align_fault import levels_fault, pooling_fault
 from detector.fast.roi_levels import pool_levels
 from detector.model.roi_pooling import RoIPooling
 from detector.structures import FeatureMap

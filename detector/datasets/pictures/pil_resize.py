@@ -1,9 +1,12 @@
-"""Pillow's 8-bit bilinear resize, bit for bit: by Pillow itself when a side shrinks, in a third of the time otherwise.
+"""Pillow 13's 8-bit bilinear resize, bit for bit: by Pillow when a side shrinks, in a third of the time otherwise.
 
-Pillow resizes along x, rounds to 8 bits, then resizes along y. A pixel of an enlarged line is a·w0 + b·w1 of two
-neighbours a and b, with the weights rounded to 22 bits and halves rounded up. OpenCV's `addWeighted` computes the same
-sum of whole lines in float32 and rounds halves to even. The two agree when every weight is moved, by less than any
-rounding can notice, to the side on which Pillow's own rounding of it breaks ties; `_taps` has the argument.
+Pillow resizes along x, rounds to 8 bits, then resizes along y; from version 13 on first along y where that takes away
+much of a picture (its pull request 9549). What is here does so with every version.
+
+A pixel of an enlarged line is a·w0 + b·w1 of two neighbours a and b, with the weights rounded to 22 bits and halves
+rounded up. OpenCV's `addWeighted` computes the same sum of whole lines in float32 and rounds halves to even. The two
+agree when every weight is moved, by less than any rounding can notice, to the side on which Pillow's own rounding of it
+breaks ties; `_taps` has the argument.
 """
 
 from functools import lru_cache
@@ -39,14 +42,16 @@ def resize_like_pil(image: np.ndarray, size: Size) -> np.ndarray:
         size: (height, width) wanted.
 
     Returns:
-        [height, width, 3] uint8, equal to Pillow's. It may be a view of memory in the order row, channel, column.
+        [height, width, 3] uint8, equal to Pillow 13's. It may be a view of memory in the order row, channel, column.
     """
     height, width = size
     if image.shape[:2] == size:
         return image
     if height < image.shape[0] or width < image.shape[1] or max(size) > _MAX_LENGTH:
-        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(resized)
+        picture = Image.fromarray(image)
+        if image.shape[0] - height > 2 * max(0, image.shape[1] - width):
+            picture = picture.resize((image.shape[1], height), Image.Resampling.BILINEAR)
+        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     return _enlarge(image, height, width)
 
 
