@@ -17,7 +17,7 @@ from detector.config import Config, load_config
 from detector.datasets.checks.examine import Examined, examine
 from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
-from detector.datasets.checks.splits import check_categories, check_leaks
+from detector.datasets.checks.splits import check_categories, check_leaks, check_new_classes
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
 from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
 from detector.datasets.faults import Fault, by_kind
@@ -184,7 +184,10 @@ def check_folder(
         say(describe_anchors(examined.columns, config))
         faults = list(examined.faults)
         for other, images in looked_at:
-            faults += [] if layout.format == "voc" else check_categories(other.columns, examined.columns)
+            if layout.format != "voc":
+                faults += check_categories(other.columns, examined.columns)
+            elif other is looked_at[0][0] and "train" in layout.splits:
+                faults += check_new_classes(other.columns, examined.columns)
             if not args.no_images:
                 pictures = (other.pictures, examined.pictures)
                 faults += check_leaks(other.columns, images, examined.columns, place.images, *pictures)

@@ -145,6 +145,17 @@ BOX_BESIDE_MASK = Kind(
     "look at one: bbox is [x, y, width, height] from the upper left corner, neither [x1, y1, x2, y2] nor counted from "
     "the lower edge",
 )
+FRACTIONS = Kind(
+    "fractions",
+    "every box lies between 0 and 1: they are fractions of the pictures, and pixels are read",
+    "multiply x and width by the picture's width, y and height by its height",
+)
+CORNERS = Kind(
+    "corners-as-box",
+    "many boxes reach far over the edge of their pictures, and as [x1, y1, x2, y2] all would fit: they are read as "
+    "[x, y, width, height]",
+    "look at one; if they are corners, subtract x1 from x2 and y1 from y2",
+)
 NON_FINITE_BOX = Kind("non-finite-box", "a coordinate is infinite or not a number", "correct or remove it", _DROP)
 SWAPPED_CORNERS = Kind(
     "swapped-corners",
@@ -226,6 +237,8 @@ KINDS: tuple[Kind, ...] = (
     MALFORMED_BOX,
     BOX_FROM_MASK,
     BOX_BESIDE_MASK,
+    FRACTIONS,
+    CORNERS,
     NON_FINITE_BOX,
     SWAPPED_CORNERS,
     ZERO_SIZE_BOX,
@@ -253,6 +266,7 @@ STOPS_SCORING = frozenset(
         UNKNOWN_IMAGE,
         UNKNOWN_CATEGORY,
         MALFORMED_BOX,
+        FRACTIONS,
         NON_FINITE_BOX,
     )
 )

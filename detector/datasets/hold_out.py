@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.datasets.dataset import DetectionDataset
+from detector.datasets.pictures.read import image_size
 from detector.errors import UserError
 
 _READ = 2**16  # bytes of a picture that are hashed, with its size: pictures that differ only later stay together
@@ -28,11 +29,13 @@ def hold_out(dataset: DetectionDataset, share: float, seed: int) -> tuple[Detect
         What is left to train on, and the part held out.
 
     Raises:
-        UserError: there are not two different pictures.
+        UserError: there are not two different pictures, or none that can be read.
     """
     digests = [_digest(Path(dataset.path(index)), dataset.file_name(index), seed) for index in range(len(dataset))]
     distinct = sorted(set(digests))
     if len(distinct) < 2:
+        if len(dataset) > 1:
+            image_size(dataset.path(0))  # no picture at all, such as a pointer of Git LFS, is the likelier cause
         raise UserError(
             f"{dataset.annotation_path}: has only one picture, of which no val split can be held out; set "
             "data.hold_out=0 to train without one."

@@ -69,6 +69,16 @@ def test_a_picture_in_two_splits_is_a_fault(tmp_path: Path, capsys: pytest.Captu
     assert "200.png" in capsys.readouterr().out
 
 
+def test_a_class_that_training_lacks_is_a_fault_of_a_voc_tree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word = layouts.roboflow_voc(tmp_path / "set")
+    path = tmp_path / "set/valid/100.xml"
+    path.write_text(path.read_text().replace(">cat<", ">cow<"))
+    assert main(["check-data", f"data={word}", "--no-images"]) == 2
+    assert f"class cow is not in {word}/train" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_every_layout_trains_with_one_word(tmp_path: Path, name: str) -> None:

@@ -82,3 +82,11 @@ def test_evaluation_opens_the_split_that_training_held_out(tmp_path: Path) -> No
     assert ids(open_split(data, "train")) == ids(train)
     with pytest.raises(UserError, match="there is no test split"):
         open_split(data, "test")
+
+
+def test_pictures_that_are_none_are_the_cause(tmp_path: Path) -> None:
+    whole = flat(tmp_path, [0, 1, 2])
+    for n in range(3):
+        (tmp_path / f"{n}.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"0\.png: is a pointer of Git LFS"):
+        hold_out(whole, 0.2, 0)

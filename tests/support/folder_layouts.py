@@ -346,6 +346,49 @@ def label_studio_voc(root: Path) -> str:
     return str(root)
 
 
+def roboflow_darknet(root: Path) -> str:
+    """Roboflow's YOLO Darknet: text files beside the pictures of each split, and its class names in each folder."""
+    for split, folder in (("train", "train"), ("val", "valid")):
+        for n in numbers(split):
+            picture(root / folder / f"{n}.png", n)
+            line(root / folder / f"{n}.txt", n)
+        (root / folder / "_darknet.labels").write_text("cat\ndog\n")
+    return str(root)
+
+
+def label_img_yolo(root: Path) -> str:
+    """LabelImg's YOLO: classes.txt beside the text files of each split; some suffixes in capitals."""
+    for split in ("train", "val"):
+        for n in numbers(split):
+            picture(root / split / "images" / f"{n}.png", n)
+            line(root / split / "labels" / f"{n}.{'TXT' if n % 2 else 'txt'}", n)
+        (root / split / "labels" / "classes.txt").write_text("cat\ndog\n")
+    return str(root)
+
+
+def voc_lists_beside(root: Path) -> str:
+    """PaddleDetection's VOC: lists of pairs, a picture and its XML file, beside both folders."""
+    for split in ("train", "val"):
+        for n in numbers(split):
+            picture(root / "images" / f"{n}.png", n)
+            xml(root / "annotations" / f"{n}.xml", n)
+        pairs = [f"./images/{n}.png ./annotations/{n}.xml\n" for n in numbers(split)]
+        (root / f"{split}.txt").write_text("".join(pairs))
+    (root / "label_list.txt").write_text("cat\ndog\n")
+    return str(root)
+
+
+def voc_lists_of_files(root: Path) -> str:
+    """ImageSets/Main whose lists name pictures with their suffix."""
+    for split in ("train", "val"):
+        for n in numbers(split):
+            picture(root / "JPEGImages" / f"{n}.png", n)
+            xml(root / "Annotations" / f"{n}.xml", n)
+        (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{n}.png\n" for n in numbers(split)))
+    return str(root)
+
+
 # Each layout, its format, and its splits.
 LAYOUTS: dict[str, tuple[Callable[[Path], str], str, tuple[str, ...]]] = {
     "Roboflow COCO": (roboflow_coco, "coco", ("train", "val", "test")),
@@ -374,4 +417,8 @@ LAYOUTS: dict[str, tuple[Callable[[Path], str], str, tuple[str, ...]]] = {
     "Label Studio COCO": (label_studio_coco, "coco", ()),
     "Label Studio YOLO": (label_studio_yolo, "yolo", ()),
     "Label Studio VOC": (label_studio_voc, "voc", ()),
+    "Roboflow Darknet": (roboflow_darknet, "yolo", ("train", "val")),
+    "LabelImg YOLO": (label_img_yolo, "yolo", ("train", "val")),
+    "VOC, lists beside": (voc_lists_beside, "voc", ("train", "val")),
+    "VOC, lists of files": (voc_lists_of_files, "voc", ("train", "val")),
 }

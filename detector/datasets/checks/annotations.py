@@ -7,6 +7,7 @@ import numpy as np
 from detector.datasets import fault_kinds as kinds
 from detector.datasets.columns import Columns, ordered
 from detector.datasets.faults import Fault
+from detector.datasets.formats.box_forms import look_like_corners
 from detector.datasets.formats.categories_table import check_names
 from detector.datasets.formats.images_table import repetitions
 
@@ -71,6 +72,9 @@ def _boxes(columns: Columns) -> list[Fault]:
         outside = finite & ~empty & ((high <= 0) | (low >= limits)).any(axis=1)
         partly = finite & ~empty & ~outside & ((low < -ROUNDING) | (high > limits + ROUNDING)).any(axis=1)
     faults: list[Fault] = []
+    if look_like_corners(columns):
+        first = int(np.argmax(partly))
+        faults.append(columns.box_fault(kinds.CORNERS, first, columns.describe_box(first)))
     for kind, bad in (
         (kinds.ZERO_SIZE_BOX, empty),
         (kinds.BOX_OUTSIDE, outside),

@@ -21,6 +21,16 @@ def check_categories(columns: Columns, other: Columns) -> list[Fault]:
     return faults
 
 
+def check_new_classes(train: Columns, other: Columns) -> list[Fault]:
+    """Classes of another split of a VOC tree that the training split lacks, and so nothing learns.
+
+    A VOC tree has no list of its classes, so the other way round nothing is wrong: a rare one may be absent.
+    """
+    known = {name for _, name in train.categories}
+    missing = sorted({name for _, name in other.categories} - known)
+    return [Fault(kinds.CATEGORIES_DIFFER, detail=f"class {name} is not in {train.source}") for name in missing]
+
+
 def check_leaks(
     columns: Columns,
     images: Path,

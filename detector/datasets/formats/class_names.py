@@ -9,7 +9,7 @@ from detector.categories import CategoryMap
 from detector.datasets.formats.text_files import lines_of, read_text
 from detector.errors import UserError, shown
 
-_NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names")
+_NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names", "_darknet.labels")
 _EXAMPLE = "list them as names: [first, second, …], numbered from 0"
 
 # (points, numbers a point) of a pose; (0, 0): the file says that there are none.

@@ -74,6 +74,8 @@ def read_json(path: str | Path, what: str, object_hook: Callable[[Row], Row] | N
             return json.loads(_uncompressed(Path(path).read_bytes()), object_hook=object_hook)
     except OSError as error:
         raise UserError(f"{path}: cannot read the {what} ({error.strerror or error}). Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     except (ValueError, RecursionError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a JSON file ({reason}). Is it complete, and the right one?") from None

@@ -7,6 +7,7 @@ from detector.datasets.fault_kinds import STOPS_TRAINING
 from detector.datasets.faults import refuse, summarise
 from detector.datasets.formats.coco import Masks, coco_contents
 from detector.datasets.formats.contents import Contents, Format, required_folder
+from detector.datasets.formats.other_formats import refuse_other
 from detector.datasets.formats.parsing import parse
 from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.formats.voc import voc_contents
@@ -101,7 +102,9 @@ def guess_format(annotations: Path) -> Format:
     if annotations.suffix.lower() == ".txt":
         return "voc"
     if annotations.suffix.lower() == ".xml":
-        raise UserError(f"{annotations}: is the file of one picture; give the folder of all of them.")
+        one = f"{annotations}: is the file of one picture; give the folder of all of them."
+        raise UserError(refuse_other(annotations) or one)
     raise UserError(
-        f"{annotations}: is neither JSON nor a list or YAML file of annotations; name its format, or check the path."
+        refuse_other(annotations)
+        or f"{annotations}: is neither JSON nor a list or YAML file of annotations; name its format, or check the path."
     )

@@ -10,6 +10,7 @@ import numpy as np
 from detector.datasets import fault_kinds as kinds
 from detector.datasets.columns import Columns
 from detector.datasets.faults import Fault
+from detector.datasets.formats.box_forms import are_fractions
 from detector.datasets.formats.categories_table import parse_categories
 from detector.datasets.formats.coco import MASK_BOUNDS
 from detector.datasets.formats.contents import Contents, Row
@@ -58,6 +59,8 @@ def parse(contents: Contents) -> tuple[Columns, list[Fault]]:
         faults += [
             columns.box_fault(kind, box, f"{key} {shown(rows[box].get(key))}") for box in np.flatnonzero(bad).tolist()
         ]
+    if are_fractions(columns):
+        faults.append(columns.box_fault(kinds.FRACTIONS, 0, columns.describe_box(0)))
     finite = readable & np.isfinite(boxes).all(axis=1)
     for kind, bad in (
         (kinds.NON_FINITE_BOX, readable & ~finite),

@@ -33,7 +33,7 @@ def read_text(path: Path, what: str = "file") -> str:
         return read_bytes(path, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: cannot read the {what}, which is not UTF-8 text ({error.reason}). Check it."
+            f"{path}: cannot read the {what}, which is not UTF-8 text ({error.reason}). Save it as UTF-8."
         ) from None
 
 

@@ -21,7 +21,9 @@ from detector.datasets.fault_kinds import (
 from detector.datasets.faults import Fault
 from detector.datasets.formats.contents import Contents, Row
 from detector.datasets.formats.numbers import read_number
-from detector.datasets.formats.text_files import lines_of, read_bytes, read_text
+from detector.datasets.formats.other_formats import refuse_other
+from detector.datasets.formats.text_files import read_bytes
+from detector.datasets.formats.voc_list import listed_stems
 from detector.datasets.pictures.folders import by_stem, list_files, list_pictures
 from detector.datasets.pictures.read import ImageError, image_size
 from detector.errors import UserError
@@ -51,7 +53,7 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
     Raises:
         UserError: there is no such tree, or two pictures would belong to one file.
     """
-    folder, stems = _annotation_files(Path(annotations))
+    files = _annotation_files(Path(annotations))
     pictures = {} if images is None else by_stem(list_pictures(images))
     faults: list[Fault] = []
     image_rows: list[Row] = []
@@ -59,8 +61,7 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
     corners: list[tuple[float, ...]] = []
     names: list[str] = []
     known = None if categories is None else set(categories.names)
-    for stem in stems:
-        path = folder / f"{stem}.xml"
+    for stem, path in files.items():
         try:
             root = _read_xml(path)
         except UserError as error:
@@ -85,25 +86,12 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
     return Contents(str(annotations), content, faults, names, np.array(corners, np.float64).reshape(-1, 4))
 
 
-def _annotation_files(annotations: Path) -> tuple[Path, list[str]]:
-    """The folder of XML files, and their names without `.xml`. Raises UserError as `voc_contents` does."""
+def _annotation_files(annotations: Path) -> dict[str, Path]:
+    """The XML files by their names without `.xml`, below their folder. Raises UserError as `voc_contents` does."""
     if annotations.suffix.lower() != ".txt":
-        return annotations, [name[: -len(".xml")] for name in list_files(annotations, (".xml",))]
-    lines = [line.strip() for line in lines_of(read_text(annotations, "list of names")) if line.strip()]
-    folder = annotations.parent
-    for parent in (annotations.parent, *annotations.parents[1:3]):
-        if (parent / "Annotations").is_dir():
-            folder = parent / "Annotations"
-            break
-    # Lists of one class have a second column that says whether the picture shows it; names may have spaces.
-    stems = [line if (folder / f"{line}.xml").is_file() else line.split()[0] for line in lines]
-    repeated = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
-    if repeated:
-        raise UserError(f"{annotations}: lists {repeated[0]} more than once. Remove the repetition.")
-    outside = [stem for stem in stems if stem.startswith("/") or ".." in PurePosixPath(stem).parts]
-    if outside:
-        raise UserError(f"{annotations}: lists {outside[0]}, which lies outside the tree. Correct the name.")
-    return folder, stems
+        return {name[: -len(".xml")]: annotations / name for name in list_files(annotations, (".xml",))}
+    folder, stems = listed_stems(annotations)
+    return {stem: folder / f"{stem}.xml" for stem in stems}
 
 
 def _read_xml(path: Path) -> Element:
@@ -125,7 +113,8 @@ def _read_xml(path: Path) -> Element:
     pictures = list(root.iter("annotation"))
     if len(pictures) != 1:
         raise UserError(
-            f"{path}: not a Pascal VOC file: it has {len(pictures)} elements <annotation> instead of one, and begins "
+            refuse_other(path)
+            or f"{path}: not a Pascal VOC file: it has {len(pictures)} elements <annotation> instead of one, and begins "
             f"with <{root.tag}>. Convert it, or remove it."
         )
     return pictures[0]

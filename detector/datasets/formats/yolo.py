@@ -26,7 +26,7 @@ from detector.structures import Size
 # nothing but the traces of the division, so that coordinates survive the way back.
 DECIMALS = 9
 
-_NO_LABELS = ("classes.txt", "obj.names", "train.txt", "val.txt", "valid.txt", "test.txt")
+_NO_LABELS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt")
 
 
 def yolo_contents(annotations: str | Path, images: Path) -> Contents:
@@ -58,9 +58,14 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     all_pictures = list_pictures(images)
     stems = by_stem(all_pictures)
     pictures = read_picture_list(source, images) if is_list else all_pictures
-    texts = {name: folder / PurePosixPath(name).with_suffix(".txt") for name in pictures}
+    files = list_files(folder, (".txt",)) if folder.is_dir() else []
+    texts = {name: folder / text for name, text in _texts_of(pictures, files).items()}
     if texts and not any(path.is_file() for path in texts.values()):
-        raise UserError(f"{folder}: none of the {len(pictures)} pictures in {images} has a text file here.")
+        first = next(iter(texts))
+        raise UserError(
+            f"{folder}: none of the {len(pictures)} pictures in {images} has a text file here; that of {first} would be "
+            f"{texts[first].relative_to(folder)}. Give them the same folders and names."
+        )
     faults: list[Fault] = []
     image_rows: list[Row] = []
     lines: list[tuple[int, str, Size, Line]] = []  # image id, words for messages, size of the picture, what it says
@@ -84,7 +89,8 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     if keypoints is None and ambiguous_poses([read for *_, read in lines]):
         faults += [_ambiguous(texts, image_rows, *entry) for entry in lines if len(entry[3].values) > 4]
         lines = [entry for entry in lines if len(entry[3].values) == 4]
-    faults += _without_picture(source, folder, stems)
+    own = [text for text in files if (folder / text).resolve() != source.resolve()]
+    faults += _without_picture(own, stems)
     if not is_list:
         faults += [Fault(UNREAD_FILES, detail=text) for text in unread_files(images)]
     return _contents(str(annotations), image_rows, categories.to_coco(), lines, faults)
@@ -147,13 +153,19 @@ def _ambiguous(texts: dict[str, Path], images: list[Row], image_id: int, name: s
     return Fault(UNREADABLE_OBJECT, image_id, file_name, name, reason)
 
 
-def _without_picture(source: Path, folder: Path, pictures: dict[str, str]) -> list[Fault]:
-    texts = [name for name in list_files(folder, (".txt",)) if (folder / name).resolve() != source.resolve()]
+def _without_picture(texts: list[str], pictures: dict[str, str]) -> list[Fault]:
     return [
         Fault(LABELS_WITHOUT_PICTURE, image=name)
         for name in texts
         if str(PurePosixPath(name).with_suffix("")) not in pictures and not _is_no_label(PurePosixPath(name).name)
     ]
+
+
+def _texts_of(pictures: list[str], texts: list[str]) -> dict[str, str]:
+    """The text file of each picture, whether or not it is there; `.TXT` only where it is and `.txt` is not."""
+    there = {str(PurePosixPath(name).with_suffix("")): name for name in sorted(texts)}  # capitals first: .txt wins
+    names = {name: PurePosixPath(name).with_suffix("") for name in pictures}
+    return {name: there.get(str(stem), f"{stem}.txt") for name, stem in names.items()}
 
 
 def _is_no_label(name: str) -> bool:

@@ -47,7 +47,8 @@ def read_line(words: Sequence[str], where: str, num_classes: int, keypoints: Key
             else "class x_center y_center width height, or class and the corners of a polygon (or, with kpt_shape in "
             "data.yaml, a box and its keypoints)"
         )
-        raise UserError(f"{where}: has {len(words)} numbers; expected {expected}. Correct or remove the line.")
+        score = "; the last one may be a score, which detections have and labels do not" if len(values) == 5 else ""
+        raise UserError(f"{where}: has {len(words)} numbers; expected {expected}{score}. Correct or remove the line.")
     if label not in range(num_classes):
         raise UserError(f"{where}: class {words[0]} is not in 0..{num_classes - 1}. Correct it, or the list of names.")
     fractions = values if is_polygon else values[:4]

@@ -6,21 +6,37 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from detector.datasets.formats.coco import TABLES
 from detector.datasets.layouts.layout import ambiguous
-from detector.datasets.layouts.names import PICTURE_FOLDERS, is_split_name, named_folders, split_of, subfolders
+from detector.datasets.layouts.names import (
+    PICTURE_FOLDERS,
+    files_of,
+    is_split_name,
+    named_folders,
+    split_of,
+    subfolders,
+)
 from detector.errors import UserError
 
 SUFFIXES = (".json", ".json.gz", ".coco")
-_KEYS = tuple(re.compile(rb'"' + key + rb'"\s*:\s*\[') for key in (b"images", b"annotations", b"categories"))
+_KEYS = {name: re.compile(rf'"{name}"\s*:\s*\['.encode()) for name in TABLES}
 _FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _SAMPLE = 200  # pictures that are looked for
 _MOST_BYTES = 2**32
 
 
 def is_coco_file(path: Path) -> bool:
-    """Whether a file is JSON with the lists of a COCO file of objects; captions, for one, have no categories."""
+    """Whether a file is JSON with the lists of a COCO file of objects; captions have no categories, and COCO's panoptic
+    annotations segments in the place of boxes."""
+    return not missing_lists(path) and b'"segments_info"' not in _content(path)
+
+
+def missing_lists(path: Path) -> list[str]:
+    """Those of a COCO file's three lists that a file does not have; all of them where it is no JSON object."""
     content = _content(path)
-    return content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" and all(key.search(content) for key in _KEYS)
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+        return list(TABLES)
+    return [name for name, key in _KEYS.items() if not key.search(content)]
 
 
 def picture_folder(path: Path, split: str | None, source: Path, root: Path) -> Path:
@@ -39,7 +55,10 @@ def picture_folder(path: Path, split: str | None, source: Path, root: Path) -> P
     """
     names = _file_names(path)
     if not names:
-        raise UserError(f"{path}: names no pictures. Check that it is the right file.")
+        raise UserError(
+            f"{path}: its images have no file_name. Check that it is the right file, or write them (LVIS's files have "
+            "only coco_url, whose last part is the name)."
+        )
     best: list[Path] = []
     most = 0
     for folders in _places(path, split, root):
@@ -48,13 +67,23 @@ def picture_folder(path: Path, split: str | None, source: Path, root: Path) -> P
         if top > most:
             most, best = top, [folder for folder, count in counts.items() if count == top]
     if not best:
-        looked = ", ".join(str(folder) for folders in _places(path, split, root) for folder in folders[:4])
-        raise UserError(f"{path}: its picture {names[0]} is in none of {looked}. Put the pictures into one of them.")
+        raise UserError(
+            _not_found(path, names[0], [folder for level in _places(path, split, root) for folder in level])
+        )
     if len(best) > 1:
         which = split or "train"
         choices = [f"data.{which}_annotations={path} data.{which}_images={folder}" for folder in best]
         raise ambiguous(source, f"{len(best)} folders hold pictures of the names that {path.name} lists", choices)
     return best[0]
+
+
+def _not_found(path: Path, name: str, folders: Sequence[Path]) -> str:
+    """The refusal of a file whose pictures, of which the first has this name, are nowhere."""
+    last = name.rpartition("/")[2].lower()
+    for file in [file for folder in folders for file in files_of(folder, (last,)) if file.name.lower() == last]:
+        return f"{path}: names {name}, and there is {file}. Spell the names in its images as those of the files."
+    looked = ", ".join(str(folder) for folder in folders[:4])
+    return f"{path}: its picture {name} is in none of {looked}. Put the pictures into one of them."
 
 
 def _places(path: Path, split: str | None, root: Path) -> list[list[Path]]:

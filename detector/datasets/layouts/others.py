@@ -1,54 +1,48 @@
-"""Annotations that other programs write and that are not read here, recognised so that a refusal can name them."""
+"""Which file of a folder says what other programs' annotations it has."""
 
-import re
 from pathlib import Path
 
-from detector.datasets.layouts.names import files_of, named_folders, subfolders
+from detector.datasets.formats.other_formats import refuse_other
+from detector.datasets.layouts.coco_files import missing_lists
+from detector.datasets.layouts.names import files_of, subfolders
 
-# The end of a file's name, and what it is.
-_BY_NAME = {
-    "-annotations-bbox.csv": "Open Images' CSV",
-    "_annotations.csv": "a CSV file of TensorFlow's or RetinaNet's form",
-    "_annotations.createml.json": "Apple's CreateML",
-    ".tfrecord": "TensorFlow records",
-    ".parquet": "Parquet",
-    ".csv": "a CSV table",
-}
-# What the start of a JSON file has.
-_BY_CONTENT = {
-    re.compile(rb'"shapes"\s*:\s*\[|"imageHeight"\s*:'): "LabelMe's JSON",
-    re.compile(rb'"_via_|"regions"\s*:'): "the VGG annotator's JSON",
-    re.compile(rb'^\s*\[\s*\{.*"(annotations|completions)"\s*:\s*\[', re.DOTALL): "Label Studio's own JSON",
-}
-_START = 100_000  # bytes of a JSON file that are looked at
-_MOST_FOLDERS = 10
-_KITTI = re.compile(r"^[A-Za-z_]+( -?[\d.]+){14,15}\s*$", re.MULTILINE)
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".xml", ".txt", ".manifest", ".mat", ".record", ".parquet", ".arrow")
+_TABLES = (".csv", ".tsv")
+_DEPTH, _MOST_FOLDERS = 3, 60
+_MOST_FILES = 10  # of a folder and a suffix
 
 
-def describe_other(folder: Path) -> str | None:
-    """A file of a folder, or of a folder in it, and what it is; None where nothing is known either."""
-    for place in (folder, *subfolders(folder)[:_MOST_FOLDERS]):
-        for ending, what in _BY_NAME.items():
-            if ending != ".csv" and (found := files_of(place, (ending,))):
-                return f"{found[0]}: is {what}"
-        for path in files_of(place, (".json",))[:_MOST_FOLDERS]:
-            start = _start_of(path)
-            for pattern, what in _BY_CONTENT.items():
-                if pattern.search(start):
-                    return f"{path}: is {what}"
-        labels = [place, *named_folders(place, ("label_2", "labels"))]
-        for path in [path for inner in labels for path in files_of(inner, (".txt",))[:1]]:
-            if _KITTI.match(_start_of(path).decode("utf-8", "replace")):
-                return f"{path}: is KITTI's form"
-    for place in (folder, *subfolders(folder)[:_MOST_FOLDERS]):
-        if found := files_of(place, (".csv",)):
-            return f"{found[0]}: is {_BY_NAME['.csv']}"
+def refuse_others(folder: Path) -> str | None:
+    """Why a set is not read: the first file below a folder that is of another format, in a sentence with the remedy.
+
+    None where nothing is known either. Tables, which many sets have beside their annotations, come last.
+    """
+    folders = _folders(folder)
+    for suffixes in (_SUFFIXES, _TABLES):
+        for place in folders:
+            for path in _some_files(place, suffixes):
+                if (refusal := refuse_other(path)) or (refusal := _refuse_incomplete(path)):
+                    return refusal
     return None
 
 
-def _start_of(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_START)
-    except OSError:
-        return b""
+def _refuse_incomplete(path: Path) -> str | None:
+    """Of a JSON file that lacks one of a COCO file's three lists."""
+    missing = missing_lists(path) if path.suffix.lower() == ".json" else []
+    return f"{path}: is a COCO file without a list of {missing[0]}; add it." if len(missing) == 1 else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """A folder and those in it, the outer ones first."""
+    found = level = [folder]
+    for _ in range(_DEPTH):
+        level = [inner for place in level for inner in subfolders(place)[:_MOST_FOLDERS]]
+        found = [*found, *level][:_MOST_FOLDERS]
+    return found
+
+
+def _some_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    found = [path for suffix in suffixes for path in files_of(folder, (suffix,))[:_MOST_FILES]]
+    if suffixes == _SUFFIXES:
+        found += [path for path in files_of(folder, ("",))[:_MOST_FILES] if "tfrecord" in path.name.lower()]
+    return found

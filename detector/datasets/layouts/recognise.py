@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from detector.datasets.formats.contents import Format
+from detector.datasets.formats.other_formats import refuse_other
 from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.layouts.coco_files import is_coco_file
 from detector.datasets.layouts.coco_layouts import coco_candidates, coco_file_layout
 from detector.datasets.layouts.layout import Candidate, Layout, ambiguous
 from detector.datasets.layouts.names import has_pictures, split_of, subfolders
-from detector.datasets.layouts.others import describe_other
+from detector.datasets.layouts.others import refuse_others
 from detector.datasets.layouts.voc_layouts import voc_candidates, voc_list_layout
 from detector.datasets.layouts.yolo_layouts import yolo_candidates
 from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
@@ -58,10 +59,12 @@ def _of_file(path: Path) -> Layout:
     if is_picture_list(path):
         split = split_of(path.stem) or "train"
         return Layout(path, "YOLO", "yolo", {split: list_split(path, path)})
-    if name.endswith(".txt"):
+    other = refuse_other(path)
+    if name.endswith(".txt") and other is None:
         return voc_list_layout(path)
     raise UserError(
-        f"{path}: is no data set's YAML file, no COCO file and no list; give the folder of the set, or one of these."
+        other
+        or f"{path}: is no data set's YAML file, no COCO file and no list; give the folder of the set, or one of these."
     )
 
 
@@ -81,8 +84,8 @@ def _candidates(folder: Path, source: Path, data_format: Format | None, depth: i
 
 
 def _nothing(folder: Path, data_format: Format | None) -> str:
-    if other := describe_other(folder):
-        return f"{other}, which is not read; export the set as COCO, Pascal VOC or YOLO."
+    if other := refuse_others(folder):
+        return other
     if not any(folder.iterdir()):
         return f"{folder}: is empty. Check the path."
     if has_pictures(folder):

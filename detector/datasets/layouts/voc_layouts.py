@@ -3,7 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.formats.other_formats import refuse_other
+from detector.datasets.formats.text_files import read_text
+from detector.datasets.formats.voc_list import annotation_folder, listed_stems
 from detector.datasets.layouts.layout import SPLITS, Candidate, Layout, Split, ambiguous
 from detector.datasets.layouts.names import (
     ANNOTATION_FOLDERS,
@@ -18,6 +20,7 @@ from detector.datasets.layouts.names import (
 from detector.errors import UserError
 
 _LISTS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+_LOOKED_INTO = 5  # XML files of a folder
 
 
 def voc_candidates(folder: Path, source: Path) -> list[Candidate]:
@@ -50,24 +53,39 @@ def voc_candidates(folder: Path, source: Path) -> list[Candidate]:
 
 def voc_list_layout(path: Path) -> Layout:
     """What a list of names in a devkit's ImageSets stands for: the splits beside it."""
-    root = next((parent for parent in path.parents[:3] if (parent / "Annotations").is_dir()), path.parent)
-    return _open_lists(root, path)
+    return _open_lists(annotation_folder(path).parent, path)
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    """The lists of names in a devkit's tree by their stems; those of one class are left out."""
+    """The lists of names in a devkit's tree, or beside its folder of annotations, by their stems.
+
+    Those of one class are left out, and beside the annotations those whose first name has none: YOLO has such too.
+    """
     found: dict[str, Path] = {}
-    if (folder / "Annotations").is_dir():
-        for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
+    if named_folders(folder, ANNOTATION_FOLDERS):
+        for place in (folder / "ImageSets" / "Main", folder / "ImageSets", folder):
             for path in files_of(place, (".txt",)):
-                if path.stem.lower() in (*_LISTS, "trainval", "default"):
+                is_list = path.stem.lower() in (*_LISTS, "trainval", "default")
+                if is_list and (place != folder or _leads_to_annotations(path)):
                     found.setdefault(path.stem.lower(), path)
     return found
 
 
+def _has_annotations(source: Path) -> bool:
+    """Whether one of the first pictures that a list names has annotations. Raises UserError as `listed_stems` does."""
+    folder, stems = listed_stems(source)
+    return any((folder / f"{stem}.xml").is_file() for stem in stems[:50])
+
+
+def _leads_to_annotations(source: Path) -> bool:
+    try:
+        return _has_annotations(source)
+    except UserError:  # it may be a list of another kind
+        return False
+
+
 def _open_lists(folder: Path, source: Path) -> Layout:
     lists = _lists(folder)
-    annotations = folder / "Annotations"
     pictures = named_folders(folder, PICTURE_FOLDERS)
     if not pictures and not has_pictures(folder):
         raise UserError(f"{folder}: has annotations and no pictures; put them into JPEGImages there.")
@@ -75,21 +93,22 @@ def _open_lists(folder: Path, source: Path) -> Layout:
     splits: dict[str, Split] = {}
     notes: list[str] = []
     for stem, path in lists.items():
-        names = [line.strip() for line in lines_of(read_text(path, "list of names")) if line.strip()]
-        known = [name for name in names[:50] if (annotations / f"{name}.xml").is_file()]
-        known += [name for name in names[:50] if (annotations / f"{name.split()[0]}.xml").is_file()]
-        if not names or not known:
-            notes.append(f"{path} is not used: {'it is empty' if not names else 'its pictures have no annotations'}.")
+        if not _has_annotations(path):
+            is_empty = not read_text(path, "list of names").strip()
+            notes.append(f"{path} is not used: {'it is empty' if is_empty else 'its pictures have no annotations'}.")
         elif stem in _LISTS:
             if _LISTS[stem] in splits:
                 both = [str(splits[_LISTS[stem]].annotations), str(path)]
                 raise ambiguous(source, f"two lists are of the {_LISTS[stem]} split", [f"remove {p}" for p in both])
             splits[_LISTS[stem]] = Split(path, images)
     whole = lists.get("trainval") or lists.get("default")
-    if "train" not in splits and whole is not None:
+    if "train" not in splits and whole is not None and _has_annotations(whole):
         splits["train"] = Split(whole, images)
         if "val" in splits and whole.stem.lower() == "trainval":  # whose pictures are in it
             del splits["val"]
+    if not splits:
+        why = notes[0] if notes else "there is no list named train.txt or trainval.txt."
+        raise UserError(f"{source}: its lists of names lead to no annotations: {why} Correct them, or remove them.")
     return Layout(
         source, "Pascal VOC", "voc", {split: splits[split] for split in SPLITS if split in splits}, tuple(notes)
     )
@@ -97,19 +116,24 @@ def _open_lists(folder: Path, source: Path) -> Layout:
 
 def _pair(folder: Path, pictures: Path) -> Split | None:
     """XML files directly in a folder, or in one for annotations in it; and where their pictures lie."""
-    if files_of(folder, (".xml",)):
+    if _has_xml(folder):
         return Split(folder, pictures)
     for annotations in named_folders(folder, ANNOTATION_FOLDERS):
         inner = subfolders(annotations)[:20]
-        if files_of(annotations, (".xml",)) or any(files_of(path, (".xml",)) for path in inner):
+        if _has_xml(annotations) or any(map(_has_xml, inner)):
             beside = [path for path in named_folders(folder, PICTURE_FOLDERS) if has_pictures(path)]
             return Split(annotations, beside[0] if beside else folder)
     return None
 
 
+def _has_xml(folder: Path) -> bool:
+    """Whether there are XML files in a folder; those of another format, such as CVAT's own, are none."""
+    return any(refuse_other(path) is None for path in files_of(folder, (".xml",))[:_LOOKED_INTO])
+
+
 def _open_folders(pair: Split, source: Path) -> Layout:
     """Folders of annotations and pictures, with the splits as folders in both, or without splits."""
-    with_texts = [(split, path) for split, path in split_folders(pair.annotations) if files_of(path, (".xml",))]
+    with_texts = [(split, path) for split, path in split_folders(pair.annotations) if _has_xml(path)]
     texts = one_of_each(with_texts, source)
     named = {path.name for path in texts.values()}
     every = split_folders(pair.images)

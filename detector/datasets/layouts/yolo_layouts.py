@@ -36,13 +36,14 @@ def yolo_candidates(folder: Path, source: Path) -> list[Candidate]:
     splits = _trees(folder, source)
     if not splits:
         return []
-    return [Candidate("YOLO", "yolo", f"data={source} data.format=yolo", lambda: _open(splits, folder, source))]
+    return [Candidate("YOLO", "yolo", f"data={source} data.format=yolo", lambda: _open(splits, source))]
 
 
-def _open(splits: dict[str, Split], folder: Path, source: Path) -> Layout:
-    find_class_file(folder)  # without class names there is nothing to train for
+def _open(splits: dict[str, Split], source: Path) -> Layout:
     if "train" not in splits:
         raise UserError(f"{source}: has a {next(iter(splits))} split and no train split. Add one.")
+    labels = splits["train"].annotations
+    find_class_file(labels if labels.is_dir() else labels.parent)  # without names there is nothing to train for
     return Layout(source, "YOLO", "yolo", {split: splits[split] for split in SPLITS if split in splits})
 
 

@@ -230,10 +230,21 @@ def opened(stream: BinaryIO, name: str, max_pixels: int | None) -> Iterator[Imag
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not a picture of a known format. Replace or remove it.") from None
+        raise ImageError(f"{name}: {_what_it_is(stream)}") from None
     except Exception as error:  # Pillow's parsers raise whatever a broken file provokes: OSError, SyntaxError, KeyError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: cannot be decoded ({reason}). Replace or remove the picture.") from error
+
+
+def _what_it_is(stream: BinaryIO) -> str:
+    """What a file is that is no picture, and the remedy."""
+    stream.seek(0)
+    start = stream.read(200).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS in the place of the picture. Fetch the files with git lfs pull."
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a web page in the place of a picture. Fetch it again, or remove it."
+    return "not a picture of a known format. Replace or remove it."
 
 
 def _open(stream: BinaryIO, max_pixels: int | None) -> Image.Image:

@@ -199,10 +199,25 @@ def test_what_is_no_set_is_refused_with_what_it_is(tmp_path: Path) -> None:
         "vgg/via.json": '{"a.png99": {"filename": "a.png", "regions": []}}',
         "studio/project.json": '[{"id": 1, "annotations": [{"result": []}], "data": {"image": "a.png"}}]',
         "kitti/label_2/a.txt": "Car 0.00 0 -1.5 1 2 30 40 1 1 1 1 1 1 1\n",
+        "cvat/annotations.xml": "<?xml version='1.0'?><annotations><image id='0' name='a.png'/></annotations>",
+        "createml/notes.json": '[{"image": "a.png", "annotations": [{"label": "cat", "coordinates": {"x": 1}}]}]',
+        "vott/set.json": '{"assets": {"x": {"asset": {"name": "a.png"}, "regions": []}}}',
+        "datumaro/annotations/default.json": '{"info": {}, "categories": {"label": {}}, "items": [{"id": "a"}]}',
+        "supervisely/ds/ann/a.png.json": '{"objects": [{"classTitle": "cat", "geometryType": "rectangle"}]}',
+        "yolov4/train/_annotations.txt": "a.png 1,2,30,40,0\n",
+        "dota/labelTxt/a.txt": "imagesource:x\ngsd:0.1\n1 2 30 2 30 40 1 40 plane 0\n",
+        "visdrone/annotations/a.txt": "684,8,273,116,0,0,0,0\n",
+        "hugging face/train/metadata.jsonl": '{"file_name": "a.png", "objects": {}}\n',
+        "records/a.tfrecord-00000-of-00010": "",
+        "words/labels/a.txt": "cat 0.5 0.5 0.1 0.1\n",
+        "results/a.json": '[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]',
+        "panoptic/a.json": '{"images": [], "annotations": [{"segments_info": []}], "categories": []}',
+        "headless/a.json": '{"images": [], "annotations": []}',
+        "pointer/a.json": "version https://git-lfs.github.com/spec/v1\n",
     }
     for name, content in others.items():
         layouts.picture(tmp_path / Path(name).parts[0] / "images" / "a.png", 1)
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     (tmp_path / "set.zip").write_bytes(b"PK\3\4")
     for name, message in {
@@ -216,6 +231,22 @@ def test_what_is_no_set_is_refused_with_what_it_is(tmp_path: Path) -> None:
         "vgg": "is the VGG annotator's JSON",
         "studio": "is Label Studio's own JSON",
         "kitti": "is KITTI's form",
+        "cvat": "annotations.xml: is CVAT's own XML, which is not read; export the set as COCO",
+        "cvat/annotations.xml": "is CVAT's own XML",
+        "createml": "is Apple's CreateML",
+        "vott": "is VoTT's JSON",
+        "datumaro": "is Datumaro's JSON",
+        "supervisely": "is Supervisely's JSON",
+        "yolov4": "is Roboflow's text file for YOLOv3",
+        "dota": "is DOTA's form",
+        "visdrone": "is MOT's or VisDrone's form",
+        "hugging face": "is Hugging Face's metadata.jsonl",
+        "records": "is a file of TensorFlow records",
+        "words": "whose lines are not YOLO's",
+        "results": "is a file of detections",
+        "panoptic": "is COCO's panoptic annotations",
+        "headless": "is a COCO file without a list of categories; add it",
+        "pointer": "is a pointer of Git LFS .* git lfs pull",
         "set.zip": "unpack it",
     }.items():
         with pytest.raises(UserError, match=message):
