@@ -4,12 +4,15 @@ import difflib
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, Union
 
 from detector.config.limits import ConfigError
 from detector.errors import one_line, shown
 
 LONGEST_LIST = 1000  # what a setting may be at most; many may be less (`limits`)
+# Names that people give to choices.
+_ALSO_CALLED = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "full": "float32"}
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 
@@ -42,11 +45,13 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
         # YAML reads bare `no` and `off` as False; no choice is spelled so, and the text is compared as written.
         if value in args:
             return value
-        near = difflib.get_close_matches(brief(value), args, n=1)
+        near = difflib.get_close_matches(_ALSO_CALLED.get(brief(value).lower(), brief(value)), args, n=1)
         raise refuse("one of " + ", ".join(args) + (f"; did you mean {near[0]}?" if near else ""))
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise refuse("a list")
+            raise refuse(
+                "a list" if value is None or isinstance(value, Mapping) else f"a list, such as [{brief(value)}]"
+            )
         item = args[0]
         if len(value) > LONGEST_LIST:  # first of all: converting each takes its time
             raise ConfigError(f"{key} ({source}) has {len(value)} values: give at most {LONGEST_LIST}.")

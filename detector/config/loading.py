@@ -17,7 +17,7 @@ from detector.config.limits import ConfigError
 from detector.config.network import KIND_DEFAULTS
 from detector.config.recipes import find_config, is_installed_recipe
 from detector.config.settings import Config
-from detector.config.short_words import expand
+from detector.config.short_words import SHORT_WORDS, expand
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
 from detector.errors import shown
@@ -257,7 +257,8 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
     for key, value in values.items():
         if key not in names:
             near = _nearest(brief(key), prefix, names)
-            hint = f" Did you mean {near}?" if near else f" There are: {', '.join(names)}."
+            known = ", ".join(names) + ("" if prefix else f"; and short {', '.join(SHORT_WORDS)}")
+            hint = f" Did you mean {near}?" if near else f" There are: {known}."
             raise ConfigError(f"{source}: unknown setting {prefix}{brief(key)}.{hint}")
         if dataclasses.is_dataclass(hints[key]):
             checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
@@ -267,15 +268,20 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
 
 
 def _nearest(name: str, prefix: str, names: Sequence[str]) -> str | None:
-    """The setting that was probably meant: of the same section, or of the same or nearly the same name elsewhere."""
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return prefix + near[0]
+    """What was probably meant: a setting of the same section, a short word, or a name that is liker still elsewhere."""
     homes: dict[str, str] = {}
     for key in flatten(config_to_dict(Config())):
         homes.setdefault(key.rpartition(".")[2], key)
+    here = {one: prefix + one for one in names} | ({} if prefix else dict.fromkeys(SHORT_WORDS, ""))
+    near = difflib.get_close_matches(name, here, n=1)
     elsewhere = difflib.get_close_matches(name, homes, n=1, cutoff=0.8)
-    return homes[elsewhere[0]] if elsewhere else None
+    if elsewhere and (not near or _likeness(name, elsewhere[0]) > _likeness(name, near[0])):
+        return homes[elsewhere[0]]
+    return (here[near[0]] or near[0]) if near else None
+
+
+def _likeness(first: str, second: str) -> float:
+    return difflib.SequenceMatcher(None, first, second).ratio()
 
 
 def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:

@@ -39,9 +39,29 @@ _MEANT: Mapping[str, str] = {
     "resolution": "imgsz=",
     "workers": "data.num_workers=",
     "nc": "model.num_classes=",
-    "amp": "train.precision=",
-    "fp16": "train.precision=",
-    "half": "train.precision=",
+    "warmup": "train.warmup_iterations=",
+    "warmup_epochs": "train.warmup_iterations= (below 1 a share of all iterations)",
+    "cos_lr": "train.schedule=cosine",
+    "lr_scheduler": "train.schedule=",
+    "grad_accum": "train.accumulate=",
+    "gradient_accumulation": "train.accumulate=",
+    "clip": "train.clip_gradient_norm=",
+    "optimizer": "train.momentum= (SGD is the only one)",
+    "ema": "train.ema_decay=",
+    "early_stopping": "train.patience=",
+    "cls_weights": "train.class_weights=",
+    "conf": "model.detection.score_threshold=",
+    "iou": "model.detection.nms_threshold=",
+    "max_det": "model.detection.max_per_image=",
+    "fliplr": "data.augment.horizontal_flip=",
+    "flipud": "data.augment.vertical_flip=",
+    "augment": "data.augment.horizontal_flip= or another of data.augment",
+    "wandb": "train.trackers=[wandb]",
+    "mlflow": "train.trackers=[mlflow]",
+    "amp": "train.precision=bfloat16 or train.precision=float16",
+    "fp16": "train.precision=float16",
+    "half": "train.precision=float16",
+    "bf16": "train.precision=bfloat16",
     "flip": "data.augment.horizontal_flip=",
     "anchors": "model.rpn.anchor_sizes=",
     "save_period": "train.save_every=",
@@ -68,6 +88,8 @@ def expand(key: str, value: Any) -> dict[str, Any]:
     """
     if key in SHORT_WORDS:
         return {name: (value,) if name in _LISTS else value for name in SHORT_WORDS[key]}
+    if key == "model" and isinstance(value, str):
+        raise ConfigError(f"command line: model={value}: weights to start from are given with --weights.")
     if key.lower() in _MEANT:
         raise ConfigError(f"command line: there is no setting {key}; did you mean {_MEANT[key.lower()]}?")
     return {key: value}

@@ -64,7 +64,8 @@ def configure(
             refuse_many_processes()
             fitted = fit(found, given, device)
             path, found = fitted.base, found | fitted.values
-            before = load_config(path, found)
+            # Its length is worked out for the batch that is given, so nothing follows from that any more.
+            before = load_config(path, found | {key: given[key] for key in given if key == "train.batch_size"})
             notes += fitted.lines
     config = load_config(path, found | given)
     if not is_resumed_config:

@@ -1,12 +1,23 @@
 """Words of the command line as the settings of a run: a folder of data, short words, and what follows from them."""
 
+import re
 from pathlib import Path
 
 import folder_layouts as layouts
 import pytest
 import yaml
 
-from detector.config import ConfigError, TrainConfig, load_config, save_config
+from detector.config import (
+    Config,
+    ConfigError,
+    TrainConfig,
+    config_to_dict,
+    flatten,
+    load_config,
+    save_config,
+    short_words,
+)
+from detector.config.short_words import SHORT_WORDS
 from detector.errors import UserError
 from detector.training.configure import configure
 from detector.training.schedule import in_iterations
@@ -92,10 +103,29 @@ def test_short_words() -> None:
     assert (config.train.learning_rate, config.train.batch_size, config.train.epochs) == (0.01, 4, 3)
     inputs = config.input
     assert (inputs.min_size_train, inputs.max_size_train, inputs.min_size_test) == ((320,), 320, 320)
-    for word, meant in {"lr0=1": "lr=", "iters=5": "train.iterations=", "device=cpu": "--device"}.items():
-        with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+    meant = {
+        "lr0=1": "lr=",
+        "iters=5": "train.iterations=",
+        "device=cpu": "--device",
+        "fp16=1": "train.precision=float",
+    }
+    meant |= {"epoch_s=3": "epochs", "bacth=4": "batch", "imgz=640": "imgsz", "iterations=5": "train.iterations"}
+    meant |= {"fp16=1": "train.precision=float16"}
+    meant |= {"freeze=10": "train.freeze", "train.precision=half": "float16", "train.batchsize=4": "train.batch_size"}
+    for word, said in meant.items():
+        with pytest.raises(ConfigError, match=rf"[Dd]id you mean {re.escape(said)}"):
             load_config(None, [word])
-    with pytest.raises(ConfigError, match=r"epoch_s.*Did you mean train\.epochs"):
-        load_config(None, ["epoch_s=3"])
+    with pytest.raises(ConfigError, match=r"model=R50.*--weights"):
+        load_config(None, ["model=R50"])
+    with pytest.raises(ConfigError, match=r"trackers=wandb.*a list, such as \[wandb\]"):
+        load_config(None, ["train.trackers=wandb"])
     with pytest.raises(ConfigError, match=r"batch.*whole number|train\.batch_size"):
         load_config(None, ["batch=many"])
+
+
+def test_words_of_other_frameworks_lead_to_settings_that_there_are() -> None:
+    known = {*flatten(config_to_dict(Config())), *SHORT_WORDS, "data"}
+    for word, meant in short_words._MEANT.items():
+        named = re.findall(r"([\w.]+)=", meant)
+        assert named or meant.startswith("--"), word
+        assert set(named) <= known, word

@@ -32,7 +32,8 @@ _JSON = {
     r'"data_row"\s*:|"Labeled Data"\s*:': "Labelbox's JSON",
     r'"source-ref"\s*:': "SageMaker's manifest",
     r'"segments_info"\s*:': "COCO's panoptic annotations",
-    r'"rectanglelabels"|"completions"\s*:\s*\[|"annotations"\s*:\s*\[\s*\{[^\]]*"result"\s*:': "Label Studio's own JSON",
+    r'"rectanglelabels"|"completions"\s*:\s*\[': "Label Studio's own JSON",
+    r'"annotations"\s*:\s*\[\s*\{[^\]]*"result"\s*:': "Label Studio's own JSON",
     r'^\s*\{.*"items"\s*:\s*\[|^\s*\{.*"categories"\s*:\s*\{\s*"label"\s*:': "Datumaro's JSON",
     r'^\s*\[\s*\{[^{}]*"score"\s*:': "a file of detections (COCO results) in the place of annotations",
 }

@@ -112,11 +112,8 @@ def _read_xml(path: Path) -> Element:
             entry.tag = entry.tag.rpartition("}")[2].lower()
     pictures = list(root.iter("annotation"))
     if len(pictures) != 1:
-        raise UserError(
-            refuse_other(path)
-            or f"{path}: not a Pascal VOC file: it has {len(pictures)} elements <annotation> instead of one, and begins "
-            f"with <{root.tag}>. Convert it, or remove it."
-        )
+        count = f"it has {len(pictures)} elements <annotation> instead of one, and begins with <{root.tag}>"
+        raise UserError(refuse_other(path) or f"{path}: not a Pascal VOC file: {count}. Convert it, or remove it.")
     return pictures[0]
 
 

@@ -63,8 +63,8 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     if texts and not any(path.is_file() for path in texts.values()):
         first = next(iter(texts))
         raise UserError(
-            f"{folder}: none of the {len(pictures)} pictures in {images} has a text file here; that of {first} would be "
-            f"{texts[first].relative_to(folder)}. Give them the same folders and names."
+            f"{folder}: none of the {len(pictures)} pictures in {images} has a text file here; that of {first} would "
+            f"be {texts[first].relative_to(folder)}. Give them the same folders and names."
         )
     faults: list[Fault] = []
     image_rows: list[Row] = []

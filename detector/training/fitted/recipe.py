@@ -1,7 +1,8 @@
 """The rules of a fitted recipe, in the order in which one needs another's result."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ _ROOM = 1.5  # times the wanted edge, below which pictures are not shrunk to sav
 _LONGEST = 5 / 3  # of the shortest edge, as 1333 is of 800
 _SCALES = (0.8, 0.9, 1.0, 1.1, 1.2)  # of the test size, in training
 _BYTES_A_PIXEL = 2500  # of a training step, ResNet-50 in half precision
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of a name, whether parted by signs or by capitals
 _IMBALANCE = 20  # times as many boxes of one class as of another
 _REPEAT_THRESHOLD = 0.15
+_WEIGHTS = ("model.weights", "model.backbone.weights")
 _GOOD_RECALL = 0.95  # at IoU 0.5: anchors that weights are trained with are kept
 _WARN_RECALL = 0.9
 
@@ -43,13 +46,13 @@ def choose_recipe(facts: Facts, machine: Machine, given: Mapping[str, Any]) -> l
     longest = int(given.get("input.max_size_test", size.values["input.max_size_test"]))
     batch = _batch(facts, machine, shortest)
     batch_size = int(given.get("train.batch_size", batch.values["train.batch_size"]))
-    is_scratch = "model.weights" not in start.values and "model.backbone.weights" not in start.values
+    is_scratch = all(start.values.get(key, given.get(key)) is None for key in _WEIGHTS)
     return [
         start,
         size,
         _anchors(facts, kind, shortest, longest, is_detector="model.weights" in start.values),
         batch,
-        _length(facts, machine, batch_size, is_scratch),
+        _length(facts, machine, batch_size, is_scratch, given.get("train.epochs")),
         _evaluation(),
         _augmentation(facts),
         _sampling(facts),
@@ -146,7 +149,7 @@ def _batch(facts: Facts, machine: Machine, shortest: int) -> Choice:
     return Choice("batch", {"train.batch_size": size, "data.num_workers": workers}, reason)
 
 
-def _length(facts: Facts, machine: Machine, batch_size: int, is_scratch: bool) -> Choice:
+def _length(facts: Facts, machine: Machine, batch_size: int, is_scratch: bool, given_epochs: float | None) -> Choice:
     epochs = min(72, max(12, round(1000 / math.sqrt(max(1, facts.pictures)))))
     seen = epochs * facts.pictures * (2 if is_scratch else 1)
     reason = f"{epochs} epochs (1000 / √pictures, 12 to 72) of {facts.pictures} pictures"
@@ -155,8 +158,10 @@ def _length(facts: Facts, machine: Machine, batch_size: int, is_scratch: bool) -
     if not least <= seen <= most:
         seen = min(max(seen, least), most)
         reason += f"; held to {least:,} to {most:,} pictures seen"
-    values: dict[str, Any] = {"train.iterations": max(1, math.ceil(seen / batch_size)), "train.schedule": "cosine"}
-    values |= {"train.warmup_iterations": 0.05, "train.clip_gradient_norm": 10.0}
+    values: dict[str, Any] = {"train.iterations": max(1, math.ceil(seen / batch_size))}
+    if given_epochs is not None:
+        values, reason = {"train.epochs": given_epochs}, "as many passes over the pictures as are asked for"
+    values |= {"train.schedule": "cosine", "train.warmup_iterations": 0.05, "train.clip_gradient_norm": 10.0}
     if is_scratch:
         values |= {"train.learning_rate": min(0.0075 * batch_size, 0.03), "train.reference_batch_size": None}
         values |= {"train.ema_decay": 0.995, "train.weight_decay": 0.0003}
@@ -171,8 +176,8 @@ def _evaluation() -> Choice:
 
 
 def _augmentation(facts: Facts) -> Choice:
-    sided = [name for name in facts.names if set(_words(name)) & {"left", "right", "l", "r"}]
-    written = [name for name in facts.names if len(name) == 1 and name.isalnum()]
+    sided = [name for name in facts.names if _has_side(name, facts.names)]
+    written = [name for name in facts.names if name.isdecimal() or (len(name) == 1 and name.isalnum())]
     few = facts.pictures < 1000
     values: dict[str, Any] = {"data.augment.horizontal_flip": 0.0 if sided or len(written) > 1 else 0.5}
     values |= {"data.augment.vertical_flip": 0.0, "data.augment.color_jitter": 0.5 if few else 0.0}
@@ -201,5 +206,14 @@ def _sampling(facts: Facts) -> Choice:
     )
 
 
-def _words(name: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in name.lower()).split()
+def _has_side(name: str, names: Sequence[str]) -> bool:
+    """Whether a class is another one in the mirror.
+
+    `left` or `right` is a word of its name (`turnLeft`, `left-arm`), or the name with the other word in its place is
+    another class (`leftturn` and `rightturn`).
+    """
+    words = {word.lower() for word in _WORD.findall(name)}
+    lower = name.lower()
+    others = {one.lower() for one in names}
+    swapped = {lower.replace("left", "right"), lower.replace("right", "left")} - {lower}
+    return bool(words & {"left", "right", "l", "r"} or swapped & others)

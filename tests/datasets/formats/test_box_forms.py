@@ -25,9 +25,9 @@ def written(tmp_path: Path, boxes: list[list[Any]]) -> Path:
 
 def test_fractions_are_refused_in_training_and_scoring(tmp_path: Path) -> None:
     path = written(tmp_path, [[0.1, 0.2, 0.5, 0.25], [0, 0.5, 1, 0.5]])
-    with pytest.raises(UserError, match="every box lies between 0 and 1.*annotation 1.*multiply x and width"):
+    with pytest.raises(UserError, match=r"every box lies between 0 and 1.*annotation 1.*multiply x and width"):
         open_dataset("coco", path, tmp_path)
-    with pytest.raises(UserError, match="every box lies between 0 and 1"):
+    with pytest.raises(UserError, match=r"every box lies between 0 and 1"):
         read_ground_truth(path)
 
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_run import SETTINGS
 
 from detector.commands.main import main
-from detector.config import load_config, save_config
+from detector.config import ConfigError, load_config, save_config
 from detector.errors import UserError
 from detector.training.configure import configure
 
@@ -42,6 +42,19 @@ def test_what_is_chosen_repeats_from_the_config_alone(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.yaml") == config
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_that_is_given_leaves_the_pictures_seen(tmp_path: Path, batch: int) -> None:
+    configured = configure(None, [f"data={layouts.flat_voc(tmp_path / 'set')}", f"batch={batch}"], device="cpu")
+    assert configured.config.train.iterations * batch == 2000
+    assert not any("as many pictures as before" in note for note in configured.notes)
+
+
+@pytest.mark.parametrize("word", ["batch=abc", "batch=0", "imgsz=big", "imgsz=[640, 480]", "model.kind=yolo"])
+def test_words_that_cannot_be_are_said_before_anything_is_chosen(tmp_path: Path, word: str) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size|min_size|kind"):
+        configure(None, [f"data={layouts.flat_voc(tmp_path / 'set')}", word], device="cpu")
+
+
 def test_a_fitted_run_trains(tmp_path: Path) -> None:
     small = [word for word in SETTINGS if word.startswith(("model.", "input.", "data."))]
     words = [*small, "train.iterations=2", "train.evaluate_every=0", "train.tensorboard=false"]
@@ -55,6 +68,7 @@ def test_a_fitted_run_trains(tmp_path: Path) -> None:
     given = configure(None, {"data": data, "model.weights": weights}, device="cpu").config
     assert given.model.backbone == written.model.backbone
     assert given.model.rpn == written.model.rpn
+    assert (given.train.learning_rate, given.train.reference_batch_size) == (0.02, 16)
 
 
 def test_several_processes_need_one_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

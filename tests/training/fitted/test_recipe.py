@@ -71,6 +71,16 @@ def test_length_and_batch_follow_the_set_and_the_machine() -> None:
     assert lengths == pytest.approx([32, 12, 12], rel=0.01)
     assert chosen(facts())["train.iterations"] == 10_000
     assert chosen(facts(), train__batch_size=4)["train.iterations"] == 5000  # as many pictures
+    asked = chosen(facts(), train__epochs=3)
+    assert asked["train.epochs"] == 3
+    assert "train.iterations" not in asked
+
+
+def test_weights_of_the_users_own_are_no_start_from_scratch() -> None:
+    for given in ({"model__weights": "a.safetensors"}, {"model__backbone__weights": "b.pth"}):
+        values = chosen(facts(), **given)
+        assert (values["train.learning_rate"], values["train.reference_batch_size"]) == (0.02, 16)
+        assert "train.ema_decay" not in values
 
 
 def test_classes_that_differ_twentyfold_are_balanced() -> None:
@@ -81,7 +91,15 @@ def test_classes_that_differ_twentyfold_are_balanced() -> None:
 
 @pytest.mark.parametrize(
     ("names", "flip"),
-    [(("cat", "dog"), 0.5), (("turn_left", "turn right"), 0.0), (("0", "1", "2"), 0.0), (("bright",), 0.5)],
+    [
+        (("cat", "dog"), 0.5),
+        (("turn_left", "turn right"), 0.0),
+        (("turnLeft", "x"), 0.0),
+        (("leftturn", "rightturn"), 0.0),
+        (("0", "1", "2"), 0.0),
+        (("30", "50"), 0.0),
+        (("bright", "leftover"), 0.5),
+    ],
 )
 def test_classes_with_a_side_are_not_mirrored(names: tuple[str, ...], flip: float) -> None:
     given = facts(names=names, per_class=tuple(5 for _ in names))
