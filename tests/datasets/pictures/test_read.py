@@ -268,7 +268,7 @@ def test_files_of_too_many_bytes_are_refused(tmp_path: Path) -> None:
         (None, "cannot read the picture"),
         (b"", "not a picture of a known format"),
         (b"hello", "not a picture of a known format"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS.* git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS.* git lfs pull"),
         (b"<!DOCTYPE html>\n<html>", "is a web page"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture of a known format"),
     ],
