@@ -268,14 +268,15 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
 
 
 def _nearest(name: str, prefix: str, names: Sequence[str]) -> str | None:
-    """What was probably meant: a setting of the same section, a short word, or a name that is liker still elsewhere."""
+    """What was probably meant: a setting of the same section, or a short word; else one of another section."""
     homes: dict[str, str] = {}
     for key in flatten(config_to_dict(Config())):
         homes.setdefault(key.rpartition(".")[2], key)
     here = {one: prefix + one for one in names} | ({} if prefix else dict.fromkeys(SHORT_WORDS, ""))
     near = difflib.get_close_matches(name, here, n=1)
     elsewhere = difflib.get_close_matches(name, homes, n=1, cutoff=0.8)
-    if elsewhere and (not near or _likeness(name, elsewhere[0]) > _likeness(name, near[0])):
+    is_liker = bool(near and elsewhere) and _likeness(name, elsewhere[0]) > _likeness(name, near[0])
+    if elsewhere and (not near or (is_liker and not prefix)):
         return homes[elsewhere[0]]
     return (here[near[0]] or near[0]) if near else None
 

@@ -28,6 +28,8 @@ def evaluate(
     batch_size: int | None = None,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
     plain: bool = False,
+    tile: int | None = None,
+    tile_overlap: float | None = None,
     compile: bool = False,
     num_workers: int | None = None,
     evaluator: Literal["pycocotools", "hotcoco"] = "pycocotools",
@@ -45,6 +47,8 @@ def evaluate(
         detections: a COCO results file to score in the place of a model.
         output: folder for `metrics.json` and, of a model, `detections.json`.
         report: write `report.html` and `report.csv` there too: where the model is wrong.
+        tile, tile_overlap: look at larger pictures tile by tile too; a tile's edge in pixels of the original, and the
+            share of it that neighbours have in common.
         settings: of the weights' config to change, as `train` takes them.
 
     Returns:
@@ -71,6 +75,8 @@ def evaluate(
             evaluator=evaluator,
             device=device,
             plain=plain,
+            tile=tile,
+            tile_overlap=tile_overlap,
             precision=precision,
             compile=compile,
             batch_size=batch_size,

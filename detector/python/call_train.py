@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from detector.commands.train import check_before_start, choose_config
 from detector.config import CONFIG_FILE, Config, load_config
 from detector.errors import UserError
@@ -108,7 +110,7 @@ class TrainSteps(Iterator[dict[str, Any]]):
         self._error: BaseException | None = None
         self._arguments = (config, output, resume, overwrite, device, quiet)
         self._pending: deque[dict[str, Any]] = deque()
-        self._looked_at: tuple[int, int] | None = None
+        self._looked_at = self._state()  # of an earlier run, which this one replaces or goes on with
         self._thread = threading.Thread(target=self._train, name="training", daemon=True)
         self._thread.start()
 
@@ -158,17 +160,22 @@ class TrainSteps(Iterator[dict[str, Any]]):
 
     def _look(self) -> None:
         """Read the rows that have come since the last look."""
-        try:
-            status = self._file.stat()
-        except FileNotFoundError:
+        state = self._state()
+        if state is None or state == self._looked_at:
             return
-        if (status.st_mtime_ns, status.st_size) == self._looked_at:
-            return
-        self._looked_at = (status.st_mtime_ns, status.st_size)
+        self._looked_at = state
         for row in self._rows():
             if _key(row) not in self._seen:
                 self._seen.add(_key(row))
                 self._pending.append(row)
+
+    def _state(self) -> tuple[int, int] | None:
+        """What changes with every row; None where there are none yet."""
+        try:
+            status = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_mtime_ns, status.st_size
 
     def _rows(self) -> list[dict[str, Any]]:
         return read_metrics(self._file) if self._file.is_file() else []
@@ -228,8 +235,10 @@ def _result(outcome: Outcome, folder: Path) -> Run:
 
 
 def _plain(value: Any) -> Any:
-    """A path as text, as settings have it."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    """A path as text, and a number of NumPy's as Python's, as settings have them."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, bool, Any]:

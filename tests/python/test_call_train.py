@@ -1,5 +1,7 @@
 """Training from Python: in any thread, step by step, in a notebook."""
 
+import argparse
+import inspect
 import json
 import sys
 import threading
@@ -8,12 +10,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import folder_layouts as layouts
+import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
 from tiny_run import SETTINGS
 
 import detector
+from detector.commands import check_data as check_command
+from detector.commands import evaluate as evaluate_command
 from detector.errors import UserError
 
 NETWORK: dict[str, Any] = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in SETTINGS)}
@@ -96,6 +101,38 @@ def test_steps_come_while_training_goes_on(data: str, tmp_path: Path) -> None:
     with detector.train_steps(data=data, output=tmp_path / "run", resume=True, **more) as steps:
         assert [row["iteration"] for row in steps if "loss" in row][-2:] == [stopped_at + 1, stopped_at + 2]
     assert Path(steps.run.final).is_file()
+
+
+def test_a_run_that_takes_the_place_of_another_shows_its_own_rows(data: str, tmp_path: Path) -> None:
+    words = settings(**{"train.iterations": np.int64(1), "train.evaluate_every": 0})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model_final.safetensors").write_bytes(b"")
+    (tmp_path / "run/metrics.jsonl").write_text('{"iteration": 77, "loss": 1.0}\n')
+    with detector.train_steps(data=data, output=tmp_path / "run", overwrite=True, **words) as steps:
+        assert [row["iteration"] for row in steps] == [1, 1]
+
+
+def test_what_the_command_would_not_take_is_refused(data: str) -> None:
+    for words, message in {
+        ("split", "valid"): "split='valid': did you mean 'val'",
+        ("precision", "half"): "precision='half': choose one of 'float32'",
+        ("tile", 0): "tile=0: ",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            detector.evaluate("w.safetensors", data=data, **dict([words]))
+    with pytest.raises(UserError, match="ignore='unused-categori': did you mean 'unused-category'"):
+        detector.check_data(data, ignore=["unused-categori"])
+
+
+def test_all_words_of_the_commands_are_there_in_python() -> None:
+    for add_arguments, function, otherwise in (
+        (evaluate_command.add_arguments, detector.evaluate, {"settings"}),
+        (check_command.add_arguments, detector.check_data, {"format", "no_images"}),
+    ):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        words = {action.dest for action in parser._actions} - {"help"} - otherwise
+        assert words <= inspect.signature(function).parameters.keys()
 
 
 def test_what_a_run_raises_is_raised_where_it_is_read(data: str, tmp_path: Path) -> None:
