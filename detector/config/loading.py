@@ -256,9 +256,9 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            near = _nearest(brief(key), prefix, names)
-            known = ", ".join(names) + ("" if prefix else f"; and short {', '.join(SHORT_WORDS)}")
-            hint = f" Did you mean {near}?" if near else f" There are: {known}."
+            known = [*names, *SHORT_WORDS] if source == "command line" and not prefix else names
+            near = _nearest(brief(key), prefix, known)
+            hint = f" Did you mean {near}?" if near else f" There are: {', '.join(known)}."
             raise ConfigError(f"{source}: unknown setting {prefix}{brief(key)}.{hint}")
         if dataclasses.is_dataclass(hints[key]):
             checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
@@ -268,21 +268,17 @@ def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str,
 
 
 def _nearest(name: str, prefix: str, names: Sequence[str]) -> str | None:
-    """What was probably meant: a setting of the same section, or a short word; else one of another section."""
+    """The setting that was probably meant: of the same section, or of the same or nearly the same name elsewhere."""
     homes: dict[str, str] = {}
     for key in flatten(config_to_dict(Config())):
         homes.setdefault(key.rpartition(".")[2], key)
-    here = {one: prefix + one for one in names} | ({} if prefix else dict.fromkeys(SHORT_WORDS, ""))
-    near = difflib.get_close_matches(name, here, n=1)
+    if not prefix and (same := difflib.get_close_matches(name, homes, n=1, cutoff=0.9)):
+        return homes[same[0]]
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return prefix + near[0]
     elsewhere = difflib.get_close_matches(name, homes, n=1, cutoff=0.8)
-    is_liker = bool(near and elsewhere) and _likeness(name, elsewhere[0]) > _likeness(name, near[0])
-    if elsewhere and (not near or (is_liker and not prefix)):
-        return homes[elsewhere[0]]
-    return (here[near[0]] or near[0]) if near else None
-
-
-def _likeness(first: str, second: str) -> float:
-    return difflib.SequenceMatcher(None, first, second).ratio()
+    return homes[elsewhere[0]] if elsewhere else None
 
 
 def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:

@@ -109,7 +109,7 @@ def test_short_words() -> None:
         "device=cpu": "--device",
         "fp16=1": "train.precision=float",
     }
-    meant |= {"epoch_s=3": "epochs", "bacth=4": "batch", "imgz=640": "imgsz", "iterations=5": "train.iterations"}
+    meant |= {"epoch_s=3": "train.epochs", "bacth=4": "batch", "imgz=640": "imgsz", "iterations=5": "train.iterations"}
     meant |= {"fp16=1": "train.precision=float16"}
     meant |= {"freeze=10": "train.freeze", "train.precision=half": "float16", "train.batchsize=4": "train.batch_size"}
     for word, said in meant.items():
