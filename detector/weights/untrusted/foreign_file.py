@@ -16,17 +16,17 @@ from detector.errors import UserError, shown
 from detector.printing import printable
 from detector.regular_file import open_regular
 from detector.weights.compare import as_float32
+from detector.weights.untrusted.pickled_tensors import TENSOR_NAMES
 from detector.weights.untrusted.runner_file import META, WEIGHTS, read_runner_file
 from detector.weights.untrusted.torch_file import RefusedTorchFile, is_torch_file, read_torch_file
 from detector.weights.untrusted.unpickle import is_html, read_pickle
+from detector.weights.untrusted.within import unwrapped, weights_of
 
 log = logging.getLogger(__name__)
 
 # The largest C4 detector (ResNet-152, with optimizer state) is a tenth of this.
 MAX_BYTES = 8 * 2**30
 MAX_TENSORS = 20_000
-# Where the weights are inside of a checkpoint: detectron2 and torchvision's scripts, Lightning and others, Caffe2.
-WEIGHTS_KEYS = ("model", "state_dict", "blobs")
 CATEGORIES_KEY = "categories"  # as in a COCO file: [{"id": 1, "name": "person"}, …]
 
 
@@ -47,8 +47,7 @@ class ForeignWeights:
 def read_foreign(path: str | Path) -> ForeignWeights:
     """Read a `.pkl` of numpy arrays or a file of torch.save, whatever its name ends with.
 
-    Weights may be the whole file or lie under one of `WEIGHTS_KEYS`; a `module.` before every name (left by
-    DistributedDataParallel) is removed.
+    Weights may be the whole file or an entry of it, and what wrappers have put before every name is removed (`within`).
 
     Raises:
         UserError: one sentence: missing, empty, a web page, a text, cut short, wants more than tensors, holds none.
@@ -68,13 +67,13 @@ def read_foreign(path: str | Path) -> ForeignWeights:
             raise UserError(f"{path}: the file is empty; copy or download it again.")
         if is_html(head):
             raise UserError(f"{path}: this is a web page saved instead of weights; download the file itself.")
-        content = _read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source)
+        content = _read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source, TENSOR_NAMES)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
-    tensors = _tensors(_weights_of(content), size, source)
+    tensors = _tensors(weights_of(content), size, source)
     meta = content.get(META) if WEIGHTS in content else None
     return ForeignWeights(
-        without_module_prefix(tensors),
+        unwrapped(tensors),
         _categories(content.get(CATEGORIES_KEY), source),
         meta if isinstance(meta, Mapping) else {},
     )
@@ -94,13 +93,6 @@ def _read_torch_file(file: BinaryIO, source: str) -> Any:
     return {WEIGHTS: runner.state_dict, META: runner.meta}
 
 
-def without_module_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the `module.` that DistributedDataParallel puts before all names."""
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return dict(tensors)
-
-
 def _categories(value: Any, source: str) -> CategoryMap | None:
     if value is None:
         return None
@@ -108,14 +100,6 @@ def _categories(value: Any, source: str) -> CategoryMap | None:
         return CategoryMap.from_coco(value)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         raise UserError(f"{source}: its {CATEGORIES_KEY} are not a list of ids and names.") from None
-
-
-def _weights_of(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    for key in WEIGHTS_KEYS:
-        if isinstance(content.get(key), Mapping):
-            inner: Mapping[Any, Any] = content[key]
-            return inner
-    return content
 
 
 def _tensors(content: Mapping[Any, Any], size: int, source: str) -> dict[str, Tensor]:

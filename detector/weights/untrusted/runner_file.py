@@ -1,7 +1,7 @@
-"""Training checkpoints of mmengine's Runner and of mmdetection 2.x, which hold objects of classes that are not here.
+"""Training checkpoints that hold more than tensors: arguments, paths, numbers of numpy, a Runner's logger and hooks.
 
-Their `state_dict` and `meta` are read, and nothing else: of the logger, the optimizer and the hooks not even the
-numbers. No name of the file is imported (`inert_unpickle`).
+Their weights and, of mmengine's Runner and mmdetection 2.x, their `meta` are read, and nothing else: of the logger, the
+optimizer and the hooks not even the numbers. No name of the file is imported (`inert_unpickle`).
 """
 
 import struct
@@ -17,10 +17,30 @@ from torch import Tensor
 from detector.errors import UserError, one_line, shown
 from detector.weights.untrusted.bounded_reader import BoundedReader
 from detector.weights.untrusted.inert_unpickle import InertUnpickler, StorageRecord, TensorRecord
-from detector.weights.untrusted.torch_file import ZIP_MAGIC
+from detector.weights.untrusted.torch_file import ZIP_MAGIC, refusal
+from detector.weights.untrusted.within import weights_of
 
 WEIGHTS, META = "state_dict", "meta"
 MAX_DIMENSIONS = 8
+# Names of plain data that programs store beside the weights: modules, of which everything goes, and single names.
+DATA_MODULES = (
+    *("addict", "argparse", "collections", "datetime", "easydict", "pathlib", "uuid"),
+    *("detectron2.config", "fvcore.common.config", "omegaconf", "yacs"),
+)
+DATA_NAMES = frozenset(
+    {
+        "_codecs.encode",
+        "numpy.dtype",
+        "numpy.ndarray",
+        "torch.Size",
+        "torch.device",
+        "types.SimpleNamespace",
+        *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+        *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+        *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("complex", "frozenset", "set")),
+        *(f"{module}.utilities.data.AttributeDict" for module in ("lightning.fabric", "lightning_fabric")),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -39,23 +59,30 @@ class RunnerFile:
 def read_runner_file(file: BinaryIO, source: str) -> RunnerFile | None:
     """Read a file of torch.save that `torch_file` refused; None where it is no such checkpoint.
 
+    Such checkpoints are mmengine's and mmdetection's, with whatever objects; of other programs those that hold plain
+    data of Python's and numpy's own types beside tensors.
+
     Args:
         file: open, at its beginning; `torch_file` has looked through it.
         source: the file's name, for messages.
 
     Raises:
-        UserError: one sentence: it is damaged, or a tensor claims other numbers than the file has.
+        UserError: one sentence: it is damaged, or wants more than data, or a tensor claims other numbers than the file
+            has.
     """
     reader = BoundedReader(file)
     try:
         is_zip = reader.read(len(ZIP_MAGIC)) == ZIP_MAGIC
         reader.seek(0)
-        content, left_out, numbers = _open_archive(file) if is_zip else _open_legacy(reader)
+        content, left_out, numbers = _open_archive(file) if is_zip else open_legacy(reader)
         if not isinstance(content, Mapping):
             return None
         state, meta = content.get(WEIGHTS), content.get(META)
         if not isinstance(state, Mapping) or not isinstance(meta, Mapping):
-            return None
+            wanted = [name for name in left_out if not _is_data(name)]
+            if wanted:
+                raise refusal(source, wanted[0])
+            state, meta = weights_of(content), {}
         tensors = {k: numbers.tensor(v) if isinstance(v, TensorRecord) else v for k, v in state.items()}
         return RunnerFile(tensors, meta, left_out)
     except UserError:
@@ -70,11 +97,16 @@ def read_runner_file(file: BinaryIO, source: str) -> RunnerFile | None:
         ) from None
 
 
+def _is_data(name: str) -> bool:
+    """Whether a name in a checkpoint stands for plain data."""
+    return name in DATA_NAMES or name.startswith(tuple(f"{module}." for module in DATA_MODULES))
+
+
 class _WrongTensorError(ValueError):
     """A tensor is not what the file has numbers for. The message is a clause about it."""
 
 
-class _Numbers:
+class Numbers:
     """The numbers of a file, by key. A subclass says where they lie."""
 
     def __init__(self) -> None:
@@ -117,7 +149,7 @@ def _fits(record: TensorRecord, count: int) -> bool:
     return bool(last < count)
 
 
-class _ArchivedNumbers(_Numbers):
+class _ArchivedNumbers(Numbers):
     """Of a zip archive: one entry for each storage."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
@@ -129,7 +161,7 @@ class _ArchivedNumbers(_Numbers):
         return self._archive.read(f"{self._root}data/{key}")
 
 
-class _NumbersInARow(_Numbers):
+class _NumbersInARow(Numbers):
     """Of a file older than PyTorch 1.6: one storage after the other, behind the pickles."""
 
     def __init__(self, reader: BoundedReader, places: Mapping[str, int]) -> None:
@@ -141,7 +173,7 @@ class _NumbersInARow(_Numbers):
         return self._reader.read(count)
 
 
-def _open_archive(file: BinaryIO) -> tuple[Any, tuple[str, ...], _Numbers]:
+def _open_archive(file: BinaryIO) -> tuple[Any, tuple[str, ...], Numbers]:
     archive = zipfile.ZipFile(file)
     (entry,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
     root = entry.removesuffix("data.pkl")
@@ -152,7 +184,8 @@ def _open_archive(file: BinaryIO) -> tuple[Any, tuple[str, ...], _Numbers]:
         return interpreter.load(), tuple(sorted(interpreter.left_out)), _ArchivedNumbers(archive, root)
 
 
-def _open_legacy(reader: BoundedReader) -> tuple[Any, tuple[str, ...], _Numbers]:
+def open_legacy(reader: BoundedReader) -> tuple[Any, tuple[str, ...], Numbers]:
+    """Content of a file older than PyTorch 1.6, names it leaves out, its numbers; damage raises nearly anything."""
     for _ in range(3):  # the magic number, the version, the system
         InertUnpickler(reader).load()
     interpreter = InertUnpickler(reader)

@@ -20,10 +20,19 @@ LEGACY_PICKLES = 5
 MAX_PICKLE_BYTES = 2**28
 MAX_DIRECTORY_BYTES = 2**24
 _BLOCKED = re.compile(r"GLOBAL ([\w.]+)")
+_UNKNOWN_INSTRUCTION = re.compile(r"Unsupported operand (\d+)")  # of a pickle protocol that weights_only does not read
 
 
 class RefusedTorchFile(UserError):  # noqa: N818 (a refusal, which need not be an error of ours or the file's)
     """The file wants more than tensors and plain containers. Nothing of it was executed."""
+
+
+def refusal(source: str, wanted: str) -> RefusedTorchFile:
+    """The error for a file that wants `wanted`, a name such as `os.system`."""
+    return RefusedTorchFile(
+        f"{source}: refused, it wants {one_line(wanted)}, and weights are tensors in plain containers (a model's "
+        "state_dict()); nothing of it was executed."
+    )
 
 
 def is_torch_file(data: bytes) -> bool:
@@ -44,7 +53,7 @@ def read_torch_file(file: BinaryIO, source: str) -> Any:
     is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     file.seek(0)
     try:
-        _scan_archive(file, source) if is_zip else _scan_legacy(file)
+        _scan_archive(file, source) if is_zip else scan_legacy(file)
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old pickle protocols; what matters here is an exception
@@ -55,10 +64,12 @@ def read_torch_file(file: BinaryIO, source: str) -> Any:
         # A damaged or hostile file can raise nearly anything inside torch.load; none of it is our own failure.
         blocked = _BLOCKED.search(str(error))
         if blocked is not None:
-            wanted = one_line(blocked[1])
+            raise refusal(source, blocked[1]) from None
+        unknown = _UNKNOWN_INSTRUCTION.search(str(error))
+        if unknown is not None:
             raise RefusedTorchFile(
-                f"{source}: refused, it wants {wanted}, and weights are tensors in plain containers; nothing of it was "
-                "executed."
+                f"{source}: refused, its pickle has an instruction ({unknown[1]}) that torch's weights_only does not "
+                "know; save it with torch.save's own pickle_protocol, or copy it again if it is damaged."
             ) from None
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = one_line(f"{type(error).__name__} {lines[0] if lines else ''}".split(". ")[0].strip(" ."))
@@ -86,8 +97,12 @@ def _scan_archive(file: BinaryIO, source: str) -> None:
             scan_pickle(BoundedReader(io.BytesIO(archive.read(entry))))
 
 
-def _scan_legacy(file: BinaryIO) -> None:
-    """Scan the pickles that come one after the other: magic number, version, system, content, names of the storages."""
+def scan_legacy(file: BinaryIO) -> None:
+    """Scan the pickles of a file older than PyTorch 1.6: magic number, version, system, content, names of the storages.
+
+    Raises:
+        TooLongError, ValueError, …: as `scan_pickle`.
+    """
     reader = BoundedReader(file)
     for _ in range(LEGACY_PICKLES):
         scan_pickle(reader)

@@ -8,7 +8,7 @@ Python one, because the C one allocates what a hostile file claims (a memo of 2Â
 
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -27,20 +27,21 @@ class RefusedPickle(UserError):  # noqa: N818 (a refusal, which need not be an e
     """The pickle wants something that weights do not need. Nothing of it was executed."""
 
 
-def read_pickle(file: BinaryIO, source: str) -> Any:
+def read_pickle(file: BinaryIO, source: str, known: Mapping[tuple[str, str], Callable[..., Any]] | None = None) -> Any:
     """Unpickle numpy arrays (numeric ones) in dicts, lists, tuples and plain values; also Python 2's files.
 
     Args:
         file: open, at its beginning. Memory stays within a small multiple of its bytes, whatever the pickle claims, and
             time within seconds (`pickle_scan`).
         source: the file's name, for messages.
+        known: functions of ours that stand for further names (module, name), such as `pickled_tensors`' ones.
 
     Raises:
         UserError: one sentence saying what the file wanted (`RefusedPickle`), or that it is damaged or no pickle.
     """
     reader = BoundedReader(file)
     try:
-        return _finish(_ArrayUnpickler(_scanned(reader)).load(), {}, depth=0)
+        return _finish(_ArrayUnpickler(_scanned(reader), known or {}).load(), {}, depth=0)
     except (RefusedPickle, TooLongError, TooLargeError) as refusal:
         raise RefusedPickle(f"{source}: refused, {one_line(refusal)}; nothing of it was executed.") from None
     except Exception as error:
@@ -239,9 +240,9 @@ class PlainUnpickler(pickle._Unpickler):
 class _ArrayUnpickler(PlainUnpickler):
     """An interpreter whose imports end in `_stand_ins`."""
 
-    def __init__(self, file: BoundedReader) -> None:
+    def __init__(self, file: BoundedReader, known: Mapping[tuple[str, str], Callable[..., Any]]) -> None:
         super().__init__(file)
-        self._known = _stand_ins()
+        self._known = _stand_ins() | {name: _Function(call) for name, call in known.items()}
 
     def find_class(self, module: str, name: str) -> Any:
         return self._known[module, name] if (module, name) in self._known else super().find_class(module, name)

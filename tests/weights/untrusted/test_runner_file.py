@@ -1,7 +1,9 @@
 """Training checkpoints with objects of unknown classes: the weights come, and nothing of the objects is run."""
 
+import argparse
 import builtins
 import collections
+import datetime
 import io
 import sys
 import types
@@ -135,6 +137,48 @@ def test_a_call_where_weights_should_be_is_refused(place: str, new_format: bool,
     with pytest.raises(UserError, match=r"evil\.pth: "):
         read_foreign(path)
     assert not canary.exists()
+
+
+ARGUMENTS = argparse.Namespace(
+    output=Path("runs"), lr=np.float64(0.02), when=datetime.date(2026, 1, 2), milestones=collections.Counter({8: 1})
+)
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda state: {"model": state, "optimizer": {}, "args": ARGUMENTS, "epoch": 25},  # torchvision's references
+        lambda state: {"epoch": 3, "model_state_dict": state, "best_map": np.float64(0.5), "classes": {"a", "b"}},
+        lambda state: {"state_dict": state, "hyper_parameters": ARGUMENTS, "rng": np.arange(3)},  # Lightning's
+    ],
+)
+def test_other_training_checkpoints_with_plain_data_beside_the_weights(
+    make: Any, new_format: bool, tmp_path: Path
+) -> None:
+    state, path = weights(), tmp_path / "model_25.pth"
+    path.write_bytes(torch_file(make(state), new_format))
+    tensors = read_foreign(path).tensors
+    assert list(tensors) == list(state)
+    assert torch.equal(tensors["transposed"], state["transposed"])
+
+
+@FORMATS
+def test_what_hides_behind_plain_data_is_named(new_format: bool, tmp_path: Path) -> None:
+    path, canary = tmp_path / "model.pth", tmp_path / "canary"
+    hidden = argparse.Namespace(lr=np.float64(0.1), command=payload(canary))
+    path.write_bytes(torch_file({"model": weights(), "args": hidden}, new_format))
+    with pytest.raises(UserError, match=r"model\.pth: refused, it wants (posix|nt)\.system, .* nothing of it was exec"):
+        read_foreign(path)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("content", [weights(), {"model": weights(), "epoch": 3}])
+def test_files_of_newer_pickle_protocols(content: Any, tmp_path: Path) -> None:
+    """`weights_only` reads protocol 2 alone."""
+    path = tmp_path / "x.pth"
+    torch.save(content, path, pickle_protocol=4)
+    assert list(read_foreign(path).tensors) == list(weights())
 
 
 def test_other_files_with_objects_stay_refused(tmp_path: Path) -> None:
