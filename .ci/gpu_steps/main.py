@@ -27,7 +27,7 @@ TAIL = 45  # lines of a step's output that the report shows
 
 EXAMPLES = """examples:
   bash .ci/gpu                                   on a GPU: eight minutes at most
-  bash .ci/gpu --only tests waits                some of the steps
+  bash .ci/gpu --only tests "fpn inference"      some of the steps
   bash .ci/gpu --device pretended --quick        does the script itself work? (its numbers mean nothing)"""
 
 
@@ -39,7 +39,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=default, help="folder ($OUT, else output/gpu)")
     parser.add_argument("--device", choices=("cuda", "pretended"), default="cuda")
     parser.add_argument("--carried", type=Path, default=ROOT / ".gpu", help="what .ci/gpu-carry made (default: .gpu)")
-    parser.add_argument("--only", nargs="+", metavar="STEP", help="names of steps")
+    parser.add_argument(
+        "--only", nargs="+", metavar="STEP", help="names of steps; 'fpn inference' and 'fpn training' run only so"
+    )
     parser.add_argument("--seconds", type=float, default=480, help="for all together (%(default)s)")
     parser.add_argument("--patience", type=float, default=1.0, help="factor on every step's limit, for slow machines")
     parser.add_argument("--quick", action="store_true", help="small problems")
@@ -67,7 +69,7 @@ def main() -> int:
             print(f"error: no step {', '.join(unknown)}; there are {', '.join(s.name for s in steps)}", file=sys.stderr)
             return 2
         for step in steps:
-            if args.only and step.name not in args.only:
+            if step.name not in (args.only or [step.name for step in steps if not step.asked]):
                 continue
             left = args.seconds * args.patience - (time.monotonic() - began)
             limit = min((step.at_most or step.seconds) * args.patience, left)
