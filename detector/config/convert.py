@@ -4,7 +4,6 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping
 from typing import Any, Literal, Union
 
 from detector.config.limits import ConfigError
@@ -49,9 +48,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
         raise refuse("one of " + ", ".join(args) + (f"; did you mean {near[0]}?" if near else ""))
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise refuse(
-                "a list" if value is None or isinstance(value, Mapping) else f"a list, such as [{brief(value)}]"
-            )
+            is_item = isinstance(value, str | int | float) and "[" not in str(value)
+            raise refuse(f"a list, such as [{brief(value)}]" if is_item else "a list")
         item = args[0]
         if len(value) > LONGEST_LIST:  # first of all: converting each takes its time
             raise ConfigError(f"{key} ({source}) has {len(value)} values: give at most {LONGEST_LIST}.")

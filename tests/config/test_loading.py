@@ -174,7 +174,7 @@ MISTAKES = {
         "model: {backbone: {norm: frozen_bach}}",
         "expected one of frozen_batch, batch, group; did you mean frozen_batch?",
     ),
-    "no list": ("train: {milestones: 5}", "train.milestones=5 (own.yaml): expected a list."),
+    "no list": ("train: {milestones: 5}", "train.milestones=5 (own.yaml): expected a list, such as [5]."),
     "item of a list": ("train: {milestones: [1, x]}", "train.milestones[1]=x (own.yaml): expected a number."),
     "a list without end": (
         "train: {milestones: [" + "1, " * 2000 + "]}",
@@ -218,7 +218,7 @@ def test_a_mistake_in_a_file_is_one_sentence_with_file_and_key(write: WriteConfi
         ("train.sead=3", "command line: unknown setting train.sead. Did you mean train.seed?"),
         ("train.learning_rate=fast", "train.learning_rate=fast (command line): expected a number."),
         ("train.seed.x=3", "train.seed={'x': 3} (command line): expected a whole number."),
-        ("model=3", "command line: model must be a mapping of settings."),
+        ("input=3", "command line: input must be a mapping of settings."),
         ("model.roi.pooling=no", "model.roi.pooling=no (command line): expected one of align, pool."),
         ("train.learning_rate=-1", "command line: train.learning_rate=-1.0: choose 1e-12 to 10000."),
         ("train.iterations=010", "train.iterations=010 (command line): expected a whole number."),
