@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.coco_eval import CocoMetrics
     from detector.evaluation.ground_truth import GroundTruth
-    from detector.evaluation.report.worst import FindPicture
+    from detector.evaluation.report.worst import ShowPicture
 
 EXAMPLES = """examples:
   {program} --weights output/quickstart/model_best.safetensors
@@ -135,13 +135,13 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
         if args.detections is not None:
             if args.annotations:
                 truth = read_ground_truth(args.annotations)
-                find_picture = pictures_in(args.images, truth) if args.images else no_pictures
+                show_picture = pictures_in(args.images, truth) if args.images else no_pictures
             else:
                 dataset = open_data(args, None)
-                truth, find_picture = ground_truth_of(dataset), pictures_of(dataset)
+                truth, show_picture = ground_truth_of(dataset), pictures_of(dataset)
             detections = read_results(args.detections)
             source = str(args.detections)
-            model = Scored(source, source, "", find_picture)
+            model = Scored(source, source, "", show_picture)
             print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
             truth, detections, model = detect(args)
@@ -157,7 +157,7 @@ class Scored:
     source: str
     model: str
     settings: str
-    find_picture: FindPicture
+    show_picture: ShowPicture
 
 
 def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str, Any]], Scored]:
@@ -218,7 +218,12 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
         )
     else:
         local = detect_dataset(detecting.network, loader, device, categories, is_main, predictor.precision)
-    scored = Scored("detections", ", ".join(args.weights), config_text(predictor.config), pictures_of(dataset))
+    scored = Scored(
+        "detections",
+        ", ".join(args.weights),
+        config_text(predictor.config),
+        pictures_of(dataset, predictor.config.input),
+    )
     return ground_truth_of(dataset) if is_main else None, gather_results(local), scored
 
 
@@ -302,9 +307,9 @@ def report(
         print(f"\nwrote {args.output / 'metrics.json'}")
     if args.report:
         context = ReportContext(
-            scored.model, truth.source, command.typed_command(), scored.settings, find_picture=scored.find_picture
+            scored.model, truth.source, command.typed_command(), scored.settings, show_picture=scored.show_picture
         )
         results = check_results(detections, truth, scored.source)
         print(f"wrote {write_report(args.output, truth, results, analyse(truth, results, metrics), context)}")
-        print(*map(printable, write_label_errors(args.output, truth, results, scored.find_picture)), sep="\n")
+        print(*map(printable, write_label_errors(args.output, truth, results, scored.show_picture)), sep="\n")
     return metrics

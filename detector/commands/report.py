@@ -13,7 +13,7 @@ from detector.printing import printable
 if TYPE_CHECKING:
     from detector.config import Config
     from detector.evaluation.ground_truth import GroundTruth
-    from detector.evaluation.report.worst import FindPicture
+    from detector.evaluation.report.worst import ShowPicture
 
 DETECTIONS, CONFIG, METRICS = "detections.json", "config.yaml", "metrics.jsonl"
 
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     output = args.output or detections.parent
     print(f"detections  {printable(detections)}")
-    truth, find_picture = read_truth(args, config, folder)
+    truth, show_picture = read_truth(args, config, folder)
     print(f"annotations {printable(truth.source)}\noutput      {printable(output)}", flush=True)
     entries = read_results(detections)
     metrics = evaluate_coco(truth, entries, "hotcoco", source=str(detections))
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
         command=command.typed_command(),
         settings="" if config is None else config_text(config),
         history=read_history(folder),
-        find_picture=find_picture,
+        show_picture=show_picture,
     )
     page = write_report(output, truth, results, analyse(truth, results, metrics), context)
     print(f"\nCOCO metrics by hotcoco\n{metrics_table(metrics)}\n\nwrote {printable(page)}")
-    print(*map(printable, write_label_errors(output, truth, results, find_picture)), sep="\n")
+    print(*map(printable, write_label_errors(output, truth, results, show_picture)), sep="\n")
     return 0
 
 
@@ -102,7 +102,7 @@ def read_config(folder: Path | None) -> Config | None:
     return load_config(folder / CONFIG)
 
 
-def read_truth(args: argparse.Namespace, config: Config | None, folder: Path | None) -> tuple[GroundTruth, FindPicture]:
+def read_truth(args: argparse.Namespace, config: Config | None, folder: Path | None) -> tuple[GroundTruth, ShowPicture]:
     """The annotations, given or the run's, and the pictures by their ids.
 
     Raises:
@@ -114,22 +114,23 @@ def read_truth(args: argparse.Namespace, config: Config | None, folder: Path | N
     from detector.evaluation.report.worst import no_pictures, pictures_in, pictures_of
 
     annotations, images = args.annotations, args.images
+    settings = None if config is None else config.input
     if annotations is None:
         if config is None:
             where = folder or args.detections
             raise UserError(f"{where}: nothing says which annotations it is of; give --annotations.")
         dataset = open_split(config.data, "val", drop_degenerate_boxes=True)
-        return ground_truth_of(dataset), pictures_of(dataset)
+        return ground_truth_of(dataset), pictures_of(dataset, settings)
     data_format = guess_format(annotations)
     if images is not None and not images.is_dir():
         raise UserError(f"{images}: no such folder of pictures; check --images, or leave it out.")
     if data_format == "coco":
         truth = read_ground_truth(annotations)
-        return truth, no_pictures if images is None else pictures_in(images, truth)
+        return truth, no_pictures if images is None else pictures_in(images, truth, settings)
     if images is None:
         raise UserError(f"{annotations}: these annotations need their pictures; give --images.")
     dataset = open_dataset(data_format, annotations, images)
-    return ground_truth_of(dataset), pictures_of(dataset)
+    return ground_truth_of(dataset), pictures_of(dataset, settings)
 
 
 def read_history(folder: Path | None) -> list[dict[str, object]]:

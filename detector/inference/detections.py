@@ -43,7 +43,7 @@ class Detection:
     category_id: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
     """The detections of one picture, in the frame of the original image, on the CPU.
 
@@ -60,7 +60,7 @@ class Detections:
     labels: Tensor
     image_size: Size
     categories: CategoryMap
-    picture: GivenPicture | None = field(default=None, compare=False, repr=False)
+    picture: GivenPicture | None = field(default=None, repr=False)
 
     @classmethod
     def of_selection(
@@ -84,6 +84,16 @@ class Detections:
         """
         moved = to_original_frame(selection.to(torch.device("cpu")), input_size, image_size)
         return cls(moved.boxes, moved.scores, moved.labels, image_size, categories, picture)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same detections to the last bit, of pictures of one size; which picture is not asked."""
+        if not isinstance(other, Detections):
+            return NotImplemented
+        pairs = ((self.boxes, other.boxes), (self.scores, other.scores), (self.labels, other.labels))
+        same_frame = (self.image_size, self.categories) == (other.image_size, other.categories)
+        return same_frame and all(torch.equal(one, another) for one, another in pairs)
+
+    __hash__ = None  # type: ignore[assignment]  # as lists have none: the tensors can be changed
 
     def __len__(self) -> int:
         """D, the number of detections."""

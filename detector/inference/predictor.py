@@ -19,7 +19,7 @@ from detector.fast.fuse import fuse
 from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
 from detector.inference.ensemble import Member
-from detector.inference.sources import Channels, GivenPicture, Picture
+from detector.inference.sources import Channels, GivenPicture, Picture, named
 from detector.inference.streaming import in_batches_of_one_order, pictures_in
 from detector.inference.tiles import Tiling, predict_tiled
 from detector.model.faster_rcnn import FasterRCNN
@@ -74,6 +74,11 @@ class Predictor:
         self.config = config
         self.categories = categories
         self.provenance = dict(provenance or {})
+
+    def __repr__(self) -> str:
+        count = len(self.categories)
+        models = f"{len(self.members)} models, the first " if len(self.members) > 1 else ""
+        return f"Predictor({models}{self.config.model.network}, {count} classes, {self.device}, {self.precision})"
 
     @property
     def device(self) -> torch.device:
@@ -175,9 +180,10 @@ class Predictor:
         if tile is not None:
             tiling = Tiling(tile, tile_overlap)
             several = source if isinstance(source, (list, tuple)) else [source]
-            tiled = [
-                predict_tiled(self, one, tiling, score_threshold, batch_size, channels, augment) for one in several
-            ]
+            tiled = []
+            for number, one in enumerate(several):
+                with named(one, number, len(several)):
+                    tiled.append(predict_tiled(self, one, tiling, score_threshold, batch_size, channels, augment))
             return tiled if isinstance(source, (list, tuple)) else tiled[0]
         if not isinstance(source, (list, tuple)):
             return self._predict_list(detecting, [source], score_threshold, 1, channels)[0]
@@ -261,9 +267,10 @@ class Predictor:
         waiting: list[np.ndarray] = []  # network inputs of one size, and the sizes of the pictures they came from
         sizes: list[Size] = []
         given: list[GivenPicture] = []
-        for source in sources:
+        for number, source in enumerate(sources):
             picture = GivenPicture(source, channels, self.config.input.max_pixels, self.config.input.bit_depth)
-            image = picture.rgb()
+            with named(source, number, len(sources)):
+                image = picture.rgb()
             pixels = prepare_for_test(image, detecting.input)
             if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
                 detections += self._detect(detecting, waiting, sizes, given, score_threshold)

@@ -1,7 +1,11 @@
 """The forms in which a user may hand over a picture, and the one form in which it travels on."""
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +69,8 @@ def as_rgb(
     """
     check_channels(channels)
     if isinstance(source, (str, Path, bytes)):
+        if not isinstance(source, bytes) and not os.path.isfile(source) and _stands_for_others(str(source)):
+            raise UserError(f"{source}: is no picture; predict(…, stream=True) takes folders, patterns and addresses.")
         return read_image(source, max_pixels, bit_depth)
     if isinstance(source, Image.Image):
         return _from_pil(source, bit_depth)
@@ -74,8 +80,24 @@ def as_rgb(
         return _three_channels(_from_array(source), channels)
     raise UserError(
         f"a picture cannot be a {type(source).__name__}; give a path, bytes, an [H, W, 3] uint8 RGB array, a PIL "
-        "image, a [3, H, W] uint8 tensor, or a list of these."
+        "image, a [3, H, W] uint8 tensor, or a list of these; with stream=True anything that gives them one by one."
     )
+
+
+@contextmanager
+def named(source: Picture, number: int, count: int) -> Iterator[None]:
+    """Inside, an error about one of several pictures says which, where it has no name of its own."""
+    try:
+        yield
+    except UserError as error:
+        if count == 1 or isinstance(source, (str, Path)):
+            raise
+        raise type(error)(f"source[{number}]: {error}") from None
+
+
+def _stands_for_others(word: str) -> bool:
+    """Whether a word that is no file means pictures elsewhere: a folder, a pattern or an address."""
+    return os.path.isdir(word) or has_magic(word) or "://" in word
 
 
 def _from_pil(image: Image.Image, bit_depth: int | None) -> np.ndarray:

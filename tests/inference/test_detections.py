@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,15 @@ def test_a_mask_by_score_and_one_by_class(detections: Detections) -> None:
         detections.of_classes(["dag"])
     with pytest.raises(UserError, match="there is no class 4; there are 3 cat, 7 dog, 90 traffic light"):
         detections.of_classes([4])
+
+
+def test_equal_ones_are_equal_and_others_are_not(detections: Detections) -> None:
+    assert detections == made()
+    assert detections[:0] == made(0)
+    assert made(0) in [detections, made()[:0]]
+    for other in (detections[::-1], detections[:2], detections.at_least(0.6), replace(detections, image_size=(80, 99))):
+        assert detections != other
+    assert detections != 3
 
 
 def test_repr_stays_short() -> None:

@@ -302,6 +302,28 @@ def test_what_is_no_picture(predictor: Predictor, source: Any, sentence: str) ->
         predictor.predict([source])
 
 
+@pytest.mark.parametrize("tile", [None, 64])
+def test_of_a_list_it_is_said_which_is_no_picture(predictor: Predictor, tmp_path: Path, tile: int | None) -> None:
+    with pytest.raises(UserError, match=r"^source\[1\]: a picture given as array must hold uint8"):
+        predictor.predict([picture(8, 8), picture(8, 8).astype(np.float32)], tile=tile)
+    with pytest.raises(UserError, match=r"^source\[0\]: the given bytes: not a picture"):
+        predictor.predict([b"no picture", picture(8, 8)], tile=tile)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/none\.jpg: cannot read"):  # which has a name
+        predictor.predict([picture(8, 8), tmp_path / "none.jpg"], tile=tile)
+
+
+def test_what_stands_for_many_pictures_is_for_streams(predictor: Predictor, tmp_path: Path) -> None:
+    for source in (tmp_path, f"{tmp_path}/*.png", "https://example.org/a.jpg"):
+        with pytest.raises(UserError, match=r"is no picture; predict\(…, stream=True\) takes folders, patterns"):
+            predictor.predict(source)
+    with pytest.raises(UserError, match="with stream=True anything that gives them one by one"):
+        predictor.predict(iter([picture(8, 8)]))
+
+
+def test_the_predictor_in_a_line(predictor: Predictor) -> None:
+    assert repr(predictor) == "Predictor(ResNet-18-C4, 3 classes, cpu, float32)"
+
+
 def test_a_truncated_pillow_image(predictor: Predictor) -> None:
     data = to_png(picture(90, 130))
     with pytest.raises(UserError, match="cannot be decoded"):

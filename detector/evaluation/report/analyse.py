@@ -10,6 +10,7 @@ from typing import Any
 import hotcoco
 import numpy as np
 
+from detector.errors import UserError
 from detector.evaluation.coco_eval import CocoMetrics, mean_defined
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.hotcoco_eval import match_by_hotcoco
@@ -91,7 +92,16 @@ def analyse(truth: GroundTruth, results: Results, metrics: CocoMetrics) -> Analy
         truth: the annotations.
         results: the detections, of images of `truth`.
         metrics: of the same.
+
+    Raises:
+        UserError: a score is not in [0, 1], where thresholds and calibration have their meaning.
     """
+    wrong = np.flatnonzero((results.scores < 0) | (results.scores > 1))
+    if len(wrong):
+        raise UserError(
+            f"detections: entry {wrong[0]} has score {results.scores[wrong[0]]:g}, and a report is of scores from 0 to "
+            "1; divide percentages by 100, put logits through a sigmoid (`evaluate` without --report takes any scores)."
+        )
     matched = match_by_hotcoco(truth, results)
     matched.accumulate()
     precision = _precision(matched)

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detector.datasets.pictures.read import read_image
 from detector.disk import write_atomically
 from detector.drawing.annotate import draw_detections
 from detector.drawing.close_up import close_up, short_name
@@ -18,7 +17,7 @@ from detector.drawing.tags import Color
 from detector.errors import UserError
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.report.label_errors import MOST, Kind, LabelError, label_errors
-from detector.evaluation.report.worst import FALSE, MISSED, RIGHT, FindPicture
+from detector.evaluation.report.worst import FALSE, MISSED, RIGHT, ShowPicture
 from detector.evaluation.results import Results
 from detector.printing import printable
 
@@ -35,7 +34,7 @@ def write_label_errors(
     folder: Path,
     truth: GroundTruth,
     results: Results,
-    find_picture: FindPicture,
+    show_picture: ShowPicture,
     prefix: str = "",
     most: int = MOST,
 ) -> list[str]:
@@ -48,7 +47,7 @@ def write_label_errors(
         folder: made where it is missing.
         truth: the annotations.
         results: a model's detections of the same pictures.
-        find_picture: the file of a picture by its id.
+        show_picture: a picture by its id.
         prefix: of the files' names, such as `train_`.
         most: how many candidates.
 
@@ -61,7 +60,7 @@ def write_label_errors(
     found = label_errors(truth, results, most)
     table, sheet = folder / f"{prefix}{_TABLE_ENDING}", folder / f"{prefix}{_SHEET_ENDING}"
     write_atomically(table, label_table(found, truth).encode("utf-8", "backslashreplace"))
-    picture, problems = draw_label_errors(found, truth, find_picture)
+    picture, problems = draw_label_errors(found, truth, show_picture)
     if picture is None:
         sheet.unlink(missing_ok=True)
     else:
@@ -96,7 +95,7 @@ def label_table(found: Sequence[LabelError], truth: GroundTruth) -> str:
 
 
 def draw_label_errors(
-    found: Sequence[LabelError], truth: GroundTruth, find_picture: FindPicture
+    found: Sequence[LabelError], truth: GroundTruth, show_picture: ShowPicture
 ) -> tuple[np.ndarray | None, list[str]]:
     """A close-up of each candidate, in their order, with all annotations in sight.
 
@@ -108,9 +107,9 @@ def draw_label_errors(
     tiles: list[tuple[np.ndarray, str]] = []
     for one in found:
         try:
-            path = find_picture(one.image_id)
-            if path is not None:
-                tiles.append((_tile(one, path, truth), _caption(one, file_names.get(one.image_id, ""))))
+            image = show_picture(one.image_id)
+            if image is not None:
+                tiles.append((_tile(one, image, truth), _caption(one, file_names.get(one.image_id, ""))))
         except (UserError, OSError) as error:
             problems[str(error)] = None
     rows = [
@@ -123,10 +122,10 @@ def draw_label_errors(
     return (draw_mosaic(rows, _EDGE) if rows else None), list(problems)
 
 
-def _tile(one: LabelError, path: Path, truth: GroundTruth) -> np.ndarray:
+def _tile(one: LabelError, image: np.ndarray, truth: GroundTruth) -> np.ndarray:
     """The candidate with what is around it."""
     box = np.array(one.box)
-    shown = close_up(read_image(path), np.concatenate((box[:2], box[:2] + box[2:])), _EDGE)
+    shown = close_up(image, np.concatenate((box[:2], box[:2] + box[2:])), _EDGE)
     rows = np.flatnonzero((truth.image_of == one.image_id) & ~truth.iscrowd)
     others = truth.boxes[rows if one.annotation is None else rows[rows != one.annotation]]
     boxes = np.concatenate((others, box[None]))

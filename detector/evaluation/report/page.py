@@ -22,7 +22,7 @@ from detector.evaluation.report.sections import (
     curves_section,
     errors_section,
 )
-from detector.evaluation.report.worst import FindPicture, no_pictures, worst_pictures, worst_section
+from detector.evaluation.report.worst import ShowPicture, no_pictures, worst_pictures, worst_section
 from detector.evaluation.results import Results
 from detector.printing import printable
 from detector.version import __version__
@@ -50,7 +50,7 @@ class ReportContext:
     """What a report says about where its detections come from.
 
     model, data: in words. command: as it was typed. settings: YAML. history: the lines of the run's metrics.jsonl.
-    find_picture: the file of a picture by its id; None where it is not at hand.
+    show_picture: a picture by its id; None where it is not at hand.
     """
 
     model: str
@@ -58,7 +58,7 @@ class ReportContext:
     command: str = ""
     settings: str = ""
     history: Sequence[Mapping[str, Any]] = ()
-    find_picture: FindPicture = no_pictures
+    show_picture: ShowPicture = no_pictures
 
 
 def write_report(
@@ -95,7 +95,7 @@ def make_page(truth: GroundTruth, results: Results, analysis: Analysis, context:
         confusion_section(analysis),
         errors_section(analysis),
         calibration_section(analysis.calibration),
-        worst_section(worst, truth, results, analysis, context.find_picture),
+        worst_section(worst, truth, results, analysis, context.show_picture),
         training_section(context.history),
         _settings_section(context),
     ]

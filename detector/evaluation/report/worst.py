@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from detector.config import InputConfig
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.pictures.read import read_image
 from detector.drawing.annotate import draw_detections
@@ -27,32 +28,39 @@ RIGHT: Color = (40, 190, 90)
 FALSE: Color = (235, 50, 60)
 MISSED: Color = (255, 165, 20)
 
-FindPicture = Callable[[int], Path | None]
+# From the id of a picture to its pixels, [H, W, 3] uint8 RGB; None where nobody knows the file. Raises UserError where
+# it cannot be read.
+ShowPicture = Callable[[int], np.ndarray | None]
 
 
-def no_pictures(_image_id: int) -> Path | None:
+def no_pictures(_image_id: int) -> np.ndarray | None:
     """Where the pictures are not at hand."""
     return None
 
 
-def pictures_of(dataset: DetectionDataset) -> FindPicture:
-    """The files of a dataset's pictures by their ids."""
+def pictures_of(dataset: DetectionDataset, settings: InputConfig | None = None) -> ShowPicture:
+    """The pictures of a dataset, read as the network that `settings` belong to reads them."""
     places = {image_id: place for place, image_id in enumerate(dataset.image_ids.tolist())}
 
-    def find(image_id: int) -> Path | None:
-        return Path(dataset.path(places[image_id])) if image_id in places else None
+    def show(image_id: int) -> np.ndarray | None:
+        return _read(dataset.path(places[image_id]), settings) if image_id in places else None
 
-    return find
+    return show
 
 
-def pictures_in(folder: Path, truth: GroundTruth) -> FindPicture:
-    """The files of the annotated pictures in a folder, by their ids."""
+def pictures_in(folder: Path, truth: GroundTruth, settings: InputConfig | None = None) -> ShowPicture:
+    """The annotated pictures in a folder, read as by `pictures_of`."""
     names = {number: name for name, number in truth.file_names.items()}
 
-    def find(image_id: int) -> Path | None:
-        return folder / names[image_id] if names.get(image_id) else None
+    def show(image_id: int) -> np.ndarray | None:
+        return _read(folder / names[image_id], settings) if names.get(image_id) else None
 
-    return find
+    return show
+
+
+def _read(path: str | Path, settings: InputConfig | None) -> np.ndarray:
+    limits = settings or InputConfig()
+    return read_image(path, limits.max_pixels, limits.bit_depth)
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def worst_pictures(truth: GroundTruth, results: Results, analysis: Analysis, cou
 
 
 def worst_section(
-    worst: Sequence[WorstPicture], truth: GroundTruth, results: Results, analysis: Analysis, find_picture: FindPicture
+    worst: Sequence[WorstPicture], truth: GroundTruth, results: Results, analysis: Analysis, show_picture: ShowPicture
 ) -> str:
     """The worst pictures, each with its detections and its ground truth; without the file, its name and counts."""
     if not worst:
@@ -99,8 +107,8 @@ def worst_section(
     for one in worst:
         counts = f"{one.false} false, {one.missed} missed"
         try:
-            path = find_picture(one.image_id)
-            shown = "" if path is None else _pair(path, one, truth, results, analysis)
+            image = show_picture(one.image_id)
+            shown = "" if image is None else _pair(image, one, truth, results, analysis)
         except (UserError, OSError) as error:
             shown = f'<p class="none">{escape(error, 200)}</p>'
         cards.append(f'<div class="card pair"><h3>{escape(one.name)} <small>{counts}</small></h3>{shown}</div>')
@@ -119,9 +127,8 @@ def worst_section(
     )
 
 
-def _pair(path: Path, one: WorstPicture, truth: GroundTruth, results: Results, analysis: Analysis) -> str:
+def _pair(image: np.ndarray, one: WorstPicture, truth: GroundTruth, results: Results, analysis: Analysis) -> str:
     """Detections and ground truth as one picture inside the page."""
-    image = read_image(path)
     scale = min(1.0, EDGE / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -8,11 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from detector.config import InputConfig
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.pictures.read import read_image
 from detector.disk import write_atomically
 from detector.drawing.sheet import draw_sheet
 from detector.errors import UserError
+from detector.evaluation.report.worst import ShowPicture, pictures_of
 from detector.training.report.logs import RunLog
 from detector.training.run.output import FIRST_BATCH
 
@@ -30,6 +31,7 @@ def write_samples(
     iteration: int,
     log: RunLog,
     worst: Sequence[int] = (),
+    settings: InputConfig | None = None,
 ) -> None:
     """Draw `count` pictures, named for their files: half of them, or one more, spread evenly over the dataset, and the
     same ones at every evaluation; the others are the worst.
@@ -42,7 +44,9 @@ def write_samples(
         iteration: for TensorBoard, which keeps them all.
         log: gets the pictures, and a warning for one that cannot be read or written.
         worst: ids of pictures with errors, the worst first.
+        settings: how the network reads pictures.
     """
+    show = pictures_of(dataset, settings)
     positions = {image_id: place for place, image_id in enumerate(dataset.image_ids.tolist())}
     bad = [positions[image_id] for image_id in worst if image_id in positions][: count // 2]
     wanted = min(count - count // 2, len(dataset))
@@ -50,12 +54,12 @@ def write_samples(
     taken = {FIRST_BATCH.removesuffix(".jpg"), WORST}
     for position in spread:
         name = picture_name(dataset, position, taken)
-        _write_sample(folder / f"{name}.jpg", f"samples/{name}", dataset, position, detections, iteration, log)
+        _write_sample(folder / f"{name}.jpg", f"samples/{name}", dataset, show, position, detections, iteration, log)
     taken = set()
     names = {position: picture_name(dataset, position, taken) for position in bad}
     for position, name in names.items():
         path = folder / WORST / f"{name}.jpg"
-        _write_sample(path, f"{WORST}/{name}", dataset, position, detections, iteration, log)
+        _write_sample(path, f"{WORST}/{name}", dataset, show, position, detections, iteration, log)
     _forget_others(folder / WORST, {f"{name}.jpg" for name in names.values()}, log)
 
 
@@ -87,6 +91,7 @@ def _write_sample(
     path: Path,
     tag: str,
     dataset: DetectionDataset,
+    show: ShowPicture,
     position: int,
     detections: Sequence[Mapping[str, Any]],
     iteration: int,
@@ -96,7 +101,9 @@ def _write_sample(
     sample = dataset[position]
     shown = [d for d in detections if d["image_id"] == sample.image_id and d["score"] >= SCORE_THRESHOLD]
     try:
-        sheet = draw_sheet(read_image(sample.path), sample.boxes, sample.labels, shown, dataset.categories)
+        image = show(sample.image_id)
+        assert image is not None
+        sheet = draw_sheet(image, sample.boxes, sample.labels, shown, dataset.categories)
         write_atomically(path, _jpeg(sheet))
     except (UserError, OSError) as error:
         log.warning(f"no sample picture of {dataset.file_name(position)}: {error}")

@@ -123,7 +123,16 @@ def _write(run: Run, evaluation: Evaluation, better: bool) -> None:
     worst = write_run_report(run, evaluation)
     count = run.config.train.sample_pictures
     if run.val_data is not None and count:
-        write_samples(run.output / SAMPLES, run.val_data, evaluation.detections, count, iteration, log, worst)
+        write_samples(
+            run.output / SAMPLES,
+            run.val_data,
+            evaluation.detections,
+            count,
+            iteration,
+            log,
+            worst,
+            run.config.input,
+        )
     try:
         if better:
             save_model(run.output / BEST_MODEL, run, evaluation)

@@ -35,7 +35,7 @@ def write_run_report(run: Run, evaluation: Evaluation) -> list[int]:
             command=typed_command(),
             settings=config_text(run.config),
             history=read_metrics(run.output / METRICS_FILE) if (run.output / METRICS_FILE).is_file() else (),
-            find_picture=pictures_of(dataset),
+            show_picture=pictures_of(dataset, run.config.input),
         )
         write_report(run.output / EVALUATION, truth, results, analysis, context)
     except (UserError, OSError) as error:

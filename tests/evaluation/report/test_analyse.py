@@ -7,6 +7,7 @@ import pytest
 from scored_sets import NAMES, analysed, box, content, detection, object_, perfect
 
 from detector.categories import Category, CategoryMap
+from detector.errors import UserError
 from detector.evaluation.coco_eval import METRICS, ClassMetrics, CocoMetrics
 from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.report.analyse import analyse
@@ -55,6 +56,13 @@ def test_a_swap_of_two_classes_lies_off_the_diagonal() -> None:
     assert confused_pairs(analysis.confusion) == [(0, 1, 10), (1, 0, 10)]
     assert {kind.name: kind.count for kind in analysis.errors}["class"] == 20
     assert [one.AP for one in analysis.classes] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("score", [90, -0.5, 1.0001])
+def test_scores_that_are_no_shares_are_refused(score: float) -> None:
+    detections = [detection(box(0), 0.5), detection(box(1), score)]
+    with pytest.raises(UserError, match=rf"entry 1 has score {score}, and a report is of scores from 0 to 1; divide"):
+        analysed(content([object_(0)]), detections)
 
 
 def test_duplicates_are_duplicates() -> None:

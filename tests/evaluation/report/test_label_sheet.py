@@ -72,15 +72,15 @@ def test_what_cannot_be_read_is_said_and_nothing_of_before_stays(
     planted: tuple[GroundTruth, Results], tmp_path: Path
 ) -> None:
     truth, results = planted
-    find_picture = pictures_in(tmp_path, truth)
+    show_picture = pictures_in(tmp_path, truth)
     (tmp_path / "1.png").write_bytes(b"no picture")
-    lines = write_label_errors(tmp_path, truth, results, find_picture)
+    lines = write_label_errors(tmp_path, truth, results, show_picture)
     assert cv2.imread(str(tmp_path / "label_errors.jpg")).shape[1] == EDGE + 2 * GAP
     assert [line.startswith("not on the sheet: ") and "1.png" in line for line in lines] == [False, True]
     assert write_label_errors(tmp_path, truth, results, no_pictures)[0].endswith(f"first: {tmp_path}/label_errors.csv")
     assert not (tmp_path / "label_errors.jpg").exists()
     nothing = check_results([], truth)
-    assert write_label_errors(tmp_path, truth, nothing, find_picture) == [
+    assert write_label_errors(tmp_path, truth, nothing, show_picture) == [
         f"no labels to look at: {tmp_path}/label_errors.csv is empty"
     ]
     assert len((tmp_path / "label_errors.csv").read_text().splitlines()) == 1

@@ -115,7 +115,7 @@ def test_noise_and_hundreds_of_classes_stay_below_ten_megabytes(tmp_path: Path) 
         Image.fromarray(random.integers(0, 256, (480, 480, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
     annotations = [object_(i % 80, 1 + i, 1 + i % images) for i in range(590)]
     truth, results, analysis = analysed(content(annotations, images, names), perfect(annotations[::7]))
-    html = make_page(truth, results, analysis, ReportContext("m", "d", find_picture=pictures_in(tmp_path, truth)))
+    html = make_page(truth, results, analysis, ReportContext("m", "d", show_picture=pictures_in(tmp_path, truth)))
     assert html.count("<img") == 24
     assert len(html.encode()) < 10_000_000
 
@@ -129,7 +129,7 @@ def test_nothing_at_all_is_a_page_too() -> None:
 @pytest.mark.slow
 def test_a_browser_shows_it_without_a_request_or_an_error(folder: Path) -> None:
     truth, results, analysis = analysed(*some_set({2: HOSTILE, 5: "dog", 9: "bird"}))
-    context = ReportContext("run", "val", find_picture=pictures_in(folder, truth))
+    context = ReportContext("run", "val", show_picture=pictures_in(folder, truth))
     page = write_report(folder / "out", truth, results, analysis, context)
     browser = Browser(folder / "profile")
     try:

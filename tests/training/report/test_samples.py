@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_run import write_dataset
 
+from detector.config import InputConfig
 from detector.datasets.dataset import DetectionDataset, make_dataset
 from detector.datasets.formats.contents import Contents
 from detector.datasets.formats.open_dataset import open_dataset
@@ -65,6 +66,14 @@ def test_a_picture_that_cannot_be_read_or_written_is_said(tmp_path: Path, capsys
     assert "no sample picture of 1.png: " in shown
     assert "no sample picture of 2.png: " in shown
     assert cv2.imread(str(tmp_path / "samples/3.jpg")) is not None
+
+
+def test_pictures_are_read_as_the_network_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = dict(word.split("=") for word in write_dataset(tmp_path / "data", val=1))
+    dataset = open_dataset("coco", words["data.val_annotations"], words["data.val_images"])
+    with RunLog(tmp_path, rank=0) as log:
+        write_samples(tmp_path / "samples", dataset, [], 1, 1, log, settings=InputConfig(max_pixels=9))
+    assert "more than the 9 allowed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
