@@ -12,7 +12,8 @@ from detector.config import Config, load_config
 from detector.errors import UserError, shown
 from detector.printing import printable
 from detector.weights.compare import require_finite
-from detector.weights.files import SUFFIX, WeightsFile, read_weights
+from detector.weights.config_maker import require_config_of
+from detector.weights.files import CLASS_SCORES, SUFFIX, WeightsFile, read_weights
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES, COCO_IDS
 from detector.weights.lineages.detectron2_settings import read_settings
@@ -87,6 +88,7 @@ def _read(name: str, config_path: Path | None, boxes_only: bool) -> WeightsFile:
     if path.suffix == SUFFIX:
         if boxes_only:
             raise UserError(f"{name}: a file of ours holds boxes alone; leave --boxes-only out.")
+        require_config_of("this project", config_path, name, "a model of this project")
         weights = read_weights(path)
         return weights if config_path is None else replace(weights, config=load_config(config_path))
     return convert(read_foreign(path), path, config_path, boxes_only)
@@ -108,9 +110,11 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
                 f"{where}: a detectron2 model needs its config; give its config.yaml with --config, or convert it once "
                 "with `faster-rcnn convert-weights`."
             )
+        require_config_of("detectron2", config_path, where, "a model of detectron2")
         state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})", boxes_only)
         return _detector(state, config, weights.categories, _provenance("detectron2", path))
     if is_mmdetection(tensors):
+        require_config_of("mmdetection", config_path, where, "a model of mmdetection")
         values = (
             read_stored_config(weights.meta, where) if config_path is None else read_mmdetection_config(config_path)
         )
@@ -121,15 +125,16 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
     other = other_torchvision_model(tensors)
     if other is not None:
         raise UserError(f"{where}: {other} of torchvision, which is another network; Faster R-CNN on a ResNet loads.")
+    require_config_of("this project", config_path, where, "none of its models")
     given = None if config_path is None else load_config(config_path)
     if is_torchvision_pyramid(tensors):
-        config = given or torchvision_pyramid_config(tensors, where)
+        config = _with_classes(given, num_classes_of(tensors)) or torchvision_pyramid_config(tensors, where)
         state = from_torchvision_pyramid(tensors, config, where, boxes_only)
         return _detector(state, config, weights.categories, _provenance("torchvision", path))
     if boxes_only:
         raise UserError(f"{where}: is no Mask R-CNN or Keypoint R-CNN; leave --boxes-only out.")
     if is_torchvision_detector(tensors):
-        config = given or _torchvision_config(tensors, where)
+        config = _with_classes(given, num_classes_of(tensors)) or _torchvision_config(tensors, where)
         state = from_torchvision_detector(tensors, config, where)
         return _detector(state, config, weights.categories, _provenance("torchvision", path))
     names = resnet_names_of(tensors)
@@ -137,12 +142,13 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
         config = given or imagenet_config(tensors, names, where)
         state = imagenet_state(tensors, config, where)
         return WeightsFile(state, config, CategoryMap(()), _provenance(names, path))
-    if "backbone.conv1.weight" in tensors and "rpn.objectness.weight" in tensors:
-        if given is None:
+    if CLASS_SCORES in tensors and "rpn.objectness.weight" in tensors:
+        ours = _with_classes(given, tensors[CLASS_SCORES].shape[0] - 1)
+        if ours is None:
             raise UserError(f"{where}: our weights without their config; give it with --config, or the .safetensors.")
-        shapes = model_shapes(given)
+        shapes = model_shapes(ours)
         state = remap(tensors, {name: name for name in shapes}, shapes, where)
-        return _detector(state, given, weights.categories, _provenance("torch.save", path))
+        return _detector(state, ours, weights.categories, _provenance("torch.save", path))
     first = ", ".join(printable(name, 60) for name in list(tensors)[:3])
     raise UserError(
         f"{where}: names such as {first} match no model known here (Faster R-CNN of detectron2, mmdetection "
@@ -165,6 +171,13 @@ def _published(name: str, published: Published) -> WeightsFile:
         return _detector(state, model.config, read_class_names(weights.meta, model, name), provenance)
     state, config = from_detectron2(weights.tensors, published.settings, name)
     return _detector(state, config, COCO_CATEGORIES, provenance)
+
+
+def _with_classes(given: Config | None, count: int) -> Config | None:
+    """The config with as many classes as the weights have, where it leaves that to the data."""
+    if given is None or given.model.num_classes is not None:
+        return given
+    return replace(given, model=replace(given.model, num_classes=count))
 
 
 def _torchvision_config(tensors: Mapping[str, Tensor], where: str) -> Config:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -96,6 +96,30 @@ def test_torch_saved_weights_of_ours_need_a_config(tmp_path: Path) -> None:
     found = resolve_weights(path, tmp_path / "c.yaml")
     assert same(found.state_dict, state)
     assert found.categories == NAMES
+
+
+@pytest.mark.parametrize("kind", ["c4", "fpn"])
+def test_a_config_need_not_repeat_the_number_of_classes(kind: Literal["c4", "fpn"], tmp_path: Path) -> None:
+    """A recipe leaves it to the data; weights that are given a config say it too."""
+    model = ModelConfig(
+        kind=kind,
+        num_classes=3,
+        backbone=BackboneConfig(depth=18, stem_channels=4, width=4, norm="batch"),
+        fpn=FPNConfig(channels=4),
+        rpn=RPNConfig(anchor_rounding=True, anchor_strides="measured", rank_by="sigmoid_after_top_n", min_size=1e-3),
+        roi=RoIConfig(pooled_size=7, aligned=False, level_rule="torchvision", fc_channels=4),
+        detection=DetectionConfig(min_size=1e-2),
+    )
+    model = replace(model, backbone=replace(model.backbone, stride_in_1x1=False))
+    config = Config(model=model, input=InputConfig(resize="torchvision", pad_to_multiple=32))
+    state = random_state(config)
+    files = {"ours.pth": state} | ({"theirs.pth": to_torchvision_pyramid(state, config)} if kind == "fpn" else {})
+    save_config(replace(config, model=replace(model, num_classes=None)), tmp_path / "c.yaml")
+    for name, tensors in files.items():
+        (tmp_path / name).write_bytes(torch_file(tensors))
+        found = resolve_weights(tmp_path / name, tmp_path / "c.yaml")
+        assert found.config == config
+        assert same(found.state_dict, state)
 
 
 def test_imagenet_networks_are_a_backbone_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from detector.config import (
     RPNConfig,
 )
 from detector.weights.layout import model_shapes
+from detector.weights.lineages.torchvision_anchors import OBJECTNESS, with_our_order
 from detector.weights.lineages.torchvision_resnet import DETECTORS_INPUT, RENAMES
 from detector.weights.remap import remap, translate
 
@@ -42,8 +43,6 @@ HEADS: Mapping[str, str] = {
     "roi_heads.box_predictor.cls_score.": "roi_head.cls_score.",
     "roi_heads.box_predictor.bbox_pred.": "roi_head.bbox_pred.",
 }
-OBJECTNESS = "rpn.head.cls_logits."
-ANCHOR_DELTAS = "rpn.head.bbox_pred."
 CLS_SCORE = "roi_heads.box_predictor.cls_score."
 BBOX_PRED = "roi_heads.box_predictor.bbox_pred."
 
@@ -132,23 +131,9 @@ def from_torchvision_detector(tensors: Mapping[str, Tensor], config: Config, whe
     }
     for theirs, ours in HEADS.items():
         table |= {theirs + kind: ours + kind for kind in ("weight", "bias") if theirs + kind in tensors}
-    source = dict(tensors)
-    sizes, ratios = len(config.model.rpn.anchor_sizes), len(config.model.rpn.anchor_ratios)
+    source = with_our_order(tensors, config)
     for kind in ("weight", "bias"):
-        for name, per_anchor in ((OBJECTNESS + kind, 1), (ANCHOR_DELTAS + kind, 4)):
-            if name in source and source[name].shape[0] == sizes * ratios * per_anchor:
-                source[name] = size_major(source[name], sizes, ratios)
         boxes = source.get(BBOX_PRED + kind)
         if boxes is not None and boxes.shape[0] == 4 * source[CLS_SCORE + kind].shape[0]:
             source[BBOX_PRED + kind] = boxes[4:]  # theirs has rows for the background, which nothing reads
     return remap(source, table, shapes, where)
-
-
-def size_major(rows: Tensor, sizes: int, ratios: int) -> Tensor:
-    """Reorder rows that go with anchors: torchvision's have index ratio · sizes + size, ours size · ratios + ratio.
-
-    Args:
-        rows: [A·C, …], C rows for each anchor.
-    """
-    grouped = rows.reshape(ratios, sizes, -1, *rows.shape[1:])
-    return grouped.transpose(0, 1).reshape(rows.shape)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from detector.config import Config
 from detector.errors import UserError
+from detector.weights.lineages.torchvision_anchors import with_their_order
 from detector.weights.lineages.torchvision_pyramid import BBOX_PRED, renames_of
 from detector.weights.remap import translate
 
@@ -24,7 +25,7 @@ def to_torchvision_pyramid(state_dict: Mapping[str, Tensor], config: Config) -> 
     if differing:
         raise UserError(f"torchvision has no counterpart for {', '.join(differing)}.")
     table = translate(state_dict, renames_of(config))
-    theirs = {table[name]: tensor for name, tensor in state_dict.items()}
+    theirs = with_their_order({table[name]: tensor for name, tensor in state_dict.items()}, config)
     for kind in ("weight", "bias"):
         rows = theirs[BBOX_PRED + kind]
         theirs[BBOX_PRED + kind] = torch.cat((rows.new_zeros(4, *rows.shape[1:]), rows))

@@ -24,6 +24,7 @@ from detector.errors import UserError
 from detector.weights.compare import COUNTER
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.imagenet import backbone_of
+from detector.weights.lineages.torchvision_anchors import with_our_order
 from detector.weights.lineages.torchvision_resnet import BLOCK_RENAMES, DETECTORS_INPUT
 from detector.weights.remap import remap, translate
 
@@ -193,7 +194,7 @@ def from_torchvision_pyramid(
     Raises:
         UserError: every tensor that is left over, missing or of another shape; or a mask or keypoint branch.
     """
-    source = without_branches(newer_names(tensors), where, boxes_only)
+    source = with_our_order(without_branches(newer_names(tensors), where, boxes_only), config)
     shapes = model_shapes(config)
     table: dict[str, str | None] = {theirs: ours for ours, theirs in translate(shapes, renames_of(config)).items()}
     for kind in ("weight", "bias"):

@@ -19,7 +19,6 @@ from detector.weights.lineages.torchvision_detector import (
     is_torchvision_detector,
     num_classes_of,
     resnet_names,
-    size_major,
     torchvision_detector_config,
 )
 
@@ -90,16 +89,6 @@ def test_background_rows_of_boxes_are_dropped_and_scores_stay(reference: FasterR
     state = from_torchvision_detector(tensors, torchvision_detector_config(18, 6), "x")
     assert torch.equal(state["roi_head.bbox_pred.weight"], tensors["roi_heads.box_predictor.bbox_pred.weight"][4:])
     assert torch.equal(state["roi_head.cls_score.bias"], tensors["roi_heads.box_predictor.cls_score.bias"])
-
-
-def test_anchors_go_from_ratio_major_to_size_major(reference: FasterRCNN) -> None:
-    assert size_major(torch.tensor([0, 1, 10, 11, 20, 21]), sizes=2, ratios=3).tolist() == [0, 10, 20, 1, 11, 21]
-    assert size_major(torch.arange(8), sizes=2, ratios=2).tolist() == [0, 1, 4, 5, 2, 3, 6, 7]
-    # What a row of the layer means is the anchor that their generator and ours put there.
-    theirs = reference.rpn.anchor_generator.cell_anchors[0]
-    config = torchvision_detector_config(18, 6)
-    model = build_model(config)
-    assert torch.equal(size_major(theirs, len(SIZES), len(RATIOS)), model.anchors.base)
 
 
 def test_config_is_that_of_the_reference(reference: FasterRCNN) -> None:
