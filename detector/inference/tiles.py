@@ -96,7 +96,8 @@ def detect_in_tiles(
         picture: to be read window by window.
         given: what the detections shall say they are of.
         detect: what finds objects in pictures of any size, such as `Predictor.predict`; one that finds nothing in a
-            tile says so by empty `Detections`.
+            tile says so by empty `Detections`. Without a threshold: unsure detections count too, since the score of
+            an object is the mean of what the tiles say that saw it.
         categories: of the labels.
         nms_threshold: IoU above which two detections of a class are one object.
         batch_size: tiles that are read and looked at together.
@@ -217,16 +218,17 @@ def _predict(
     augment: Augment,
 ) -> Detections:
     settings = predictor.config.input
-    return detect_in_tiles(
+    detections = detect_in_tiles(
         picture,
         given,
         tiling,
-        lambda pictures: predictor.predict(list(pictures), score_threshold, batch_size, augment=augment),
+        lambda pictures: predictor.predict(list(pictures), 0.0, batch_size, augment=augment),  # unsure ones count too
         predictor.categories,
         predictor.config.model.detection.nms_threshold,
         batch_size,
         settings.max_size_test if settings.min_size_test else 0,
     )
+    return detections.at_least(score_threshold)
 
 
 def most_pixels(settings: InputConfig) -> int:

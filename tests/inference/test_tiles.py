@@ -71,6 +71,13 @@ def test_a_picture_that_fits_a_tile_gives_the_same_bits(predictor: Predictor, tm
     assert [len(one) for one in predictor.predict([picture(100, 120)] * 2, 0.2, tile=120)] == [len(plain)] * 2
 
 
+def test_a_higher_threshold_leaves_out_what_scores_less_and_changes_nothing_else(predictor: Predictor) -> None:
+    everything, some = (predictor.predict(picture(100, 160), score, tile=100) for score in (0.0, 0.2))
+    assert 5 < len(some) < len(everything)
+    assert torch.equal(some.boxes, everything.at_least(0.2).boxes)
+    assert torch.equal(some.scores, everything.at_least(0.2).scores)
+
+
 def red_squares(pictures: Sequence[np.ndarray]) -> list[Detections]:
     """Finds red rectangles on black, however small or cut, without an error; surer the larger they are."""
     found = []
