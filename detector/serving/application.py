@@ -193,7 +193,10 @@ def make_application(
 
 
 class CountAnswers:
-    """Counts the answers to requests for detections by code and time, and forbids guessing at what an answer is."""
+    """Counts the answers to requests for detections by code and time, and forbids guessing at what an answer is.
+
+    Takes HEAD, which tools ask for that only look whether a server is there, for GET; the server leaves the body out.
+    """
 
     def __init__(self, app: ASGIApp, counts: Counts) -> None:
         self.app, self.counts = app, counts
@@ -203,6 +206,8 @@ class CountAnswers:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         began, code = time.perf_counter(), 500
 
         async def send_on(message: Message) -> None:

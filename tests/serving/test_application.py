@@ -232,6 +232,10 @@ def test_health_counts_page_and_description(client: Client) -> None:
     operation = description["paths"]["/v1/detect"]["post"]
     assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "application/octet-stream"}
     assert {"200", "413", "422", "503", "504"} <= set(operation["responses"])
+    for path in ("/", "/metrics"):  # by HEAD, as `curl -I` and many load balancers ask
+        code, nothing, headers = client.ask("HEAD", path)
+        assert (code, nothing) == (200, "")
+        assert int(headers["content-length"]) > 100
     assert client.ask("GET", "/docs")[0] == 404  # it would fetch scripts from elsewhere
 
 
