@@ -45,8 +45,8 @@ EXAMPLES = """examples:
   {program} photo.jpg --augment              looks twice, the second time at the mirrored picture: slower, more AP
   {program} photo.jpg --weights a/model_best.safetensors b/model_best.safetensors   an ensemble
 
-A folder stands for the pictures in it and below it. What an earlier call wrote into the output folder is deleted first,
-unless --skip-done or --resume goes on with it.
+A folder stands for the pictures in it and below it. Pictures that an earlier call wrote into the output folder are
+deleted first, unless --skip-done or --resume goes on with it; videos are replaced by those of their name.
 The exit code is 0, or 2 where an input could not be used."""
 
 
@@ -202,7 +202,7 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
         say(f"output     {printable(args.output)}{job.prepare(made)}\n", flush=True)
         left_out = job.run()
     else:
-        deleted = process_group.on_main(folder.clear)
+        deleted = 0 if args.resume else process_group.on_main(folder.clear)
         remark = f" ({deleted} pictures of an earlier prediction deleted)" if deleted else ""
         say(f"output     {printable(args.output)}{remark}\n", flush=True)
     empty = []

@@ -21,6 +21,7 @@ from detector.commands import predict
 from detector.commands.main import main
 from detector.config import Config
 from detector.errors import UserError
+from detector.inference.output_folder import OutputFolder
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "traffic light"), Category(90, "猫")))
@@ -427,6 +428,10 @@ def test_a_video_gives_lines_and_is_gone_on_with(
     assert "of them by an earlier run" in capsys.readouterr().out
     with pytest.raises(UserError, match="other settings"):
         main([*words, "--resume", "--score-threshold", "0.4"])
+    of_another = OutputFolder(folder / "out")
+    of_another.save_picture(folder / "out/a.png", np.zeros((4, 4, 3), np.uint8))
+    assert main([*words, "--resume"]) == 0  # which goes on with what the folder holds
+    assert (folder / "out/a.png").is_file()
     write_clip("clip.avi", 5, first=1)
     with pytest.raises(UserError, match="other settings, model or video"):
         main([*words, "--resume"])

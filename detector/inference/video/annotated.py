@@ -38,7 +38,7 @@ class AnnotatedVideo:
     """Writes an annotated video; a context, at the end of which the video has its name.
 
     Args:
-        path: an .mp4, or None: nothing is drawn.
+        path: an .mp4.
         rate: frames a second.
         categories: of the detections.
         keep_broken: join what is drawn where the context ends by an exception, too.
@@ -46,7 +46,7 @@ class AnnotatedVideo:
     """
 
     def __init__(
-        self, path: Path | None, rate: float, categories: CategoryMap, keep_broken: bool = False, piece: int = PIECE
+        self, path: Path, rate: float, categories: CategoryMap, keep_broken: bool = False, piece: int = PIECE
     ) -> None:
         self.path = path
         self.rate = rate
@@ -60,7 +60,6 @@ class AnnotatedVideo:
     @property
     def folder(self) -> Path:
         """Where the pieces are until they are joined."""
-        assert self.path is not None
         return self.path.with_name(f".{self.path.stem}.pieces")
 
     @property
@@ -80,8 +79,6 @@ class AnnotatedVideo:
         Raises:
             UserError: something cannot be deleted or written.
         """
-        if self.path is None:
-            return frames
         try:
             self.pieces = self._earlier(frames)
             kept = {piece.path for piece in self.pieces}
@@ -104,8 +101,6 @@ class AnnotatedVideo:
         Raises:
             UserError: there is no room.
         """
-        if self.path is None:
-            return
         if self.writer is None:
             self.writer = make_writer(self.partial, self.rate, (image.shape[0], image.shape[1]))
         boxes = torch.tensor([one["bbox"] for one in detections], dtype=torch.float32).reshape(-1, 4)
@@ -127,8 +122,6 @@ class AnnotatedVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.path is None:
-            return
         if kind is None or self.keep_broken:
             self._finish_piece()
             self._join()
@@ -158,7 +151,6 @@ class AnnotatedVideo:
 
     def _join(self) -> None:
         """Give the video its name; the pieces are deleted after that."""
-        assert self.path is not None
         paths = [piece.path for piece in self.pieces]
         try:
             if len(paths) > 1:
@@ -178,7 +170,6 @@ class AnnotatedVideo:
 
     def _earlier(self, frames: int) -> list[Piece]:
         """The pieces of an earlier run that follow each other from frame 0 on; of a finished one, the video itself."""
-        assert self.path is not None
         named = [(path, re.fullmatch(r"(\d{8})-(\d{8})", path.stem)) for path in self.folder.glob("*.mp4")]
         found = [Piece(path, int(name[1]), int(name[2])) for path, name in named if name is not None]
         if frames and self.path.is_file():
@@ -190,6 +181,23 @@ class AnnotatedVideo:
                 chain.append(piece)
                 end = piece.end
         return chain
+
+
+class NoVideo:
+    """In the place of an `AnnotatedVideo` where none is wanted: takes the same calls, and does nothing."""
+
+    def start(self, frames: int) -> int:
+        """Every frame whose detections are known counts as drawn."""
+        return frames
+
+    def draw(self, image: np.ndarray, detections: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> "NoVideo":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing."""
 
 
 def _count(path: Path) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from detector.categories import CategoryMap
 from detector.inference.batches import in_batches
 from detector.inference.detections import Detections
-from detector.inference.video.annotated import PIECE, AnnotatedVideo
+from detector.inference.video.annotated import PIECE, AnnotatedVideo, NoVideo
 from detector.inference.video.frame_log import FrameLog, read_lines
 from detector.inference.video.frames import Video, read_frames
 
@@ -60,7 +60,10 @@ def detect_video(
     log.start(resume and not video.is_camera)
     resumed = log.lines
     objects = sum(len(line["detections"]) for line in islice(read_lines(log.path), resumed))
-    drawing = AnnotatedVideo(annotated, video.rate / log.every, categories, keep_broken=video.is_camera, piece=piece)
+    drawing: AnnotatedVideo | NoVideo = NoVideo()
+    if annotated is not None:
+        rate = video.rate / log.every
+        drawing = AnnotatedVideo(annotated, rate, categories, keep_broken=video.is_camera, piece=piece)
     drawn = drawing.start(log.lines)
     with log, drawing:
         frames = read_frames(video, log.every, drawn * log.every)
