@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from detector.drawing.tags import MAX_LETTERS, Color, Rectangle, blend, luminance, make_tags, place_tags
+from detector.drawing.tags import MAX_LETTERS, MOST_TAGS, Color, Rectangle, blend, luminance, make_tags, place_tags
 from detector.drawing.text import can_write, text_mask
 from detector.errors import UserError
 from detector.structures import Size
@@ -68,6 +68,7 @@ def draw_detections(
         _draw_frame(canvas, rectangles[i], width, own[i])
     if not tags:
         return canvas
+    surest_first = surest_first[:MOST_TAGS]
     written = {label: _class_name(names, label) for label in set(classes)}
     texts = [written[classes[i]] + ("" if scores is None else f" {certainty[i]:.2f}") for i in surest_first]
     filled = make_tags(texts, [own[i] for i in surest_first], _size(image), largest=round(11 * scale**0.56))

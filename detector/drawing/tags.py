@@ -15,6 +15,7 @@ WHITE: Color = (255, 255, 255)
 
 SMALLEST = 10  # pixels of the letters' body, below which names cannot be read
 MAX_LETTERS = 100  # of a text: no tag of legible letters holds more
+MOST_TAGS = 2000  # on a picture: more could not be read, and to place a million takes hours
 CROWDED = 0.08  # share of the picture that all tags together may take before their letters shrink
 BURIED = 1 / 3  # share of an object that tags may hide together; where no place keeps to it, a tag is left out
 
@@ -58,27 +59,30 @@ def place_tags(boxes: Sequence[Rectangle], tags: Sequence[Size], image: Size) ->
     """
     objects = np.array(boxes, np.float64).reshape(-1, 4)
     hidden = np.zeros(len(objects))  # of each object, by the tags so far
-    taken: list[Rectangle] = []
+    taken = np.empty((len(tags), 4))
+    count = 0  # of those taken
     places: list[Rectangle | None] = []
     for box, (tag_height, tag_width) in zip(boxes, tags, strict=True):
         height, width = min(tag_height, image[0]), min(tag_width, image[1])
         corners, steps = _candidates(box, (height, width), image)
         candidates = np.concatenate((corners, corners + np.array((width, height))), axis=1)
-        hides = _hidden_shares(candidates, objects)
-        of_tags = _hidden_shares(candidates, np.array(taken, np.float64).reshape(-1, 4)).sum(axis=1)
+        near = _within_reach(objects, candidates)
+        hides = _hidden_shares(candidates, objects[near])
+        of_tags = _hidden_shares(candidates, taken[_within_reach(taken[:count], candidates)]).sum(axis=1)
         cost = hides.sum(axis=1) + _HIDDEN_TAG * of_tags
         cost += _STEP_AWAY * steps + _LATER_CHOICE * np.arange(len(candidates))
-        buries = ((hides > 0) & (hidden + hides > BURIED)).any(axis=1)
-        if taken and buries.all():
+        buries = ((hides > 0) & (hidden[near] + hides > BURIED)).any(axis=1)
+        if count and buries.all():
             places.append(None)
             continue
         if not buries.all():
             cost[buries] = np.inf
         best = int(cost.argmin())
-        hidden += hides[best]
+        hidden[near] += hides[best]
         left, top = corners[best].tolist()
-        taken.append((left, top, left + width, top + height))
-        places.append(taken[-1])
+        places.append((left, top, left + width, top + height))
+        taken[count] = places[-1]
+        count += 1
     return places
 
 
@@ -121,6 +125,14 @@ def _candidates(box: Rectangle, tag: Size, image: Size) -> tuple[np.ndarray, np.
     apart_x = np.maximum(np.maximum(left - (corners[:, 0] + width), corners[:, 0] - right), 0)
     apart_y = np.maximum(np.maximum(top - (corners[:, 1] + height), corners[:, 1] - bottom), 0)
     return corners, (apart_x + apart_y) / height
+
+
+def _within_reach(others: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Which of [M, 4] rectangles, as [*] numbers, can be hidden by any of [N, 4] places; quickly, of thousands."""
+    left, top = places[:, :2].min(axis=0)
+    right, bottom = places[:, 2:].max(axis=0)
+    across = (others[:, 0] < right) & (others[:, 2] > left)
+    return np.flatnonzero(across & (others[:, 1] < bottom) & (others[:, 3] > top))
 
 
 def _hidden_shares(places: np.ndarray, others: np.ndarray) -> np.ndarray:
