@@ -93,6 +93,22 @@ def translate(names: Iterable[str], renames: Iterable[tuple[str, str]]) -> dict[
     return table
 
 
+def one_box_for_each_class(tensors: Mapping[str, Tensor], layer: str, classes: int) -> dict[str, Tensor]:
+    """The tensors with a class-agnostic box layer as one of every class, which gives each the same box.
+
+    Args:
+        tensors: by another framework's names.
+        layer: how the names of the box layer's tensors begin. Those with other than 4 rows are left as they are.
+        classes: K.
+    """
+    repeated = {
+        name: tensor.repeat(classes, *[1] * (tensor.dim() - 1))
+        for name, tensor in tensors.items()
+        if name.startswith(layer) and tensor.shape[:1] == (4,)
+    }
+    return {**tensors, **repeated}
+
+
 def reverse_channels(weight: Tensor) -> Tensor:
     """A first convolution [C, 3, 7, 7] for pixels in the opposite channel order."""
     return weight.flip(1)

@@ -17,6 +17,7 @@ from detector.weights.lineages.detectron2_keys import (
     IGNORED,
     NORMS,
     NORMS_OR_NONE,
+    OF_TRAINING,
     ONLY,
     OTHER_BRANCHES,
     POOLERS,
@@ -65,7 +66,12 @@ def config_from_detectron2(settings: Settings, source: str, boxes_only: bool = F
     translator = _Translator(given, kind, problems)
     values = translator.translate()
     if problems:
-        raise UserError(f"{source}: settings of detectron2 that cannot be honoured here: {'; '.join(problems)}.")
+        remedy = ""
+        if all(problem.startswith(OF_TRAINING) for problem in problems):
+            remedy = "; they matter in training alone: take them out of the config to detect with these weights"
+        raise UserError(
+            f"{source}: settings of detectron2 that cannot be honoured here: {'; '.join(problems)}{remedy}."
+        )
     return config_from_dict(nested(values), source)
 
 

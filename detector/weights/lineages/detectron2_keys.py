@@ -57,6 +57,8 @@ AUGMENTATION: Mapping[str, str] = {
     "TEST.AUG.MIN_SIZES": "model.detection.augment.sizes",
 }
 
+CLASS_AGNOSTIC = "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"  # one box for all classes
+
 # Settings of which only these values exist here; detectron2's default is the first.
 ONLY: Mapping[str, tuple[Any, ...]] = {
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler",),
@@ -69,7 +71,7 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": ([False, False, False, False],),
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": ("smooth_l1",),
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": (1.0,),
-    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": (False,),
+    CLASS_AGNOSTIC: (False, True),
     "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": (False,),
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": (False,),
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": (False,),
@@ -91,6 +93,25 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
     "TEST.PRECISE_BN.ENABLED": (False,),
     "VERSION": (2,),
 }
+
+# How the keys of settings begin that matter in training alone: whoever wants to detect may leave them out.
+OF_TRAINING = (
+    "DATALOADER.",
+    "INPUT.CROP.",
+    "INPUT.MIN_SIZE_TRAIN",
+    "INPUT.RANDOM_FLIP",
+    *(f"MODEL.{part}.BBOX_REG_LOSS_" for part in ("ROI_BOX_HEAD", "RPN")),
+    "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS",
+    "MODEL.ROI_HEADS.IOU_",
+    "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT",
+    "MODEL.RPN.BOUNDARY_THRESH",
+    "MODEL.RPN.IOU_",
+    "MODEL.RPN.LOSS_WEIGHT",
+    "SEED",
+    "SOLVER.",
+    "TEST.PRECISE_BN.",
+)
 
 Kind = Literal["c4", "fpn", "dc5"]
 PYRAMID = ["res2", "res3", "res4", "res5"]
@@ -181,7 +202,11 @@ IGNORED = (
     "VIS_PERIOD",
 )
 
-NORMS = {"FrozenBN": "frozen_batch", "BN": "batch", "SyncBN": "batch", "nnSyncBN": "batch", "GN": "group"}
+NORMS = {
+    "FrozenBN": "frozen_batch",
+    **dict.fromkeys(("BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"), "batch"),  # of one or several GPUs
+    "GN": "group",
+}
 NORMS_OR_NONE = {"": None, **NORMS}
 POOLERS = {"ROIAlignV2": ("align", True), "ROIAlign": ("align", False), "ROIPool": ("pool", True)}
 SCHEDULES = {"WarmupMultiStepLR": "steps", "WarmupCosineLR": "cosine"}

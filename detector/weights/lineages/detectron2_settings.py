@@ -194,4 +194,9 @@ def _decode(value: Any) -> Any:
             value = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return value
-    return list(value) if isinstance(value, tuple) else value
+    return _as_lists(value)
+
+
+def _as_lists(value: Any) -> Any:
+    """Tuples as lists, also within one another."""
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value

@@ -12,9 +12,16 @@ from detector.config import Config, ModelConfig
 from detector.errors import UserError
 from detector.weights.layout import CLS_SCORE, conv1_name, model_shapes
 from detector.weights.lineages.detectron2_config import channel_order, config_from_detectron2
-from detector.weights.lineages.detectron2_keys import OTHER_BRANCHES
+from detector.weights.lineages.detectron2_keys import CLASS_AGNOSTIC, OTHER_BRANCHES
 from detector.weights.lineages.detectron2_settings import Settings
-from detector.weights.remap import Renames, fill_folded_statistics, remap, reverse_channels, translate
+from detector.weights.remap import (
+    Renames,
+    fill_folded_statistics,
+    one_box_for_each_class,
+    remap,
+    reverse_channels,
+    translate,
+)
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +63,7 @@ NUMBERED_RPN_CONVS: Renames = (
     *((f".rpn.more_convs.{i}.", f".proposal_generator.rpn_head.conv.conv{i + 1}.") for i in range(7)),
 )
 
+BOX_LAYER = "roi_heads.box_predictor.bbox_pred."
 # Constants that old files carry; they follow from the config.
 DROPPED = ("pixel_mean", "pixel_std")
 CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
@@ -92,6 +100,11 @@ def from_detectron2(
     config = config_from_detectron2(settings, where, boxes_only)
     if boxes_only:
         tensors = without_other_branches(tensors, where)
+    if settings.get(CLASS_AGNOSTIC, False):
+        rows = next((tensor.shape[0] for name, tensor in tensors.items() if name.startswith(BOX_LAYER)), 4)
+        if rows != 4:
+            raise UserError(f"{where}: {CLASS_AGNOSTIC}=True, but {BOX_LAYER}weight has {rows} rows and not 4.")
+        tensors = one_box_for_each_class(tensors, BOX_LAYER, config.model.num_classes or 1)
     shapes = model_shapes(config)
     table: dict[str, str | None] = {
         theirs: ours for ours, theirs in translate(shapes, renames_of(config.model)).items()

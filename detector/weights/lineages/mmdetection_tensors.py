@@ -18,7 +18,7 @@ from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.mmdetection_config import MMDetectionModel, as_class_names, config_from_mmdetection
 from detector.weights.lineages.mmdetection_config_text import parse_mmdetection_config
 from detector.weights.lineages.torchvision_resnet import BLOCK_RENAMES
-from detector.weights.remap import remap, reverse_channels, translate
+from detector.weights.remap import one_box_for_each_class, remap, reverse_channels, translate
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ RENAMES = (
 )
 DETECTORS = ("rpn_head.", "bbox_head.", "roi_head.bbox_head.")  # one of these has every detector of mmdetection
 CONV1 = "backbone.conv1.weight"
+BOX_LAYER = "roi_head.bbox_head.fc_reg."
 MASK_BRANCH = "roi_head.mask_head."
 AVERAGES = "ema_"  # what the averaging hook of version 2 keeps in the model, beside its weights
 CONFIG_KEYS = ("cfg", "config")  # of a checkpoint's notes, in version 3 and in version 2
@@ -78,7 +79,7 @@ def from_mmdetection(
     shapes = model_shapes(model.config)
     table: dict[str, str | None] = {theirs: ours for ours, theirs in translate(shapes, RENAMES).items()}
     if model.class_agnostic:
-        kept = _one_box_for_each_class(kept, model.config.model.num_classes or 1)
+        kept = one_box_for_each_class(kept, BOX_LAYER, model.config.model.num_classes or 1)
     state = remap(kept, table, shapes, source)
     if not model.is_rgb:
         conv1 = table[CONV1]
@@ -134,10 +135,3 @@ def _without_other_parts(tensors: Mapping[str, Tensor], source: str, boxes_only:
         log.info("%s: left out: the %d tensors of the mask branch (%s*)", source, len(masks), MASK_BRANCH)
         left_out += masks
     return {name: tensor for name, tensor in tensors.items() if name not in set(left_out)}
-
-
-def _one_box_for_each_class(tensors: Mapping[str, Tensor], classes: int) -> dict[str, Tensor]:
-    """A class-agnostic box layer as one of every class, which gives each the same box."""
-    names = [name for name in tensors if name.startswith("roi_head.bbox_head.fc_reg.")]
-    repeated = {n: tensors[n].repeat(classes, *[1] * (tensors[n].dim() - 1)) for n in names if tensors[n].shape[0] == 4}
-    return {**tensors, **repeated}

@@ -10,7 +10,7 @@ from detector.config import Config, ViewsConfig, config_from_dict, config_to_dic
 from detector.errors import UserError
 from detector.weights.lineages.detectron2_config import config_from_detectron2
 from detector.weights.lineages.detectron2_export import settings_from_config
-from detector.weights.lineages.detectron2_keys import IGNORED, ONLY, OTHER_BRANCHES, SAME, STRUCTURE
+from detector.weights.lineages.detectron2_keys import IGNORED, OF_TRAINING, ONLY, OTHER_BRANCHES, SAME, STRUCTURE
 from detector.weights.lineages.detectron2_settings import (
     BASE_RCNN_C4,
     BASE_RCNN_DILATED_C5,
@@ -146,7 +146,7 @@ REFUSED = {
     "MODEL.RESNETS.RES5_DILATION": 2,
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE": "giou",
     "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT": 2.0,
-    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": "some",
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignRotated",
     "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": True,
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": True,
@@ -195,6 +195,24 @@ def test_all_of_them_are_refused_at_once() -> None:
     with pytest.raises(UserError) as caught:
         config_from_detectron2(refused, "theirs.yaml")
     assert [key for key in refused if f"{key}=" not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("norm", ["BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"])
+def test_norms_that_share_statistics_over_gpus_are_batch_norms_in_testing(norm: str) -> None:
+    config = config_from_detectron2({**BASE_RCNN_FPN, "MODEL.RESNETS.NORM": norm, "MODEL.FPN.NORM": norm}, "x")
+    assert (config.model.backbone.norm, config.model.fpn.norm) == ("batch", "batch")
+
+
+@pytest.mark.parametrize("key", OF_TRAINING)
+def test_settings_of_training_alone_come_with_the_remedy(key: str) -> None:
+    remedy = r"; they matter in training alone: take them out of the config to detect with these weights\.$"
+    refused = {name: value for name, value in REFUSED.items() if name.startswith(key)}
+    assert refused
+    with pytest.raises(UserError, match=remedy):
+        config_from_detectron2(refused, "x")
+    with pytest.raises(UserError) as caught:
+        config_from_detectron2({**refused, "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN"}, "x")
+    assert "take them out" not in str(caught.value)
 
 
 def test_every_switch_is_tested() -> None:

@@ -49,6 +49,11 @@ def test_texts_are_read_as_python_literals_as_detectron2_does(tmp_path: Path) ->
     assert read_settings(path) == {"A.B": [1, 2], "A.C": 0.001, "A.D": ["x"], "A.E": "text", "A.F": "__import__('os')"}
 
 
+def test_lists_within_such_texts_are_lists_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", 'A: "((32,), (64,))"\nB: !!python/tuple [[1], !!python/tuple [2]]\n')
+    assert read_settings(path) == {"A": [[32], [64]], "B": [[1], [2]]}
+
+
 def test_base_beside_the_file(tmp_path: Path) -> None:
     write(tmp_path / "Base-RCNN-C4.yaml", "SOLVER: {BASE_LR: 0.5, MAX_ITER: 7}\n")
     path = write(tmp_path / "c.yaml", '_BASE_: "Base-RCNN-C4.yaml"\nSOLVER: {MAX_ITER: 8}\n')

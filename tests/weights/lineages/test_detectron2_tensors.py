@@ -22,6 +22,7 @@ from detector.weights.lineages.detectron2_export import (
     to_detectron2,
     write_detectron2,
 )
+from detector.weights.lineages.detectron2_keys import CLASS_AGNOSTIC
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.detectron2_tensors import from_detectron2, is_detectron2
 from detector.weights.resolve import resolve_weights
@@ -73,6 +74,21 @@ def test_channels_and_rows(references: Path) -> None:
     assert torch.equal(state["rpn.anchor_deltas.bias"], tensors["proposal_generator.rpn_head.anchor_deltas.bias"])
     assert torch.equal(state["backbone.norm1.running_var"], tensors["backbone.stem.conv1.norm.running_var"])
     assert torch.equal(state["roi_head.conv5_x.0.shortcut.norm.bias"], tensors["roi_heads.res5.0.shortcut.norm.bias"])
+
+
+def test_one_box_for_all_classes_becomes_one_of_each(references: Path) -> None:
+    folder = references / "r50_w6_c6"
+    tensors, settings = read(folder), read_settings(folder / "config.yaml") | {CLASS_AGNOSTIC: True}
+    with pytest.raises(
+        UserError, match=r"CLS_AGNOSTIC_BBOX_REG=True, but .*bbox_pred\.weight has 24 rows and not 4\.$"
+    ):
+        from_detectron2(tensors, settings, "x")
+    names = [f"roi_heads.box_predictor.bbox_pred.{kind}" for kind in ("weight", "bias")]
+    state, config = from_detectron2(tensors | {name: tensors[name][4:8] for name in names}, settings, "x")
+    build_model(config).load_state_dict(state)
+    for name, kind in zip(names, ("weight", "bias"), strict=True):
+        rows = state[f"roi_head.bbox_pred.{kind}"].unflatten(0, (6, 4))
+        assert all(torch.equal(one, tensors[name][4:8]) for one in rows)
 
 
 def test_rgb_checkpoints_keep_their_channels(references: Path) -> None:
