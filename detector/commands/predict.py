@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,7 @@ from detector.errors import UserError
 from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
+    from detector.inference.gather import Gathered
     from detector.inference.inputs import Input, VideoOutput
     from detector.inference.predictor import Predictor
     from detector.inference.video.frames import Video
@@ -130,12 +131,12 @@ def run(args: argparse.Namespace) -> int:
 class Given:
     """What the words of the command line stand for.
 
-    words: with files in place of what was fetched. inputs: pictures; outputs: the file for the annotated copy of each.
+    gathered: the words. inputs: pictures; outputs: the file for the annotated copy of each.
     unused: a sentence for each word that stands for nothing. videos: files and cameras, each with what is written about
     it. settings: key=value.
     """
 
-    words: list[str]
+    gathered: Gathered
     inputs: list[Input]
     outputs: list[Path]
     unused: list[str]
@@ -149,13 +150,14 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     from detector.inference.inputs import find_inputs, name_outputs, name_videos, split_videos
     from detector.inference.video.frames import open_video
 
-    gathered, missed = gather(args.inputs, fetched)
-    settings = [word for word in gathered if is_setting(word)]
-    words, found = split_videos([word for word in gathered if not is_setting(word)])
-    if missed and not words and not found:
-        raise UserError(" ".join(missed))
+    gathered = gather(args.inputs, fetched)
+    settings = [word for word in gathered.words if is_setting(word)]
+    words, found = split_videos([word for word in gathered.words if not is_setting(word)])
+    if gathered.missed and not words and not found:
+        raise UserError(" ".join(gathered.missed))
     videos = [open_video(word) for word in dict.fromkeys(found)]  # before anything that takes time
     inputs, unused = find_inputs(words, skip=args.output) if words or not videos else ([], [])
+    inputs = [replace(one, name=gathered.origins.get(one.name, one.name)) for one in inputs]
     if (args.resume or args.every > 1) and not videos:
         raise UserError(
             "--resume and --every are for videos, and there is none among the inputs (pictures: --skip-done)."
@@ -165,7 +167,8 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
             "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
         )
     of_videos = zip(videos, name_videos([video.source for video in videos], args.output), strict=True)
-    return Given(gathered, inputs, name_outputs(inputs, args.output), missed + unused, list(of_videos), settings)
+    unused = gathered.missed + unused
+    return Given(gathered, inputs, name_outputs(inputs, args.output), unused, list(of_videos), settings)
 
 
 def predict_all(args: argparse.Namespace, given: Given) -> int:
@@ -198,7 +201,8 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
     if given.inputs:
         from detector.commands.predict_pictures import PictureJob
 
-        job = PictureJob(predictor, list(zip(given.inputs, given.outputs, strict=True)), folder, args, batch_size)
+        pictures = list(zip(given.inputs, given.outputs, strict=True))
+        job = PictureJob(predictor, pictures, folder, args, batch_size, given.gathered.origins)
         say(f"output     {printable(args.output)}{job.prepare(made)}\n", flush=True)
         left_out = job.run()
     else:
@@ -244,7 +248,7 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
         frames = f", frame by {args.every}" * (args.every > 1)
         lines.append(f"videos     {', '.join(printable(video.source) for video, _ in given.videos)}{frames}")
     lines.append(f"input      {len(given.inputs)} pictures, scores from {args.score_threshold:g}")
-    for word in filter(os.path.isdir, given.words):
+    for word in filter(os.path.isdir, given.gathered.words):
         lines += [f"not read   {printable(word)}: {printable(line)}" for line in unread_files(word)]
     if args.score_threshold < detection.score_threshold:
         above = f"the model gives scores above {detection.score_threshold:g}"

@@ -39,6 +39,7 @@ class PictureJob:
         folder: that the files are written into; it exists.
         args: the words of the command line.
         batch_size: pictures that go through the network together; with tiles, tiles of one picture.
+        origins: what messages call a picture, by its path, where that is not its path.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class PictureJob:
         folder: OutputFolder,
         args: argparse.Namespace,
         batch_size: int,
+        origins: Mapping[str, str],
     ) -> None:
         self.predictor = predictor
         self.pictures = pictures
         self.folder = folder
         self.args = args
         self.batch_size = batch_size
+        self.origins = origins
         self.tiling = tiling_of(args)
         self.entries: list[Entry] = []  # what each picture is, as the main process sees it; no detections
         self.work = Work([], [])  # of all processes
@@ -149,8 +152,16 @@ class PictureJob:
         paths = [self.pictures[number][0].path for number in numbers]
         how = (self.args.score_threshold, self.batch_size, self.args.augment or None)
         if self.tiling is None:
-            return detect_all(self.predictor, paths, *how)
-        return detect_files_tiled(self.predictor, paths, self.tiling, *how)
+            outcomes = detect_all(self.predictor, paths, *how)
+        else:
+            outcomes = detect_files_tiled(self.predictor, paths, self.tiling, *how)
+        return (self._renamed(outcome, str(path)) for path, outcome in zip(paths, outcomes, strict=True))
+
+    def _renamed(self, outcome: Outcome, path: str) -> Outcome:
+        """A problem told of what the user has named."""
+        if not isinstance(outcome, UserError) or path not in self.origins:
+            return outcome
+        return UserError(str(outcome).replace(path, self.origins[path]))
 
     def _entry(self, number: int, outcome: Outcome) -> Entry:
         entry = self.entries[number]

@@ -4,10 +4,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from detector.datasets.formats.text_files import lines_of, read_text
+from detector.disk import file_digest
 from detector.download import DownloadError, DownloadPolicy, download, is_offline
 from detector.errors import UserError
 
@@ -16,7 +18,20 @@ SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address, beside letters and digits
 POLICY = DownloadPolicy(timeout=20.0, attempts=2)
 
 
-def gather(words: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
+@dataclass
+class Gathered:
+    """What words stand for.
+
+    words: with files in place of what was elsewhere. missed: a sentence for each address that gave nothing. origins:
+    the addresses of the files that were fetched, by their paths; `-` for standard input.
+    """
+
+    words: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def gather(words: Sequence[str], folder: Path) -> Gathered:
     """The words with every address, `-` and list replaced by files.
 
     Args:
@@ -25,29 +40,28 @@ def gather(words: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
             working folder or, where there is no such file, at the list's. All other words are left alone.
         folder: where fetched files are put; it exists.
 
-    Returns:
-        The words; and a sentence for each address that cannot be fetched in time, or is too long.
-
     Raises:
         UserError: a list or standard input cannot be used.
     """
-    gathered: list[str] = []
-    missed: list[str] = []
+    gathered = Gathered()
     for word in words:
         if is_list(word):
-            more, also_missed = gather(_lines(Path(word)), folder)
-            gathered += more
-            missed += also_missed
-        elif is_address(word):
+            more = gather(_lines(Path(word)), folder)
+            gathered.words += more.words
+            gathered.missed += more.missed
+            gathered.origins |= more.origins
+        elif is_address(word) or word == "-":
             try:
-                gathered.append(str(_fetch(word, folder)))
-            except UserError as error:
-                missed.append(str(error))
-        elif word == "-":
-            gathered.append(str(_standard_input(folder)))
+                path = _standard_input(folder) if word == "-" else _fetch(word, folder)
+            except DownloadError as error:
+                gathered.missed.append(f"{word}: {error}")
+                continue
+            _date_by_content(path)
+            gathered.words.append(str(path))
+            gathered.origins[str(path)] = word
         else:
-            gathered.append(word)
-    return gathered, missed
+            gathered.words.append(word)
+    return gathered
 
 
 def is_address(word: str) -> bool:
@@ -78,9 +92,9 @@ def _place(word: str, folder: Path) -> str:
 
 
 def _fetch(url: str, folder: Path) -> Path:
-    """The file that an address gives, under its name. Raises UserError."""
+    """The file that an address gives, under its name. Raises DownloadError, the end of a sentence."""
     if is_offline():
-        raise UserError(f"{url}: is not fetched, since DETECTOR_OFFLINE forbids the network; fetch it by hand.")
+        raise DownloadError("is not fetched, since DETECTOR_OFFLINE forbids the network; fetch it by hand.")
     try:
         last = Path(unquote(urlsplit(url).path)).name
         name = re.sub(r"[\0-\x1f/\\]", "_", last)[-50:] if last.strip(". ") else "picture"
@@ -88,12 +102,18 @@ def _fetch(url: str, folder: Path) -> Path:
         # What a browser shows may have letters and spaces that an address cannot.
         download(quote(url, safe=SAFE), path, name, POLICY, verified_later=False, max_bytes=MAX_BYTES)
     except DownloadError as error:
-        raise UserError(f"{url}: cannot be fetched ({error}); check the address, or fetch it by hand.") from None
+        raise DownloadError(f"cannot be fetched ({error}); check the address, or fetch it by hand.") from None
     except ValueError as error:
-        raise UserError(f"{url}: is no usable address ({error}).") from None
+        raise DownloadError(f"is no usable address ({error}).") from None
     except OSError as error:
-        raise UserError(f"{url}: cannot be kept in {folder} ({error.strerror}); make room there.") from None
+        raise DownloadError(f"cannot be kept in {folder} ({error.strerror}); make room there.") from None
     return path
+
+
+def _date_by_content(path: Path) -> None:
+    """Give a file a date that its content alone decides, by which `--skip-done` knows it when it is fetched again."""
+    seconds = int(file_digest(path)[:8], 16) >> 1  # before the year 2038, as every file system takes it
+    os.utime(path, (seconds, seconds))
 
 
 def _standard_input(folder: Path) -> Path:

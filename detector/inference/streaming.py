@@ -45,10 +45,10 @@ def in_batches_of_one_order(
 
 def _in_word(word: str) -> Iterator[Any]:
     with TemporaryDirectory(prefix="detector-") as folder:
-        words, missed = gather([word], Path(folder))
-        if missed:
-            raise UserError(missed[0])
-        for given in words:
+        gathered = gather([word], Path(folder))
+        if gathered.missed:
+            raise UserError(gathered.missed[0])
+        for given in gathered.words:
             pictures, videos = split_videos([given])
             for video in videos:
                 yield from (frame.image for frame in read_frames(open_video(video)))

@@ -21,6 +21,7 @@ from detector.commands import predict
 from detector.commands.main import main
 from detector.config import Config
 from detector.errors import UserError
+from detector.inference import gather
 from detector.inference.output_folder import OutputFolder
 from detector.weights.files import save_weights
 
@@ -399,6 +400,25 @@ def test_videos_of_one_name_have_files_of_their_own(weights: Path, folder: Path)
     counts = [len((folder / f"out/{name}.avi.jsonl").read_bytes().splitlines()) for name in ("clip", "clip-2")]
     assert counts == [1, 2]
     assert (folder / "out/clip-2.annotated.mp4").is_file()
+
+
+def test_what_is_fetched_is_called_by_its_address_and_known_again(
+    weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(url: str, path: Path, *_: object, **__: object) -> None:
+        path.write_bytes((folder / url.removeprefix("http://it/")).read_bytes())
+
+    monkeypatch.setattr(gather, "download", fetch)
+    (folder / "pictures/c.png").write_bytes(b"no picture")
+    addresses = [f"http://it/{path}" for path in ("pictures/a.png", "other/a.png", "pictures/c.png")]
+    words = ["predict", *addresses, "--weights", str(weights), "--output", "out", "--score-threshold", "0.2"]
+    assert main([*words, "--device", "cpu"]) == 2
+    assert f"left out: {addresses[2]}: not a picture" in capsys.readouterr().err
+    found = read_json(folder / "out/detections.json")
+    assert {one["file_name"] for one in found} == set(addresses[:2])  # which share the last part of their paths
+    assert main([*words, "--device", "cpu", "--skip-done"]) == 2
+    assert "(2 of 3 pictures are done already)" in capsys.readouterr().out
+    assert read_json(folder / "out/detections.json") == found
 
 
 def test_a_video_whose_path_is_no_unicode_is_refused(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Streams: everything that stands for pictures, one after the other."""
 
 import io
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -102,12 +103,28 @@ def test_addresses_are_fetched_within_limits(
     with pytest.raises(UserError, match=r"missing\.png: cannot be fetched"):
         list(pictures_in(f"{server}/missing.png", "rgb"))
     monkeypatch.setattr(gathering, "MAX_BYTES", 100)
-    words, missed = gather([f"{server}/1.png", "a.jpg", f"{server}/missing.png"], tmp_path)
-    assert words == ["a.jpg"]  # for which the others are no hindrance
-    assert "longer than 100 bytes" in missed[0]
-    assert "cannot be fetched (the server answered 404" in missed[1]
+    gathered = gather([f"{server}/1.png", "a.jpg", f"{server}/missing.png"], tmp_path)
+    assert gathered.words == ["a.jpg"]  # for which the others are no hindrance
+    assert "longer than 100 bytes" in gathered.missed[0]
+    assert f"{server}/missing.png: cannot be fetched (the server answered 404" in gathered.missed[1]
     monkeypatch.setenv("DETECTOR_OFFLINE", "1")
-    assert "DETECTOR_OFFLINE forbids the network" in gather([f"{server}/1.png"], tmp_path)[1][0]
+    assert "DETECTOR_OFFLINE forbids the network" in gather([f"{server}/1.png"], tmp_path).missed[0]
+
+
+def test_what_is_fetched_twice_is_the_same_file_until_it_changes(folder: Path, server: str, tmp_path: Path) -> None:
+    def fetched() -> float:
+        (tmp_path / "kept").mkdir()
+        gathered = gather([f"{server}/1.png"], tmp_path / "kept")
+        (path,) = gathered.words
+        assert gathered.origins == {path: f"{server}/1.png"}
+        modified = Path(path).stat().st_mtime
+        shutil.rmtree(tmp_path / "kept")
+        return modified
+
+    before = fetched()
+    assert fetched() == before
+    (folder / "1.png").write_bytes((folder / "2.png").read_bytes())
+    assert fetched() != before
 
 
 @pytest.mark.parametrize("name", ["grün 1.png", "gr%C3%BCn%201.png", "..%2F..%2F1.png", f"{'l' * 240}.png"])
@@ -116,8 +133,9 @@ def test_addresses_as_browsers_show_them(folder: Path, server: str, tmp_path: Pa
     (folder / f"{'l' * 240}.png").write_bytes((folder / "0.png").read_bytes())
     kept = tmp_path / "kept"
     kept.mkdir()
-    (path,), missed = gather([f"{server.upper()}/{name}?size=large#top"], kept)
-    assert not missed
+    gathered = gather([f"{server.upper()}/{name}?size=large#top"], kept)
+    (path,) = gathered.words
+    assert not gathered.missed
     assert Path(path).parent == kept
     assert image_size(path) == (64, 80)
 
@@ -127,7 +145,7 @@ def test_standard_input_is_one_picture(folder: Path, tmp_path: Path, monkeypatch
         buffer = io.BytesIO((folder / "0.png").read_bytes())
 
     monkeypatch.setattr("sys.stdin", Stdin)
-    (path,), _ = gather(["-"], tmp_path)
+    (path,) = gather(["-"], tmp_path).words
     assert Path(path).read_bytes() == (folder / "0.png").read_bytes()
     with pytest.raises(UserError, match="standard input holds nothing"):
         gather(["-"], tmp_path)
@@ -136,11 +154,11 @@ def test_standard_input_is_one_picture(folder: Path, tmp_path: Path, monkeypatch
 def test_lists_name_inputs_and_no_lists(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("list.txt\n")
     (tmp_path / "empty.txt").write_text("# nothing\n")
-    assert gather([str(folder / "list.txt"), "a=b"], tmp_path)[0][1:] == [str(folder / "2.png"), "a=b"]
+    assert gather([str(folder / "list.txt"), "a=b"], tmp_path).words[1:] == [str(folder / "2.png"), "a=b"]
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside/list.txt").write_text("a\u2028b.png\r\nelsewhere.png\n", encoding="utf-8")
     (tmp_path / "beside/a\u2028b.png").touch()
-    words, _ = gather([str(tmp_path / "beside/list.txt")], tmp_path)
+    words = gather([str(tmp_path / "beside/list.txt")], tmp_path).words
     assert words == [str(tmp_path / "beside/a\u2028b.png"), "elsewhere.png"]
     with pytest.raises(UserError, match="cannot name another list"):
         gather([str(tmp_path / "other.txt")], tmp_path)
