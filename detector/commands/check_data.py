@@ -17,7 +17,7 @@ from detector.config import Config, load_config
 from detector.datasets.checks.examine import Examined, examine
 from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
-from detector.datasets.checks.splits import check_categories, check_leaks, check_new_classes
+from detector.datasets.checks.splits import check_classes, check_leaks
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
 from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
 from detector.datasets.faults import Fault, by_kind
@@ -184,10 +184,8 @@ def check_folder(
         say(describe_anchors(examined.columns, config))
         faults = list(examined.faults)
         for other, images in looked_at:
-            if layout.format != "voc":
-                faults += check_categories(other.columns, examined.columns)
-            elif other is looked_at[0][0] and "train" in layout.splits:
-                faults += check_new_classes(other.columns, examined.columns)
+            is_training = "train" in layout.splits and other is looked_at[0][0]
+            faults += check_classes(layout.format, other.columns, examined.columns, is_training)
             if not args.no_images:
                 pictures = (other.pictures, examined.pictures)
                 faults += check_leaks(other.columns, images, examined.columns, place.images, *pictures)
@@ -246,8 +244,7 @@ def compare(args: argparse.Namespace, data_format: Format, examined: Examined) -
     """The faults between two splits: categories that differ, and pictures in both."""
     other_images = args.other_images or args.images
     other = look(args, data_format, args.against, other_images)
-    # A VOC tree has no list of its classes: a rare one may be absent from a split.
-    differences = [] if data_format == "voc" else check_categories(examined.columns, other.columns)
+    differences = check_classes(data_format, examined.columns, other.columns)
     pictures = (examined.pictures, other.pictures)
     if args.images is None:
         return differences

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector import command
+from detector.commands.scored_data import first_of_a_run, open_scored_data
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
 from detector.printing import printable
 
 if TYPE_CHECKING:
-    from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.coco_eval import CocoMetrics
     from detector.evaluation.ground_truth import GroundTruth
     from detector.evaluation.report.worst import ShowPicture
@@ -137,7 +136,7 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
                 truth = read_ground_truth(args.annotations)
                 show_picture = pictures_in(args.images, truth) if args.images else no_pictures
             else:
-                dataset = open_data(args, None)
+                dataset = open_scored_data(args, None)
                 truth, show_picture = ground_truth_of(dataset), pictures_of(dataset)
             detections = read_results(args.detections)
             source = str(args.detections)
@@ -184,7 +183,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     predictor = load(
         args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile, args.boxes_only
     )
-    dataset = open_data(args, first_of_a_run(args.weights))
+    dataset = open_scored_data(args, first_of_a_run(args.weights))
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size
     detecting = predictor.detecting(args.augment or None)
@@ -227,57 +226,6 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     return ground_truth_of(dataset) if is_main else None, gather_results(local), scored
 
 
-def first_of_a_run(weights: Sequence[str]) -> str:
-    """Of several weights, the first that lie in the folder of a training run; else the first of all."""
-    from detector.weights.run_config import find_run_config
-
-    return next((one for one in weights if find_run_config(one) is not None), weights[0])
-
-
-def open_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset:
-    """What is scored on: --annotations, a split of `data=FOLDER`, or one of the run that made the weights.
-
-    Which data that run had, config.yaml beside the weights says; nothing is rendered, nor written, because a file says
-    so. A val split that was held out of its training pictures is held out again.
-    """
-    from detector.config import Config, override_config
-    from detector.datasets.formats.open_dataset import guess_format, open_dataset
-    from detector.datasets.layouts.apply import describe_layout, describe_splits, take_data_word, with_layout
-    from detector.datasets.splits import open_split, split_paths
-    from detector.process_group import is_main
-    from detector.weights.run_config import read_run_config
-
-    if args.annotations is not None:
-        return open_dataset(guess_format(args.annotations), args.annotations, args.images)
-    run = None if weights is None else read_run_config(weights)
-    words, layout = take_data_word(args.settings)
-    split = args.split or "val"
-    if layout is not None:
-        data = with_layout((Config() if run is None else run[1]).data, layout)
-        if split == "val" and args.split is None and list(layout.splits) != ["train"] and "train" not in layout.splits:
-            split = next(iter(layout.splits))  # the one that there is
-        dataset = open_split(data, split)
-        if is_main():
-            print(*describe_layout(layout), describe_splits(data, {split: dataset}), "", sep="\n")
-        return dataset
-    if run is None:
-        raise UserError(
-            f"{weights}: no config.yaml of a training run lies beside it, so its {split} split is not known; give "
-            "--annotations and --images, or data=FOLDER."
-        )
-    path, run_config = run
-    data = override_config(run_config, words).data
-    paths = split_paths(data, split)
-    if paths is None and not (split == "val" and data.hold_out):
-        raise UserError(f"{path}: names no {split} split; give --annotations and --images, or data=FOLDER.")
-    if data.generate == "shapes" and paths is not None and not Path(paths[0]).is_file():
-        raise UserError(
-            f"{paths[0]}, of the embedded set that {path} names, is not there; training renders it, or give "
-            "--annotations and --images."
-        )
-    return open_split(data, split, drop_degenerate_boxes=True)
-
-
 def report(
     args: argparse.Namespace, truth: GroundTruth, detections: list[dict[str, Any]], scored: Scored
 ) -> CocoMetrics:
@@ -301,7 +249,8 @@ def report(
         data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
         write_atomically(args.output / "metrics.json", data)
     print(f"\nCOCO metrics by {args.evaluator}\n{metrics_table(metrics)}")
-    for hint in explain_low_ap(metrics, truth, detections):
+    results = check_results(detections, truth, scored.source)
+    for hint in explain_low_ap(metrics, truth, results):
         print(f"hint: {hint}")
     if args.output is not None:
         print(f"\nwrote {args.output / 'metrics.json'}")
@@ -309,7 +258,6 @@ def report(
         context = ReportContext(
             scored.model, truth.source, command.typed_command(), scored.settings, show_picture=scored.show_picture
         )
-        results = check_results(detections, truth, scored.source)
         print(f"wrote {write_report(args.output, truth, results, analyse(truth, results, metrics), context)}")
         print(*map(printable, write_label_errors(args.output, truth, results, scored.show_picture)), sep="\n")
     return metrics

@@ -122,7 +122,10 @@ def check_before_start(config: Config, resume: bool) -> None:
     """Raise UserError for what would stop a run, before anything takes time."""
     check_paths(config)
 
+    from detector.training.report.trackers import check_installed
     from detector.training.run.start import check_start
+
+    check_installed(config.train.trackers)
 
     if not resume:
         check_start(config.model)

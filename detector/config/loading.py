@@ -148,7 +148,7 @@ def project_root(config_path: Path) -> Path:
 def differences(first: Config, second: Config) -> list[str]:
     """One line for every setting that differs: `key: first value → second value`."""
     a, b = flatten(config_to_dict(first)), flatten(config_to_dict(second))
-    return [f"{key}: {a[key]} → {b[key]}" for key in a if a[key] != b[key]]
+    return [f"{key}: {a.get(key)} → {b.get(key)}" for key in a | b if a.get(key) != b.get(key)]  # weights of classes
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v) for k, v in value.items()}  # class names that Python code wrote as numbers, say
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value

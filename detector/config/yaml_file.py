@@ -2,7 +2,7 @@
 
 Python's own tags, which `yaml.dump` writes for tuples and for mappings such as detectron2's `CfgNode`, are read as the
 lists and mappings that they hold; tags that call something are refused by name. Numbers that YAML 1.1 reads in a way
-that nobody expects (`010` as 8, `1:30` as 90) stay text, as written.
+that nobody expects (`010` as 8, `1:30` as 90) stay text, as written, and so do all keys.
 """
 
 import re
@@ -21,6 +21,7 @@ MAX_DEPTH = 40  # of lists and mappings within one another
 MAX_VALUES = 50_000  # with every alias written out
 _YAML = "tag:yaml.org,2002:"
 _PYTHON = f"{_YAML}python/"
+_NO_NAMES = tuple(f"{_YAML}{kind}" for kind in ("bool", "int", "float", "null", "timestamp"))
 _SURPRISING = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 
 
@@ -160,6 +161,13 @@ class _PlainLoader(yaml.SafeLoader):
         **{f"{_PYTHON}{kind}:": _refuse for kind in ("object/apply", "name", "module")},
     }
     _depth = 0
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping as the base class reads it, but for its keys, which are names: `yes` and `010` stay as written."""
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag in _NO_NAMES:
+                key.tag = f"{_YAML}str"
+        return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node as the base class does, but not deeper than `MAX_DEPTH`."""

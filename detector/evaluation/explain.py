@@ -1,25 +1,21 @@
 """Hints for a score that is suspiciously low: what usually lies behind an AP of 0."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
 import torch
 
 from detector import boxes as box_ops
 from detector.evaluation.coco_eval import CocoMetrics
 from detector.evaluation.ground_truth import GroundTruth
-from detector.evaluation.results import Results, check_results
+from detector.evaluation.results import Results
 
 SUSPICIOUS_AP50 = 0.01
 _ENOUGH = 0.3  # with this share of the objects covered, the boxes are probably in the right place
 
 
-def explain_low_ap(metrics: CocoMetrics, truth: GroundTruth, detections: Sequence[Mapping[str, Any]]) -> list[str]:
+def explain_low_ap(metrics: CocoMetrics, truth: GroundTruth, results: Results) -> list[str]:
     """Lines that help to find out why AP50 is below `SUSPICIOUS_AP50`, or undefined; none for other scores."""
     if metrics.AP50 >= SUSPICIOUS_AP50:
         return []
-    results = check_results(detections, truth)
     boxes = int(np.count_nonzero(~truth.iscrowd))
     lines = [
         f"ground truth: {boxes} boxes (and {len(truth.boxes) - boxes} crowds) in {len(truth.image_ids)} images; "

@@ -107,7 +107,7 @@ def train_until(
                     return Outcome(0, stop.received)
                 describe_run(run)
                 if is_finished(output) and plan.is_finished(run.progress, run.config.train):
-                    log.info(f"{output} is finished; a larger train.iterations would take it further.")
+                    log.info(f"{output} is finished; {plan.what_goes_further(run.progress, run.config.train)}.")
                     return Outcome(run.progress.iteration, 0)
                 settings = flatten(config_to_dict(run.config))
                 log.begin_numbers(run.progress, config.train.tensorboard, config.train.trackers, settings)

@@ -110,6 +110,18 @@ def test_overrides_are_judged_together_with_the_file(write: WriteConfig) -> None
     assert load_config(path, ["model.rpn.negative_iou=0.8"]).model.rpn.negative_iou == 0.8
 
 
+def test_class_names_stay_as_they_are_written(tmp_path: Path) -> None:
+    config = load_config(None, ["train.class_weights={yes: 2, 010: 3, 7: 1.5}"])
+    assert config.train.class_weights == {"yes": 2, "010": 3, "7": 1.5}
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert differences(load_config(None, {"train.class_weights": {7: 1.5}}), config) == [
+        "train.class_weights.yes: None → 2",
+        "train.class_weights.010: None → 3",
+    ]
+    assert len(differences(config, load_config(None))) == len(differences(load_config(None), config)) == 3
+
+
 def test_a_config_that_is_there_already_takes_overrides_too() -> None:
     config = config_from_dict({"model": {"num_classes": 3, "rpn": {"positive_iou": 0.9}}})
     changed_config = override_config(config, ["model.rpn.negative_iou=0.8", "input.min_size_test=600"])

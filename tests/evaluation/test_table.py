@@ -34,6 +34,11 @@ def detections(swap: bool = False, shift: float = 0.0) -> list[dict[str, Any]]:
     ]
 
 
+def hints(truth: dict[str, Any], found: list[dict[str, Any]]) -> list[str]:
+    columns = read_ground_truth(truth)
+    return explain_low_ap(evaluate_coco(truth, found), columns, check_results(found, columns))
+
+
 def test_table() -> None:
     lines = metrics_table(evaluate_coco(TRUTH, detections())).splitlines()
     assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000"
@@ -57,15 +62,15 @@ def test_table() -> None:
     ],
 )
 def test_hints(found: list[dict[str, Any]], hint: str) -> None:
-    lines = explain_low_ap(evaluate_coco(TRUTH, found), read_ground_truth(TRUTH), found)
+    lines = hints(TRUTH, found)
     assert lines[0].startswith("ground truth: 3 boxes (and 1 crowds) in 2 images")
     assert hint in lines[-1]
 
 
 def test_no_hints_for_a_score_and_one_for_an_empty_truth() -> None:
-    assert explain_low_ap(evaluate_coco(TRUTH, detections()), read_ground_truth(TRUTH), detections()) == []
+    assert hints(TRUTH, detections()) == []
     nothing = TRUTH | {"annotations": []}
-    assert "right annotation file" in explain_low_ap(evaluate_coco(nothing, []), read_ground_truth(nothing), [])[-1]
+    assert "right annotation file" in hints(nothing, [])[-1]
 
 
 def test_recall_at_half() -> None:

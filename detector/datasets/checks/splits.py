@@ -7,6 +7,7 @@ from detector.datasets import fault_kinds as kinds
 from detector.datasets.checks.pictures import Picture
 from detector.datasets.columns import Columns
 from detector.datasets.faults import Fault
+from detector.datasets.formats.contents import Format
 
 
 def check_categories(columns: Columns, other: Columns) -> list[Fault]:
@@ -21,14 +22,22 @@ def check_categories(columns: Columns, other: Columns) -> list[Fault]:
     return faults
 
 
-def check_new_classes(train: Columns, other: Columns) -> list[Fault]:
-    """Classes of another split of a VOC tree that the training split lacks, and so nothing learns.
+def check_classes(data_format: Format, columns: Columns, other: Columns, is_training: bool = False) -> list[Fault]:
+    """Whether two splits have the same classes.
 
-    A VOC tree has no list of its classes, so the other way round nothing is wrong: a rare one may be absent.
+    A VOC tree has no list of its classes, so a rare one may be absent from a split. But one that the training split
+    lacks nothing learns.
+
+    Args:
+        data_format: of both.
+        columns, other: of two splits.
+        is_training: the first is the training split.
     """
-    known = {name for _, name in train.categories}
-    missing = sorted({name for _, name in other.categories} - known)
-    return [Fault(kinds.CATEGORIES_DIFFER, detail=f"class {name} is not in {train.source}") for name in missing]
+    if data_format != "voc":
+        return check_categories(columns, other)
+    known = {name for _, name in columns.categories}
+    missing = sorted({name for _, name in other.categories} - known) if is_training else []
+    return [Fault(kinds.CATEGORIES_DIFFER, detail=f"class {name} is not in {columns.source}") for name in missing]
 
 
 def check_leaks(

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,7 @@ class Trackers:
     ) -> None:
         self._warn = warn
         self._open: dict[str, tuple[Log, Callable[[], Any]]] = {}
-        for name in names:
-            if importlib.util.find_spec(name) is None:
-                raise UserError(f"train.trackers={name}: it is not installed; pip install {name}, or take it out.")
+        check_installed(names)
         for name in names:
             start = _start_wandb if name == "wandb" else _start_mlflow
             try:
@@ -58,6 +57,13 @@ class Trackers:
         self._open = {}
 
 
+def check_installed(names: Sequence[str]) -> None:
+    """Raise UserError for a service whose package is not installed."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"train.trackers={name}: it is not installed; pip install {name}, or take it out.")
+
+
 def _start_wandb(wandb: Any, output: Path, settings: Mapping[str, Any]) -> tuple[Log, Callable[[], Any]]:
     run = wandb.init(project=output.parent.name, name=output.name, dir=str(output), config=dict(settings))
     return lambda iteration, values: run.log(dict(values), step=iteration), run.finish
@@ -67,7 +73,16 @@ def _start_mlflow(mlflow: Any, output: Path, settings: Mapping[str, Any]) -> tup
     mlflow.set_experiment(output.parent.name)
     mlflow.start_run(run_name=output.name)
     mlflow.log_params({key: str(value)[:250] for key, value in settings.items()})
-    return lambda iteration, values: mlflow.log_metrics(dict(values), step=iteration), mlflow.end_run
+    return lambda iteration, values: mlflow.log_metrics(_mlflow_names(values), step=iteration), mlflow.end_run
+
+
+def _mlflow_names(values: Mapping[str, float]) -> dict[str, float]:
+    """Values by names that MLflow takes: those of classes, as in `val_AP/cat (black)`, may have other characters."""
+    names = {}
+    for name, value in values.items():
+        group, slash, last = name.partition("/")
+        names[group + slash + (re.sub(r"[^\w. -]", "_", last).strip(".") or "_" if slash else "")] = value
+    return names
 
 
 def _brief(error: Exception) -> str:

@@ -3,8 +3,10 @@
 import shlex
 
 from detector import process_group
+from detector.datasets.dataset import DetectionDataset
 from detector.errors import UserError
 from detector.evaluation.explain import explain_low_ap
+from detector.evaluation.ground_truth import GroundTruth
 from detector.evaluation.report.label_sheet import write_label_errors
 from detector.evaluation.report.worst import pictures_of
 from detector.evaluation.results import check_results
@@ -13,35 +15,39 @@ from detector.training.report.samples import sample_pictures
 from detector.training.run.model_files import save_model
 from detector.training.run.output import BEST_MODEL, EVALUATION, FINAL_MODEL, SAMPLES
 from detector.training.run.parts import Run
-from detector.training.run.validation import Evaluation
+from detector.training.run.validation import Evaluation, read_evaluation
 
 
 def finish_run(run: Run, evaluation: Evaluation | None) -> None:
     """Print the COCO table, say where the model contradicts the labels, write the final model, whose file marks the run
     as finished, and say where all is.
 
+    Args:
+        evaluation: of the last iteration; None where there is no val split, or where an earlier start of the run has
+            evaluated and was killed before this, whose files then say it.
+
     Raises:
         UserError: the final model cannot be written.
     """
-    if evaluation is not None and process_group.is_main():
-        run.log.info("COCO metrics on the val split:\n" + metrics_table(evaluation.metrics))
-        if run.val_truth is not None:
-            for line in explain_low_ap(evaluation.metrics, run.val_truth, evaluation.detections):
-                run.log.info(line)
-            write_doubtful_labels(run, evaluation)
+    if run.progress.iteration < run.config.train.iterations:
+        run.log.info(f"no better AP in {run.progress.evaluations_without_gain} evaluations (train.patience): it ends.")
+    if process_group.is_main() and run.val_truth is not None and run.val_data is not None:
+        evaluation = evaluation or read_evaluation(run.output / EVALUATION, run.progress.iteration)
+        if evaluation is not None:
+            report_evaluation(run, evaluation, run.val_truth, run.val_data)
     process_group.on_main(lambda: save_model(run.output / FINAL_MODEL, run, evaluation))
     for line in last_lines(run):
         run.log.info(line)
 
 
-def write_doubtful_labels(run: Run, evaluation: Evaluation) -> None:
-    """Write where the model contradicts the labels of the val split; in the main process. A failure is logged."""
-    truth, dataset = run.val_truth, run.val_data
-    assert truth is not None
-    assert dataset is not None
+def report_evaluation(run: Run, evaluation: Evaluation, truth: GroundTruth, dataset: DetectionDataset) -> None:
+    """Print the COCO table, what may lie behind a low AP, and write where the model contradicts the labels; in the main
+    process. A failure is logged."""
+    run.log.info("COCO metrics on the val split:\n" + metrics_table(evaluation.metrics))
     try:
         results = check_results(evaluation.detections, truth)
-        lines = write_label_errors(run.output / EVALUATION, truth, results, pictures_of(dataset))
+        lines = explain_low_ap(evaluation.metrics, truth, results)
+        lines += write_label_errors(run.output / EVALUATION, truth, results, pictures_of(dataset))
     except (UserError, OSError) as error:
         run.log.warning(f"no table of labels to look at: {error}")
         return

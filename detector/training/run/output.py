@@ -114,7 +114,10 @@ def check_room(output: Path, checkpoint_bytes: int, keep: int, warn: Callable[[s
 
 
 def _cannot_be_written(output: Path, error: OSError) -> str:
-    return f"{output}: the output folder cannot be written ({error.strerror or error}); choose another with --output."
+    reason = error.strerror or str(error)
+    if blocking := next((path for path in (output, *output.parents) if path.is_file()), None):
+        reason = f"{blocking} is a file"
+    return f"{output}: the output folder cannot be written ({reason}); choose another with --output."
 
 
 def _delete_run(output: Path) -> None:

@@ -28,6 +28,13 @@ def is_finished(progress: Progress, train: TrainConfig) -> bool:
     return progress.iteration >= train.iterations or out_of_patience
 
 
+def what_goes_further(progress: Progress, train: TrainConfig) -> str:
+    """What would take a finished run further."""
+    if progress.iteration < train.iterations:
+        return f"a larger train.patience than {train.patience}, or null, would take it further"
+    return "a larger train.iterations would take it further"
+
+
 def is_log_due(progress: Progress, train: TrainConfig) -> bool:
     """Whether the numbers of the last steps are to be written."""
     return _is_multiple(progress.iteration, train.log_every) or progress.iteration >= train.iterations

@@ -16,8 +16,9 @@ from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.batch import TrainingBatch
 from detector.disk import write_atomically
 from detector.errors import UserError
-from detector.evaluation.coco_eval import CocoMetrics, evaluate_coco
+from detector.evaluation.coco_eval import METRICS, ClassMetrics, CocoMetrics, evaluate_coco
 from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.results import read_results
 from detector.inference.detect import detect_dataset, evaluation_mode, gather_results
 from detector.structures import ImageBatch
 from detector.training.report.logs import RunLog
@@ -112,6 +113,20 @@ def write_evaluation(folder: Path, evaluation: Evaluation, iteration: int, log: 
         write_atomically(folder / "detections.json", json.dumps(evaluation.detections).encode())
     except UserError as error:
         log.warning(str(error))
+
+
+def read_evaluation(folder: Path, iteration: int) -> Evaluation | None:
+    """What `write_evaluation` wrote, if it is of this iteration and whole."""
+    try:
+        stored = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        if stored["iteration"] != iteration:
+            return None
+        losses = stored.pop("validation_losses", {})
+        per_class = tuple(ClassMetrics(**one) for one in stored["per_class"])
+        metrics = CocoMetrics(**{name: stored[name] for name in METRICS}, per_class=per_class)
+        return Evaluation(metrics, read_results(folder / "detections.json"), losses)
+    except (OSError, ValueError, KeyError, TypeError):  # UserError is a ValueError
+        return None
 
 
 class SizedBatches(Protocol[Covariant]):

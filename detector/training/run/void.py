@@ -100,4 +100,5 @@ def _void_in_training(train: TrainConfig) -> Iterator[Void]:
     evaluations = -(-train.iterations // train.evaluate_every) if train.evaluate_every else 1
     if train.patience is not None and train.patience >= evaluations:
         # One of them at least is a gain, so as many without one never come.
-        yield ("train.patience",), f"there are only {evaluations} evaluations"
+        only = "is only 1 evaluation" if evaluations == 1 else f"are only {evaluations} evaluations"
+        yield ("train.patience",), f"there {only}"

@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -205,11 +204,6 @@ def find_damage(path: Path) -> str | None:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its manifest cannot be read"
     return None
-
-
-def first_non_finite(tensors: dict[str, Tensor]) -> str | None:
-    """The name of the first tensor, of whatever shape, that holds NaN or infinity; None where all are finite."""
-    return next((n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
 
 
 def _write_files(partial: Path, state: TrainingState) -> None:

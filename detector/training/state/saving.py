@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from detector import process_group
 from detector.training.nonfinite import TrainingDivergedError
 from detector.training.report.logs import RunLog
-from detector.training.state.checkpoint import CheckpointError, TrainingState, first_non_finite, prune, save_checkpoint
+from detector.training.state.checkpoint import CheckpointError, TrainingState, prune, save_checkpoint
 
 MAX_FAILURES = 3
 
@@ -70,3 +73,8 @@ class CheckpointWriter:
         except CheckpointError as error:
             self._log.warning(str(error))
         return None
+
+
+def first_non_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor, of whatever shape, that holds NaN or infinity; None where all are finite."""
+    return next((n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)

@@ -1,14 +1,18 @@
 """The rules of a fitted recipe, one by one, and that what they choose is a config."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
+import folder_layouts as layouts
 import numpy as np
 import pytest
 
 from detector.config import load_config
+from detector.datasets.formats.open_dataset import open_dataset
 from detector.training.fitted.choice import Choice, describe_choices
-from detector.training.fitted.facts import Facts
+from detector.training.fitted.facts import Facts, facts_of
 from detector.training.fitted.machine import Machine
 from detector.training.fitted.recipe import BACKBONE, DETECTOR, base_recipe, choose_recipe
 
@@ -118,3 +122,14 @@ def test_each_choice_is_said_with_its_reason() -> None:
         "           a.b=[1.5, 2]",
         "warning: look out.",
     ]
+
+
+def test_sizes_that_are_not_stated_are_the_pictures(tmp_path: Path) -> None:
+    layouts.coco(tmp_path / "a.json", [0, 1])
+    content = json.loads((tmp_path / "a.json").read_text())
+    for image in content["images"]:
+        del image["width"], image["height"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    layouts.picture(tmp_path / "0.png", 0)
+    measured = facts_of(open_dataset("coco", tmp_path / "a.json", tmp_path))
+    assert (measured.shortest, measured.longest, measured.boxes.tolist()) == (64.0, 64.0, [[20.0, 24.0]])

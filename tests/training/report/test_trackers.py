@@ -41,16 +41,19 @@ def test_both_get_settings_and_curves(monkeypatch: pytest.MonkeyPatch, tmp_path:
     warnings: list[str] = []
     trackers = Trackers(["wandb", "mlflow"], tmp_path / "cells" / "first", {"train.seed": 3}, warnings.append)
     trackers.log(20, {"loss/total": 1.5})
+    trackers.log(40, {"val_AP/cat (a/b)": 0.5, "val_AP/..": 0.25})
     trackers.close()
     assert warnings == []
     names = {name: [call[0] for call in service.calls] for name, service in services.items()}
     assert names == {
-        "wandb": ["init", "log", "finish"],
-        "mlflow": ["set_experiment", "start_run", "log_params", "log_metrics", "end_run"],
+        "wandb": ["init", "log", "log", "finish"],
+        "mlflow": ["set_experiment", "start_run", "log_params", "log_metrics", "log_metrics", "end_run"],
     }
     assert services["wandb"].calls[0][2]["project"] == "cells"
     assert services["wandb"].calls[1][1:] == (({"loss/total": 1.5},), {"step": 20})
     assert services["mlflow"].calls[3][1:] == (({"loss/total": 1.5},), {"step": 20})
+    # MLflow refuses names with other characters than these, and paths that are not plain.
+    assert services["mlflow"].calls[4][1:] == (({"val_AP/cat _a_b_": 0.5, "val_AP/_": 0.25},), {"step": 40})
 
 
 @pytest.mark.parametrize("failing", ["init", "log", "finish"])

@@ -14,6 +14,7 @@ from detector.training.run import assess, validation
 from detector.training.run.assess import evaluation_line
 from detector.training.state.checkpoint import list_checkpoints, load_checkpoint
 from detector.training.state.progress import Progress
+from detector.weights.files import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,16 @@ def test_a_run_that_ran_out_of_patience_is_finished(
     before = (tmp_path / "metrics.jsonl").read_bytes()
     assert train(config, tmp_path, resume=True, device="cpu") == Outcome(3, 0)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
-    assert "is finished; a larger train.iterations would take it further." in log_of(tmp_path)
+    assert "no better AP in 2 evaluations (train.patience): it ends." in log_of(tmp_path)
+    assert "is finished; a larger train.patience than 2, or null, would take it further." in log_of(tmp_path)
+    # Killed between the last evaluation and the final model: its numbers are those that were written.
+    whole = read_weights(tmp_path / "model_final.safetensors").provenance
+    (tmp_path / "model_final.safetensors").unlink()
+    assert train(config, tmp_path, resume=True, device="cpu") == Outcome(3, 0)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert log_of(tmp_path).count("COCO metrics on the val split") == 2
+    assert read_weights(tmp_path / "model_final.safetensors").provenance == whole
+    assert {"AP", "AP50"} <= whole["metrics"].keys()
 
 
 def numbers(ap: float) -> dict[str, object]:

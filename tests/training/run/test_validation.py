@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from detector.datasets.loading.batch import TrainingBatch
-from detector.evaluation.coco_eval import CocoMetrics
+from detector.evaluation.coco_eval import ClassMetrics, CocoMetrics
 from detector.structures import ImageBatch, Target
 from detector.training.report.logs import RunLog
 from detector.training.run.validation import (
     Announced,
     Evaluation,
+    read_evaluation,
     update_best,
     validation_losses,
     write_evaluation,
@@ -109,3 +110,16 @@ def test_the_files_of_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert metrics["validation_losses"] == {"roi_box": 0.1}
     assert json.loads((tmp_path / "evaluation/detections.json").read_text()) == [detection]
     assert "cannot write" in capsys.readouterr().out
+
+
+def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
+    per_class = (ClassMetrics(3, "cat", 0.5, 0.75, 2, 1), ClassMetrics(7, "dog", -1.0, -1.0, 0, 0))
+    detection = {"image_id": 1, "category_id": 3, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
+    evaluation = Evaluation(CocoMetrics(*[0.25] * 12, per_class=per_class), [detection], {"roi_box": 0.1})
+    with RunLog(tmp_path, 0) as log:
+        write_evaluation(tmp_path, evaluation, 40, log)
+    assert read_evaluation(tmp_path, 40) == evaluation
+    assert read_evaluation(tmp_path, 41) is None
+    (tmp_path / "detections.json").write_text("[")
+    assert read_evaluation(tmp_path, 40) is None
+    assert read_evaluation(tmp_path / "nowhere", 40) is None

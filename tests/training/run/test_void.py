@@ -38,7 +38,7 @@ def test_nothing_is_said_where_everything_has_an_effect() -> None:
         ),
         (["train.save_every=100"], "train.save_every=100: the run ends at iteration 100, and is saved then anyway."),
         (["train.evaluate_every=30", "train.patience=4"], "train.patience=4: there are only 4 evaluations."),
-        (["train.evaluate_every=0", "train.patience=1"], "train.patience=1: there are only 1 evaluations."),
+        (["train.evaluate_every=0", "train.patience=1"], "train.patience=1: there is only 1 evaluation."),
         (["data.augment.crop_min_scale=0.7"], "data.augment.crop_min_scale=0.7: data.augment.crop is 0."),
         (
             ["data.augment.crop=0.5", "data.augment.crop_min_scale=1"],

@@ -22,7 +22,6 @@ from detector.training.state.checkpoint import (
     Progress,
     TrainingState,
     find_damage,
-    first_non_finite,
     list_checkpoints,
     load_checkpoint,
     load_newest,
@@ -328,8 +327,3 @@ def test_a_kill_at_any_moment_leaves_only_whole_checkpoints(tmp_path: Path) -> N
                 make_state(state.progress.iteration, size=2000).model["backbone.conv1.weight"],
             )
         first = load_checkpoint(found[0]).progress.iteration + 1
-
-
-def test_first_non_finite() -> None:
-    assert first_non_finite({"a": torch.ones(2), "n": torch.tensor(3)}) is None
-    assert first_non_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("inf")])}) == "b"

@@ -11,7 +11,7 @@ from detector.training.report.logs import RunLog
 from detector.training.state import saving
 from detector.training.state.checkpoint import CheckpointError, TrainingState, list_checkpoints
 from detector.training.state.progress import Progress
-from detector.training.state.saving import CheckpointWriter
+from detector.training.state.saving import CheckpointWriter, first_non_finite
 
 
 def make_state(iteration: int, value: float = 1.0) -> TrainingState:
@@ -87,3 +87,8 @@ def test_an_old_checkpoint_that_cannot_be_deleted_is_said_and_is_no_failed_save(
     shown = capsys.readouterr().out
     assert shown.count("cannot delete an old checkpoint.") == saving.MAX_FAILURES + 2
     assert "Training goes on" not in shown
+
+
+def test_first_non_finite() -> None:
+    assert first_non_finite({"a": torch.ones(2), "n": torch.tensor(3)}) is None
+    assert first_non_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("inf")])}) == "b"
