@@ -5,13 +5,15 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from detector.datasets.formats.text_files import lines_of, read_text
 from detector.disk import file_digest
 from detector.download import DownloadError, DownloadPolicy, download, is_offline
-from detector.errors import UserError
+from detector.errors import UserError, shown
+from detector.inference.video.frames import is_camera
 
 MAX_BYTES = 2**30  # of what an address or standard input gives
 SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address, beside letters and digits
@@ -22,8 +24,8 @@ POLICY = DownloadPolicy(timeout=20.0, attempts=2)
 class Gathered:
     """What words stand for.
 
-    words: with files in place of what was elsewhere. missed: a sentence for each address that gave nothing. origins:
-    the addresses of the files that were fetched, by their paths; `-` for standard input.
+    words: with files in place of what was elsewhere. missed: a sentence for each list and address that gave nothing.
+    origins: the addresses of the files that were fetched, by their paths; `-` for standard input.
     """
 
     words: list[str] = field(default_factory=list)
@@ -41,12 +43,17 @@ def gather(words: Sequence[str], folder: Path) -> Gathered:
         folder: where fetched files are put; it exists.
 
     Raises:
-        UserError: a list or standard input cannot be used.
+        UserError: standard input cannot be used.
     """
     gathered = Gathered()
     for word in words:
         if is_list(word):
-            more = gather(_lines(Path(word)), folder)
+            try:
+                listed = _lines(Path(word))
+            except UserError as error:
+                gathered.missed.append(str(error))
+                continue
+            more = gather(listed, folder)
             gathered.words += more.words
             gathered.missed += more.missed
             gathered.origins |= more.origins
@@ -79,10 +86,19 @@ def _lines(path: Path) -> list[str]:
     words = [_place(line, path.parent) for line in lines if line and not line.startswith("#")]
     if not words:
         raise UserError(f"{path}: this list names no inputs; write one a line.")
+    if not any(map(_may_be_input, words)):
+        first = shown(next(iter(words)))
+        raise UserError(
+            f"{path}: is taken for a list of inputs, and its lines, such as {first}, name none; leave it out."
+        )
     nested = [word for word in words if is_list(word)]
     if nested:
         raise UserError(f"{path}: a list cannot name another list ({nested[0]}); name that as an input of its own.")
     return words
+
+
+def _may_be_input(word: str) -> bool:
+    return is_address(word) or is_camera(word) or has_magic(word) or os.path.exists(os.path.expanduser(word))
 
 
 def _place(word: str, folder: Path) -> str:

@@ -70,6 +70,9 @@ def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str
     inputs: dict[Path, Input] = {}
     unused: list[str] = []
     for word in words:
+        if not word:
+            unused.append("'': an empty word names nothing; is a variable of the shell not set?")
+            continue
         path = _expanded(word)
         starts = [path] if os.path.exists(path) else _matches(path)
         pictures = [one for start in starts for one in _expand(start, skip)]

@@ -118,6 +118,13 @@ def test_words_that_no_system_takes_for_a_path_stop_no_others(tree: Path) -> Non
     assert unused[1] == "~nobody-of-this-name/a.jpg: there is no such file, folder or match; check the path."
 
 
+def test_an_empty_word_is_not_the_current_folder(tree: Path) -> None:  # noqa: ARG001
+    assert find_inputs(["", "cats/b.jpg"], NOWHERE)[1] == [
+        "'': an empty word names nothing; is a variable of the shell not set?"
+    ]
+    assert names(["."])[:2] == ["odd[1].jpg", "cats/a.JPG"]
+
+
 def test_long_names_leave_room_for_those_that_files_have_at_first() -> None:
     names_of_250 = [f"{number}{'猫' * 80}.jpg" for number in range(2)]
     first, second = name_outputs([Input(Path(f"{name}/x"), name, name) for name in names_of_250], Path("out"))

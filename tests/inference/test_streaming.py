@@ -160,7 +160,12 @@ def test_lists_name_inputs_and_no_lists(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "beside/a\u2028b.png").touch()
     words = gather([str(tmp_path / "beside/list.txt")], tmp_path).words
     assert words == [str(tmp_path / "beside/a\u2028b.png"), "elsewhere.png"]
+    (tmp_path / "labels.txt").write_text("0 0.5 0.5 0.1 0.1\n")  # as YOLO has them beside the pictures
+    words = [str(tmp_path / name) for name in ("other.txt", "empty.txt", "labels.txt", "0.png")]
+    gathered = gather(words, tmp_path)
+    assert gathered.words == words[3:]  # to which the others are no hindrance
+    assert "cannot name another list" in gathered.missed[0]
+    assert "names no inputs" in gathered.missed[1]
+    assert "is taken for a list of inputs, and its lines, such as '0 0.5 0.5 0.1 0.1', name none" in gathered.missed[2]
     with pytest.raises(UserError, match="cannot name another list"):
-        gather([str(tmp_path / "other.txt")], tmp_path)
-    with pytest.raises(UserError, match="names no inputs"):
-        gather([str(tmp_path / "empty.txt")], tmp_path)
+        list(pictures_in(tmp_path / "other.txt", "rgb"))
