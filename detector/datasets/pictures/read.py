@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from detector.datasets.pictures.pages import say_if_pages_are_left_out
 from detector.datasets.pictures.suffixes import readable_formats
 from detector.datasets.pictures.wide import is_scaled, is_wide_color, to_eight_bits, used_depth, wide_color
 from detector.errors import UserError
@@ -45,8 +46,9 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, bit_dep
 
     Pixels equal Pillow's `exif_transpose` followed by `convert("RGB")`: gray becomes three equal channels, palettes are
     expanded, alpha is dropped without blending (the lineage of the published weights). The first frame is taken of an
-    animation. Pictures of 16 bits a channel are the exception, gray and colour alike: Pillow would saturate or darken
-    them, and here the upper 8 of the bits in use are kept. Illegal orientations and malformed EXIF count as upright.
+    animation, and the first page of a TIFF. Pictures of 16 bits a channel are the exception, gray and colour alike:
+    Pillow would saturate or darken them, and here the upper 8 of the bits in use are kept. Illegal orientations and
+    malformed EXIF count as upright.
 
     Args:
         source: a path, or the bytes of a file; the format is told by the content, not by the name.
@@ -70,6 +72,8 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, bit_dep
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
             if pixels is not None:
                 return _upright(pixels, _orientation(image, has_late_metadata=False))
+        if image.format == "TIFF":
+            say_if_pages_are_left_out(data)
         values = _values(image, name, data)
     # Out of the block, which hides warnings.
     return values if values.dtype == np.uint8 else _rgb(to_eight_bits(values, bit_depth))

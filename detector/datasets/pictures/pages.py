@@ -1,0 +1,34 @@
+"""Files of several pages: the first is the picture, and that is said."""
+
+import io
+import logging
+from functools import cache
+
+from PIL import Image
+
+log = logging.getLogger(__name__)
+
+_SUBFILE_TYPE = 254  # a tag of TIFF; its lowest bit is set for a smaller copy of another page
+
+
+def say_if_pages_are_left_out(tiff: bytes) -> None:
+    """Warn, once a process, of a TIFF file with a second page that is no smaller copy of the first."""
+    if _warn.cache_info().currsize == 0 and _has_another_page(tiff):
+        _warn()
+
+
+def _has_another_page(tiff: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(tiff), formats=("TIFF",)) as image:
+            image.seek(1)
+            subfile_type = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0)
+    except Exception:  # the end of the file; or whatever a broken second page provokes, where the first may be good
+        return False
+    return not (isinstance(subfile_type, int) and subfile_type & 1)
+
+
+@cache
+def _warn() -> None:
+    log.warning(
+        "a TIFF has several pages, of which the first is read; make each page a file of its own to have the others."
+    )

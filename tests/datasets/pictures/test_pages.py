@@ -1,0 +1,42 @@
+"""Files of several pages."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from detector.datasets.pictures.pages import _warn
+from detector.datasets.pictures.read import read_image
+
+
+def tiff(second_is_smaller_copy: bool | None, kind: type = np.uint8) -> bytes:
+    """Two pages, or one for None; the first has the value 7 everywhere."""
+    first, second = (Image.fromarray(np.full((6, 8), value, kind)) for value in (7, 90))
+    stream = io.BytesIO()
+    if second_is_smaller_copy is None:
+        first.save(stream, "TIFF")
+        return stream.getvalue()
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[254] = int(second_is_smaller_copy)
+    second.encoderinfo = {"tiffinfo": info}
+    first.save(stream, "TIFF", save_all=True, append_images=[second])
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("second", "said"), [(None, 0), (True, 0), (False, 1)])
+def test_pages_that_are_left_out_are_said_once(
+    second: bool | None, said: int, kind: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    _warn.cache_clear()
+    for _ in range(2):
+        assert (read_image(tiff(second, kind), bit_depth=8) == 7).all()
+    assert sum("several pages" in message for message in caplog.messages) == said
+
+
+def test_a_broken_second_page_spoils_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    _warn.cache_clear()
+    for end in (len(tiff(None)), len(tiff(None)) + 20, -60):
+        assert (read_image(tiff(False)[:end]) == 7).all()
+    assert sum("several pages" in message for message in caplog.messages) == 1  # of the last, whose table is there
