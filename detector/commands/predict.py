@@ -153,10 +153,9 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     gathered = gather(args.inputs, fetched)
     settings = [word for word in gathered.words if is_setting(word)]
     words, found = split_videos([word for word in gathered.words if not is_setting(word)])
-    if gathered.missed and not words and not found:
-        raise UserError(" ".join(gathered.missed))
     videos = [open_video(word) for word in dict.fromkeys(found)]  # before anything that takes time
-    inputs, unused = find_inputs(words, skip=args.output) if words or not videos else ([], [])
+    is_wanted = bool(words) or not videos
+    inputs, unused = find_inputs(words, args.output, gathered.missed) if is_wanted else ([], gathered.missed)
     inputs = [replace(one, name=gathered.origins.get(one.name, one.name)) for one in inputs]
     if (args.resume or args.every > 1) and not videos:
         raise UserError(
@@ -167,7 +166,6 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
             "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
         )
     of_videos = zip(videos, name_videos([video.source for video in videos], args.output), strict=True)
-    unused = gathered.missed + unused
     return Given(gathered, inputs, name_outputs(inputs, args.output), unused, list(of_videos), settings)
 
 

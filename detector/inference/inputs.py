@@ -53,22 +53,23 @@ def split_videos(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return pictures, videos
 
 
-def find_inputs(words: Sequence[str], skip: Path) -> tuple[list[Input], list[str]]:
+def find_inputs(words: Sequence[str], skip: Path, missed: Sequence[str] = ()) -> tuple[list[Input], list[str]]:
     """The pictures that files, folders and glob patterns stand for.
 
     Args:
         words: a file stands for itself, whatever its suffix; a folder for the pictures in it and below it, by suffix,
             in the order of their names, without hidden ones; a pattern (`**` crosses folders) for what it matches.
         skip: a folder whose pictures are left alone when a folder above it is searched (the output folder).
+        missed: sentences about other words that are known to stand for nothing.
 
     Returns:
-        Inputs, each file once; and a sentence for every word that matches no picture.
+        Inputs, each file once; and a sentence for every word that matches no picture, those of `missed` first.
 
     Raises:
         UserError: there is no picture at all.
     """
     inputs: dict[Path, Input] = {}
-    unused: list[str] = []
+    unused = list(missed)
     for word in words:
         if not word:
             unused.append("'': an empty word names nothing; is a variable of the shell not set?")

@@ -118,6 +118,14 @@ def test_words_that_no_system_takes_for_a_path_stop_no_others(tree: Path) -> Non
     assert unused[1] == "~nobody-of-this-name/a.jpg: there is no such file, folder or match; check the path."
 
 
+def test_all_that_stands_for_nothing_is_said_together(tree: Path) -> None:  # noqa: ARG001
+    with pytest.raises(UserError, match=r"^http://it: cannot be fetched\. missing\.jpg: there is no such file"):
+        find_inputs(["missing.jpg"], NOWHERE, ["http://it: cannot be fetched."])
+    assert find_inputs(["cats/b.jpg"], NOWHERE, ["http://it: cannot be fetched."])[1] == [
+        "http://it: cannot be fetched."
+    ]
+
+
 def test_an_empty_word_is_not_the_current_folder(tree: Path) -> None:  # noqa: ARG001
     assert find_inputs(["", "cats/b.jpg"], NOWHERE)[1] == [
         "'': an empty word names nothing; is a variable of the shell not set?"
