@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def check_exportable(model: ModelConfig) -> None:
-    """Raise UserError where a network does more than a file does: score each region once, by itself; then NMS."""
+    """Raise UserError where a model does more than a file does: look once, score each region by itself once; NMS."""
     if model.roi.global_context:
         raise UserError("model.roi.global_context=true is not exported; train without it to export.")
     plain = DetectionConfig()
@@ -36,6 +36,11 @@ def check_exportable(model: ModelConfig) -> None:
             for settings in (model.detection, plain)
         )
         raise UserError(f"{set_to}: this is not exported; give {wanted} to export without it.")
+    if model.detection.augment.form is not None:
+        raise UserError(
+            f"model.detection.augment.form={model.detection.augment.form}: a file looks once at each picture; give "
+            "model.detection.augment.form=null to export without test-time augmentation."
+        )
 
 
 def to_word(value: object) -> str:

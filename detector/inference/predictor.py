@@ -248,10 +248,13 @@ class Predictor:
             What was written and how it compares; nothing was written where `comparison.differences` names any.
 
         Raises:
-            UserError: there is no such format, a package that it needs is missing, or the file cannot be written.
+            UserError: there is no such format, a package that it needs is missing, or the file cannot be written; or
+                this is an ensemble.
         """
         from detector.export.write import export
 
+        if len(self.members) > 1:
+            raise UserError(f"an ensemble of {len(self.members)} models is not exported; export each by itself.")
         return export(self.model, self.config, self.categories, self.provenance, Path(path))
 
     def _predict_list(

@@ -10,7 +10,7 @@ from tiny_models import tiny_config, tiny_model
 
 from detector.categories import Category, CategoryMap
 from detector.commands.main import main
-from detector.config import Config
+from detector.config import Config, ViewsConfig
 from detector.errors import UserError
 from detector.export import write
 from detector.export.formats import Outputs
@@ -119,6 +119,10 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
         (
             {"detection": {"voting_threshold": 0.5, "merge": "soft_nms_linear"}},
             r"merge=soft_nms_linear .*=0.5: this is .*; give model.detection.merge=nms model.*voting_threshold=null",
+        ),
+        (
+            {"detection": {"augment": ViewsConfig(form="detectron2")}},
+            r"augment\.form=detectron2: a file looks once at each picture; give model\.detection\.augment\.form=null",
         ),
     ],
 )

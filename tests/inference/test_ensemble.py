@@ -1,5 +1,7 @@
 """Several models as one: classes are matched by name."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +85,10 @@ def test_models_of_other_backbones_and_test_sizes_detect_together() -> None:
     assert len(ensemble.predict(picture(), 0.1, augment=True)) > 3
     with pytest.raises(UserError, match="form detectron2 is of a single model"):
         ensemble.predict(picture(), augment="detectron2")
+
+
+def test_an_ensemble_is_not_exported_as_one_of_its_models(tmp_path: Path) -> None:
+    one = Predictor(tiny_model(config()), config(), CATEGORIES)
+    with pytest.raises(UserError, match="an ensemble of 2 models is not exported; export each by itself"):
+        join([one, one], ["a", "b"]).export(tmp_path / "m.pt2")
+    assert list(tmp_path.iterdir()) == []

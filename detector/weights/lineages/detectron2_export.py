@@ -61,6 +61,11 @@ PYRAMID_ONLY: Mapping[str, Any] = {
     "model.roi.level_rule": "detectron2",
     "model.rpn.anchor_strides": "nominal",
 }
+# The same of its test-time augmentation.
+VIEWS_ONLY: Mapping[str, Any] = {
+    "model.detection.augment.resize_first": True,
+    "model.detection.augment.vertical_flip": False,
+}
 # The same of training; another value is reported, since the written model detects alike.
 TRAINING_ONLY: Mapping[str, Any] = {
     "data.augment.color_jitter": 0.0,
@@ -119,6 +124,8 @@ def settings_from_config(config: Config) -> dict[str, Any]:
     form = config.model.detection.augment.form
     if form not in (None, "detectron2"):
         problems.append(f"model.detection.augment.form={form}")
+    if form == "detectron2":
+        problems += [f"{key}={values[key]}" for key, value in VIEWS_ONLY.items() if values[key] != value]
     pooler = _key_of(POOLERS, (values["model.roi.pooling"], values["model.roi.aligned"]), "ROIPool")
     if problems:
         raise UserError(f"detectron2 has no counterpart for {', '.join(problems)}.")

@@ -311,3 +311,11 @@ def test_test_time_augmentation_is_taken_over_where_it_is_switched_on() -> None:
         detection = replace(config.model.detection, augment=augment)
         with pytest.raises(UserError, match=f"no counterpart for model.detection.augment.form={augment.form}"):
             settings_from_config(replace(config, model=replace(config.model, detection=detection)))
+
+
+@pytest.mark.parametrize(("key", "value"), [("vertical_flip", True), ("resize_first", False)])
+def test_augmentation_that_detectron2_does_not_have_is_not_lost_on_the_way_back(key: str, value: bool) -> None:
+    config = config_from_detectron2({"TEST.AUG.ENABLED": True}, "x")
+    detection = replace(config.model.detection, augment=replace(config.model.detection.augment, **{key: value}))
+    with pytest.raises(UserError, match=rf"no counterpart for model\.detection\.augment\.{key}={value}\."):
+        settings_from_config(replace(config, model=replace(config.model, detection=detection)))
