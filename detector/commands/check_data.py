@@ -114,7 +114,9 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError("--fix takes one annotation file; give it, and --images, in the place of data=FOLDER.")
         return
     if args.images is None and not args.no_images:
-        raise UserError("give the folder of the pictures with --images, or --no-images to check the annotations alone.")
+        whole = f" A whole set is given as data={args.annotations}." if args.annotations.is_dir() else ""
+        alone = "--no-images to check the annotations alone"
+        raise UserError(f"give the folder of the pictures with --images, or {alone}.{whole}")
     if args.fix is not None and args.fix.suffix != ".json":
         raise UserError(f"{args.fix}: --fix writes a COCO file, whose name ends with .json.")
     if args.fix is not None and args.fix.resolve() == args.annotations.resolve():

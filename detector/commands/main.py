@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def call(name: str, words: Sequence[str], program: str, launched: str) -> int:
     module = importlib.import_module(f"detector.commands.{name.replace('-', '_')}")
     if name == "benchmark":  # its words are those of a script outside the package
         return int(module.run(words))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description=module.__doc__,
         epilog=module.EXAMPLES.format(program=program, launched=launched),
@@ -95,6 +96,17 @@ def call(name: str, words: Sequence[str], program: str, launched: str) -> int:
 
         words = command.spread(words, "--weights", looks_like_weights)
     return int(module.run(parser.parse_intermixed_args(words)))  # words may stand before and after options
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusal of a setting that is written as an option says how settings are written."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong, and exit with 2."""
+        option = re.search(r"arguments: --?([\w.-]+)", message)
+        if option and any(action.dest == "settings" for action in self._actions):
+            message += f" (settings are written without dashes: {option.group(1).replace('-', '_')}=…)"
+        super().error(message)
 
 
 def overview(program: str) -> str:

@@ -101,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     # torchrun starts the same command again after a failure: that start goes on, whatever the first one was to do.
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     resume = arguments.resume or restarted
+    if arguments.weights is not None and not arguments.weights.strip():
+        raise UserError("--weights names nothing; give a file or a published name, or leave it out to start without.")
     settings = [*arguments.settings, *([f"model.weights={arguments.weights}"] if arguments.weights else [])]
     configured, output = choose_config(arguments.config, arguments.output, settings, resume, arguments.device)
     config = configured.config

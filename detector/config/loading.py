@@ -79,7 +79,8 @@ def read_words(overrides: Sequence[str]) -> dict[str, Any]:
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{shown(word)} (command line): overrides are written key.path=value.")
+            data = f" Pictures to train on are given as data={brief(word)}." if os.path.exists(word) else ""
+            raise ConfigError(f"{shown(word)} (command line): overrides are written key.path=value.{data}")
         for name, value in expand(key, text).items():
             values.pop(name, None)  # the last one counts, also among settings within one another
             values[name] = tuple(_read_word(name, v) for v in value) if isinstance(value, tuple) else value

@@ -120,3 +120,13 @@ def test_the_overview_names_the_command_as_it_was_called(capsys: pytest.CaptureF
     text = capsys.readouterr().out
     assert "`python -m detector train` trains" in text
     assert "{" not in text
+
+
+@pytest.mark.parametrize(("option", "setting"), [(["--epochs", "3"], "epochs=…"), (["--batch-size=4"], "batch_size=…")])
+def test_a_setting_that_is_written_as_an_option_is_told_how(
+    option: list[str], setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", *option])
+    assert exit_.value.code == 2
+    assert f"settings are written without dashes: {setting}" in capsys.readouterr().err

@@ -174,3 +174,12 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "bfloat16" in done.stdout
     assert torch.cuda.is_available()
+
+
+def test_words_that_stand_for_nothing_are_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--weights names nothing"):
+        main(["train", "--weights", ""])
+    with pytest.raises(UserError, match=f"given as data={re.escape(str(tmp_path))}"):
+        main(["train", str(tmp_path)])
+    with pytest.raises(UserError, match=f"given as data={re.escape(str(tmp_path))}"):
+        main(["check-data", str(tmp_path)])

@@ -17,12 +17,16 @@ _COMPANIONS |= frozenset(
 )
 
 
+# What the folder of a training run has; it may lie among the pictures that it trains on.
+_RUN = frozenset((".lock", "checkpoints", "config.yaml"))
+
+
 def walk(folder: str | Path, skip: Path | None = None) -> Iterator[Path]:
     """All regular files below a folder, by their names, folder by folder; real folders before links to folders.
 
     Links are followed, and each real folder is entered once, so that a link to a folder above it ends the walk there.
-    Hidden files and folders (`.name`: what systems and editors leave behind) are passed over. Folders that may not be
-    read are too, as `os.walk` does.
+    Hidden files and folders (`.name`: what systems and editors leave behind) are passed over, and the folders of
+    training runs, whose pictures are of detections. Folders that may not be read are too, as `os.walk` does.
 
     Args:
         skip: a folder that is passed over, unless the walk begins there.
@@ -42,6 +46,9 @@ def walk(folder: str | Path, skip: Path | None = None) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(key)
+        if _RUN.issubset((*folders, *names)) and Path(parent) != Path(folder):
+            folders.clear()
+            continue
         # Real folders before links to them: a file then has the name of where it lies.
         folders[:] = sorted(
             (name for name in folders if not name.startswith(".")),

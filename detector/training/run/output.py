@@ -34,8 +34,11 @@ def claim(output: Path, resume: bool, overwrite: bool) -> None:
     """Make the run's folder, empty of an earlier run unless that is to be resumed.
 
     Raises:
-        UserError: there is a run already and neither `resume` nor `overwrite` is set, or the folder cannot be written.
+        UserError: there is a run already and neither `resume` nor `overwrite` is set, or both are; or the folder cannot
+            be written.
     """
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run and --overwrite deletes it; give one of them.")
     if holds_run(output) and not resume:
         if not overwrite:
             raise UserError(

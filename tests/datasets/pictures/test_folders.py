@@ -60,3 +60,13 @@ def test_missing_folders_and_shared_stems(tmp_path: Path) -> None:
     assert by_stem(["a.b/c.d.jpg"]) == {"a.b/c.d": "a.b/c.d.jpg"}
     with pytest.raises(UserError, match=r"a\.jpg and a\.png differ in their suffix only"):
         by_stem(["a.jpg", "a.png"])
+
+
+def test_a_training_run_among_the_pictures_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.png", "output/first/samples/b.png", "output/first/.lock", "output/first/config.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list_pictures(tmp_path) == ["a.png", "output/first/samples/b.png"]
+    (tmp_path / "output/first/checkpoints").mkdir()
+    assert list_pictures(tmp_path) == ["a.png"]
+    assert list_pictures(tmp_path / "output/first") == ["samples/b.png"]

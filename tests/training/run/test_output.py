@@ -112,3 +112,8 @@ def test_room_for_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "1.00 GB are free, and 3 checkpoints" in warnings[0]
     with pytest.raises(UserError, match=r"one checkpoint takes 2\.00 GB"):
         check_room(tmp_path, 2 * 10**9, 3, warnings.append)
+
+
+def test_going_on_and_deleting_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give one of them"):
+        claim(tmp_path, resume=True, overwrite=True)
