@@ -153,11 +153,10 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     gathered = gather(args.inputs, fetched)
     settings = [word for word in gathered.words if is_setting(word)]
     words, found = split_videos([word for word in gathered.words if not is_setting(word)])
-    videos = [open_video(word) for word in dict.fromkeys(found)]  # before anything that takes time
-    is_wanted = bool(words) or not videos
+    is_wanted = bool(words) or not found
     inputs, unused = find_inputs(words, args.output, gathered.missed) if is_wanted else ([], gathered.missed)
     inputs = [replace(one, name=gathered.origins.get(one.name, one.name)) for one in inputs]
-    if (args.resume or args.every > 1) and not videos:
+    if (args.resume or args.every > 1) and not found:
         raise UserError(
             "--resume and --every are for videos, and there is none among the inputs (pictures: --skip-done)."
         )
@@ -165,6 +164,7 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
         raise UserError(
             "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
         )
+    videos = [open_video(word) for word in dict.fromkeys(found)]  # before anything that takes time
     of_videos = zip(videos, name_videos([video.source for video in videos], args.output), strict=True)
     return Given(gathered, inputs, name_outputs(inputs, args.output), unused, list(of_videos), settings)
 
