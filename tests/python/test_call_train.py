@@ -5,6 +5,7 @@ import inspect
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import detector
 from detector.commands import check_data as check_command
 from detector.commands import evaluate as evaluate_command
 from detector.errors import UserError
+from detector.python import call_train
 
 NETWORK: dict[str, Any] = {key: yaml.safe_load(value) for key, _, value in (word.partition("=") for word in SETTINGS)}
 
@@ -103,7 +105,16 @@ def test_steps_come_while_training_goes_on(data: str, tmp_path: Path) -> None:
     assert Path(steps.run.final).is_file()
 
 
-def test_a_run_that_takes_the_place_of_another_shows_its_own_rows(data: str, tmp_path: Path) -> None:
+def test_a_run_that_takes_the_place_of_another_shows_its_own_rows(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_train = call_train.train_until
+
+    def train_late(*arguments: Any) -> Any:
+        time.sleep(0.3)  # so that the old rows are still there at the first look
+        return really_train(*arguments)
+
+    monkeypatch.setattr(call_train, "train_until", train_late)
     words = settings(**{"train.iterations": np.int64(1), "train.evaluate_every": 0})
     (tmp_path / "run").mkdir()
     (tmp_path / "run/model_final.safetensors").write_bytes(b"")
