@@ -1,7 +1,7 @@
 """From what a user names (our file, a published name, another framework's file) to a state dict and its config."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ from detector.weights.remap import remap
 from detector.weights.untrusted.foreign_file import ForeignWeights, read_foreign
 
 log = logging.getLogger(__name__)
+
+TV_SCORES = "roi_heads.box_predictor.cls_score.weight"  # torchvision's name of the layer of class scores
 
 
 def resolve_weights(
@@ -128,13 +130,13 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
     require_config_of("this project", config_path, where, "none of its models")
     given = None if config_path is None else load_config(config_path)
     if is_torchvision_pyramid(tensors):
-        config = _with_classes(given, num_classes_of(tensors)) or torchvision_pyramid_config(tensors, where)
+        config = _with_classes(given, tensors, TV_SCORES) or _inferred(torchvision_pyramid_config, tensors, where)
         state = from_torchvision_pyramid(tensors, config, where, boxes_only)
         return _detector(state, config, weights.categories, _provenance("torchvision", path))
     if boxes_only:
         raise UserError(f"{where}: is no Mask R-CNN or Keypoint R-CNN; leave --boxes-only out.")
     if is_torchvision_detector(tensors):
-        config = _with_classes(given, num_classes_of(tensors)) or _torchvision_config(tensors, where)
+        config = _with_classes(given, tensors, TV_SCORES) or _inferred(_torchvision_config, tensors, where)
         state = from_torchvision_detector(tensors, config, where)
         return _detector(state, config, weights.categories, _provenance("torchvision", path))
     names = resnet_names_of(tensors)
@@ -143,7 +145,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
         state = imagenet_state(tensors, config, where)
         return WeightsFile(state, config, CategoryMap(()), _provenance(names, path))
     if CLASS_SCORES in tensors and "rpn.objectness.weight" in tensors:
-        ours = _with_classes(given, tensors[CLASS_SCORES].shape[0] - 1)
+        ours = _with_classes(given, tensors, CLASS_SCORES)
         if ours is None:
             raise UserError(f"{where}: our weights without their config; give it with --config, or the .safetensors.")
         shapes = model_shapes(ours)
@@ -173,11 +175,24 @@ def _published(name: str, published: Published) -> WeightsFile:
     return _detector(state, config, COCO_CATEGORIES, provenance)
 
 
-def _with_classes(given: Config | None, count: int) -> Config | None:
-    """The config with as many classes as the weights have, where it leaves that to the data."""
+def _with_classes(given: Config | None, tensors: Mapping[str, Tensor], scores: str) -> Config | None:
+    """The config with as many classes as the layer of class scores has, where it leaves that to the data."""
     if given is None or given.model.num_classes is not None:
         return given
-    return replace(given, model=replace(given.model, num_classes=count))
+    rows = tensors[scores].shape[:1]
+    return replace(given, model=replace(given.model, num_classes=max(2, *rows) - 1))
+
+
+def _inferred(make: Callable[[Mapping[str, Tensor], str], Config], tensors: Mapping[str, Tensor], where: str) -> Config:
+    """The config that shapes say. Raises UserError where tensors are missing, or have other axes, that would say it."""
+    try:
+        return make(tensors, where)
+    except UserError:
+        raise
+    except (KeyError, IndexError, ValueError):
+        raise UserError(
+            f"{where}: tensors that such a model has are missing or of other axes; the file is not whole, get it again."
+        ) from None
 
 
 def _torchvision_config(tensors: Mapping[str, Tensor], where: str) -> Config:

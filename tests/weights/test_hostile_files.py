@@ -392,6 +392,16 @@ PICKLED: dict[str, Callable[[], bytes]] = {
     "tensors of no axis under our names": lambda: torch_file(
         {"backbone.conv1.weight": torch.tensor(1.0), "rpn.objectness.weight": torch.tensor(1.0)}
     ),
+    "a pyramid of no axis under torchvision's names": lambda: torch_file(
+        dict.fromkeys(
+            (
+                "backbone.fpn.inner_blocks.0.0.weight",
+                "rpn.head.cls_logits.weight",
+                "roi_heads.box_predictor.cls_score.weight",
+            ),
+            torch.tensor(1.0),
+        )
+    ),
     "tensors of no axis under torchvision's names": lambda: torch_file(
         {"rpn.head.cls_logits.weight": torch.tensor(1.0), "roi_heads.box_predictor.cls_score.weight": torch.tensor(1.0)}
     ),
