@@ -81,14 +81,17 @@ class MappedWindows:
         self.is_bgr = is_bgr
 
     def read(self, window: Window) -> np.ndarray:
-        """A part as [height, width, 3] uint8 RGB."""
+        """A part as [height, width, 3] uint8 RGB. Raises ImageError where the file is gone or has become shorter."""
         top, left, height, width = window
         part = np.empty((height, width, self.channels), np.uint8)
-        with open(self.path, "rb") as file:
-            for row in range(height):
-                file.seek(int(self.rows[top + row]) + left * self.channels)
-                if file.readinto(part[row].reshape(-1).data) < width * self.channels:
-                    raise OSError(f"row {top + row} is missing")
+        try:
+            with open(self.path, "rb") as file:
+                for row in range(height):
+                    file.seek(int(self.rows[top + row]) + left * self.channels)
+                    if file.readinto(part[row].reshape(-1).data) < width * self.channels:
+                        raise ImageError(f"{self.path}: became shorter while it was read; start again.")
+        except OSError as error:
+            raise ImageError(f"{self.path}: could not be read to its end ({error.strerror}); start again.") from error
         if self.channels == 1:
             return np.repeat(part, 3, axis=2)
         return np.ascontiguousarray(part[..., ::-1]) if self.is_bgr else part

@@ -59,6 +59,16 @@ def test_a_torn_file_is_reported_as_when_it_is_read_whole(tmp_path: Path, keep: 
         open_windows(tmp_path / "a.bmp", max_pixels=10_000)
 
 
+@pytest.mark.parametrize("kept", [None, 60])
+def test_a_file_that_goes_while_it_is_read_is_named(tmp_path: Path, kept: int | None) -> None:
+    path = tmp_path / "a.bmp"
+    Image.new("RGB", (9, 7), "red").save(path)
+    windows = open_windows(path, 1000)
+    path.write_bytes(path.read_bytes()[:kept]) if kept else path.unlink()
+    with pytest.raises(ImageError, match=rf"{path}: .*; start again"):
+        windows.read(Window(0, 0, 7, 9))
+
+
 def test_a_sideways_picture_is_turned_upright(tmp_path: Path) -> None:
     image = Image.fromarray(PIXELS)
     exif = image.getexif()
