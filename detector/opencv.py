@@ -18,9 +18,9 @@ Handler = Callable[[int, FrameType | None], object]
 def undisturbed() -> Iterator[None]:
     """Inside, what Python does on a signal to stop, such as raising KeyboardInterrupt, waits for the end.
 
-    Where a function has several forms, OpenCV's bindings (4 and 5) try one after the other, and the process crashes
-    (SIGSEGV) if a signal's handler raises while the message of a form that does not fit is being made. So a function
-    whose first form is not the one that is meant, such as `cv2.putText` with a font, is called in here.
+    Where a function has several forms, OpenCV's bindings try one after the other, and the process crashes (SIGSEGV)
+    if a signal's handler raises while the message of a form that does not fit is being made; seen with version 5.0. So
+    a function whose first form is not the one that is meant, such as `cv2.putText` with a font, is called in here.
     """
     if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread alone
         yield

@@ -134,9 +134,9 @@ class PictureJob:
 
     def _detect(self, work: Work) -> None:
         """Detect in pictures, and write what comes of each batch: first its line, so no picture is without it."""
-        numbers = [*work.fresh, *work.again]
-        shown = len(numbers) > 1 and process_group.is_main()
-        with tqdm(total=len(numbers), unit="picture", disable=None if shown else True) as progress:
+        total = len(work.fresh) + len(work.again)
+        shown = total > 1 and process_group.is_main()
+        with tqdm(total=total, unit="picture", disable=None if shown else True) as progress:
             for numbers in (work.fresh, work.again):
                 with closing(self._outcomes(numbers)) as outcomes:  # whatever ends this, nothing reads on behind it
                     for some in in_batches(numbers, self.together):
@@ -152,10 +152,12 @@ class PictureJob:
         paths = [self.pictures[number][0].path for number in numbers]
         how = (self.args.score_threshold, self.batch_size, self.args.augment or None)
         if self.tiling is None:
-            outcomes = detect_all(self.predictor, paths, *how)
+            detecting = detect_all(self.predictor, paths, *how)
         else:
-            outcomes = detect_files_tiled(self.predictor, paths, self.tiling, *how)
-        return (self._renamed(outcome, str(path)) for path, outcome in zip(paths, outcomes, strict=True))
+            detecting = detect_files_tiled(self.predictor, paths, self.tiling, *how)
+        with closing(detecting) as outcomes:
+            for path, outcome in zip(paths, outcomes, strict=True):
+                yield self._renamed(outcome, str(path))
 
     def _renamed(self, outcome: Outcome, path: str) -> Outcome:
         """A problem told of what the user has named."""

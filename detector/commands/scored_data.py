@@ -40,7 +40,7 @@ def open_scored_data(args: argparse.Namespace, weights: str | None) -> Detection
     split = args.split or "val"
     if layout is not None:
         data = with_layout((Config() if run is None else run[1]).data, layout)
-        if split == "val" and args.split is None and list(layout.splits) != ["train"] and "train" not in layout.splits:
+        if args.split is None and "train" not in layout.splits:
             split = next(iter(layout.splits))  # the one that there is
         dataset = open_split(data, split)
         if is_main():

@@ -87,9 +87,8 @@ def _lines(path: Path) -> list[str]:
     if not words:
         raise UserError(f"{path}: this list names no inputs; write one a line.")
     if not any(map(_may_be_input, words)):
-        first = shown(next(iter(words)))
         raise UserError(
-            f"{path}: is taken for a list of inputs, and its lines, such as {first}, name none; leave it out."
+            f"{path}: is taken for a list of inputs, and its lines, such as {shown(words[0])}, name none; leave it out."
         )
     nested = [word for word in words if is_list(word)]
     if nested:

@@ -35,7 +35,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 def fits(picture: np.ndarray, kind: str) -> bool:
     """Whether Pillow's format `kind` holds a picture [H, W, 3] of this size."""
-    return max(picture.shape[:2]) <= LONGEST.get(kind, max(picture.shape[:2]))
+    return kind not in LONGEST or max(picture.shape[:2]) <= LONGEST[kind]
 
 
 def encode(picture: np.ndarray, kind: str) -> bytes:

@@ -28,12 +28,16 @@ _MOST_BYTES = 2**32
 def is_coco_file(path: Path) -> bool:
     """Whether a file is JSON with the lists of a COCO file of objects; captions have no categories, and COCO's panoptic
     annotations segments in the place of boxes."""
-    return not missing_lists(path) and b'"segments_info"' not in _content(path)
+    content = _content(path)
+    return not _lacking(content) and b'"segments_info"' not in content
 
 
 def missing_lists(path: Path) -> list[str]:
     """Those of a COCO file's three lists that a file does not have; all of them where it is no JSON object."""
-    content = _content(path)
+    return _lacking(_content(path))
+
+
+def _lacking(content: bytes) -> list[str]:
     if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
         return list(TABLES)
     return [name for name, key in _KEYS.items() if not key.search(content)]

@@ -43,7 +43,7 @@ def pictures_of(dataset: DetectionDataset, settings: InputConfig | None = None) 
     places = {image_id: place for place, image_id in enumerate(dataset.image_ids.tolist())}
 
     def show(image_id: int) -> np.ndarray | None:
-        return _read(dataset.path(places[image_id]), settings) if image_id in places else None
+        return read_as_network(dataset.path(places[image_id]), settings) if image_id in places else None
 
     return show
 
@@ -53,12 +53,17 @@ def pictures_in(folder: Path, truth: GroundTruth, settings: InputConfig | None =
     names = {number: name for name, number in truth.file_names.items()}
 
     def show(image_id: int) -> np.ndarray | None:
-        return _read(folder / names[image_id], settings) if names.get(image_id) else None
+        return read_as_network(folder / names[image_id], settings) if names.get(image_id) else None
 
     return show
 
 
-def _read(path: str | Path, settings: InputConfig | None) -> np.ndarray:
+def read_as_network(path: str | Path, settings: InputConfig | None) -> np.ndarray:
+    """A picture [H, W, 3] uint8 RGB, with the limit and the bit depth of the network that `settings` belong to.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     limits = settings or InputConfig()
     return read_image(path, limits.max_pixels, limits.bit_depth)
 

@@ -54,7 +54,7 @@ def is_video(word: str | Path) -> bool:
 
 def check_name(path: str) -> None:
     """Raise UserError for a path that OpenCV, which crashes at it, cannot be given: one that is not Unicode."""
-    if not path.isprintable() and any("\ud800" <= character <= "\udfff" for character in path):
+    if any("\ud800" <= character <= "\udfff" for character in path):
         raise UserError(f"{path}: a video's path must be Unicode (UTF-8); rename the file or folder.")
 
 

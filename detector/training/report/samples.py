@@ -13,7 +13,7 @@ from detector.datasets.dataset import DetectionDataset
 from detector.disk import write_atomically
 from detector.drawing.sheet import draw_sheet
 from detector.errors import UserError
-from detector.evaluation.report.worst import ShowPicture, pictures_of
+from detector.evaluation.report.worst import read_as_network
 from detector.training.report.logs import RunLog
 from detector.training.run.output import FIRST_BATCH
 
@@ -46,7 +46,6 @@ def write_samples(
         worst: ids of pictures with errors, the worst first.
         settings: how the network reads pictures.
     """
-    show = pictures_of(dataset, settings)
     positions = {image_id: place for place, image_id in enumerate(dataset.image_ids.tolist())}
     bad = [positions[image_id] for image_id in worst if image_id in positions][: count // 2]
     wanted = min(count - count // 2, len(dataset))
@@ -54,12 +53,14 @@ def write_samples(
     taken = {FIRST_BATCH.removesuffix(".jpg"), WORST}
     for position in spread:
         name = picture_name(dataset, position, taken)
-        _write_sample(folder / f"{name}.jpg", f"samples/{name}", dataset, show, position, detections, iteration, log)
+        _write_sample(
+            folder / f"{name}.jpg", f"samples/{name}", dataset, position, detections, iteration, log, settings
+        )
     taken = set()
     names = {position: picture_name(dataset, position, taken) for position in bad}
     for position, name in names.items():
         path = folder / WORST / f"{name}.jpg"
-        _write_sample(path, f"{WORST}/{name}", dataset, show, position, detections, iteration, log)
+        _write_sample(path, f"{WORST}/{name}", dataset, position, detections, iteration, log, settings)
     _forget_others(folder / WORST, {f"{name}.jpg" for name in names.values()}, log)
 
 
@@ -91,18 +92,17 @@ def _write_sample(
     path: Path,
     tag: str,
     dataset: DetectionDataset,
-    show: ShowPicture,
     position: int,
     detections: Sequence[Mapping[str, Any]],
     iteration: int,
     log: RunLog,
+    settings: InputConfig | None,
 ) -> None:
     """Draw one picture into a JPEG and TensorBoard, detections beside ground truth."""
     sample = dataset[position]
     shown = [d for d in detections if d["image_id"] == sample.image_id and d["score"] >= SCORE_THRESHOLD]
     try:
-        image = show(sample.image_id)
-        assert image is not None
+        image = read_as_network(sample.path, settings)
         sheet = draw_sheet(image, sample.boxes, sample.labels, shown, dataset.categories)
         write_atomically(path, _jpeg(sheet))
     except (UserError, OSError) as error:
