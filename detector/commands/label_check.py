@@ -89,5 +89,6 @@ def check_labels(
     detections = detect_dataset(predictor.network, loader, predictor.device, categories, bar)
     results = check_results(detections, truth)
     folder = args.sheet or DEFAULT_FOLDER
-    for line in write_label_errors(folder, truth, results, pictures_of(dataset), f"{name}_", args.most):
+    show = pictures_of(dataset, predictor.config.input)
+    for line in write_label_errors(folder, truth, results, show, f"{name}_", args.most):
         say(line)

@@ -47,7 +47,7 @@ def report_evaluation(run: Run, evaluation: Evaluation, truth: GroundTruth, data
     try:
         results = check_results(evaluation.detections, truth)
         lines = explain_low_ap(evaluation.metrics, truth, results)
-        lines += write_label_errors(run.output / EVALUATION, truth, results, pictures_of(dataset))
+        lines += write_label_errors(run.output / EVALUATION, truth, results, pictures_of(dataset, run.config.input))
     except (UserError, OSError) as error:
         run.log.warning(f"no table of labels to look at: {error}")
         return
