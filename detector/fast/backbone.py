@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.fast.convolution import Execution, RoIMaps
-from detector.fast.folding import Unit, fuse_conv
+from detector.fast.folding import Unit, fold_norm, fuse_conv, is_foldable
 from detector.model import resnet as plain
 from detector.model.blocks import BasicBlock, Bottleneck, Projection
 from detector.model.shrinkage import Shrinkage
@@ -134,16 +134,19 @@ def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None 
 
 def fuse_block(block: BasicBlock | Bottleneck, execution: Execution, maps: RoIMaps | None = None) -> FusedBlock:
     """One block with all that follows each convolution fused to it. maps: as for `fuse_stage`."""
-    shortcut = None
-    if isinstance(block.shortcut, Projection):
-        shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution, maps=maps)
+    shortcut, shift = None, None
     shrink = copy_of_shrinkage(block, execution)
+    if isinstance(block.shortcut, Projection):
+        # cuDNN has no kernel for a bias alone; it may as well be added with that of the convolution that it joins.
+        apart = execution.cudnn and shrink is None and is_foldable(block.shortcut.norm)
+        shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution, maps=maps, with_bias=not apart)
+        shift = fold_norm(block.shortcut.conv, block.shortcut.norm)[1] if apart else None
     *opening, last = convolutions(block)
     units = []
     for conv, norm in opening:
         units.append(fuse_conv(conv, norm, True, execution, maps=maps))
         maps = None if maps is None else maps.after(conv.stride[0])
-    units.append(fuse_conv(*last, shrink is None, execution, maps=maps))
+    units.append(fuse_conv(*last, shrink is None, execution, shift, maps))
     return FusedBlock(units, shortcut, shrink)
 
 

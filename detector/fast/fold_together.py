@@ -5,7 +5,7 @@ of it is a third of a step's launches. Here the norms' factors, and the rounding
 stage by operators on lists. The numbers are the same to the bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,16 @@ class Folds:
 
     Args:
         stages: the convolutions of each, with their norms; those of other norms than frozen ones are left alone.
+        fuses: whether blocks on a device and in a type are one function each (`fused_gradient.py`).
     """
 
-    def __init__(self, stages: Sequence[Sequence[Pair]]) -> None:
+    def __init__(
+        self, stages: Sequence[Sequence[Pair]], fuses: Callable[[torch.device, torch.dtype], bool] = lambda *_: False
+    ) -> None:
         chosen = [[(conv, norm) for conv, norm in stage if isinstance(norm, FrozenBatchNorm2d)] for stage in stages]
         self._stages = [stage for stage in chosen if stage]
         self._ready: dict[nn.Conv2d, Folded] = {}
+        self.fuses = fuses
 
     def prepare(self) -> None:
         """Fold all convolutions as they are now."""
@@ -50,10 +54,23 @@ class Folds:
     def take(self, conv: nn.Conv2d) -> Folded | None:
         """What `prepare` made of a convolution, unless it was taken before or would no longer do."""
         folded = self._ready.pop(conv, None)
-        if folded is None or folded.version != conv.weight._version:
+        return folded if folded is not None and _would_do(folded, conv) else None
+
+    def take_all(self, convs: Sequence[nn.Conv2d], dtype: torch.dtype) -> list[Folded] | None:
+        """As `take` of each; None, and nothing is taken, unless all of them are there, in this type."""
+        found = [self._ready.get(conv) for conv in convs]
+        ready = [fold for fold in found if fold is not None and fold.weight.dtype == dtype]
+        if len(ready) < len(found) or not all(map(_would_do, ready, convs)):
             return None
-        wants_gradient = torch.is_grad_enabled() and conv.weight.requires_grad
-        return folded if folded.weight.requires_grad or not wants_gradient else None
+        for conv in convs:
+            del self._ready[conv]
+        return ready
+
+
+def _would_do(folded: Folded, conv: nn.Conv2d) -> bool:
+    """Whether what a convolution was folded to is still what it is, and has the gradient that is wanted."""
+    wants_gradient = torch.is_grad_enabled() and conv.weight.requires_grad
+    return folded.version == conv.weight._version and (folded.weight.requires_grad or not wants_gradient)
 
 
 def stages_of(model: nn.Module) -> list[list[Pair]]:

@@ -95,6 +95,7 @@ def fuse_conv(
     extra_bias: Tensor | None = None,
     maps: RoIMaps | None = None,
     tiles: int = TILE_BLOCK,
+    with_bias: bool = True,
 ) -> Unit:
     """One unit of a convolution, the norm after it and a ReLU.
 
@@ -106,6 +107,7 @@ def fuse_conv(
         extra_bias: [O], to be added after the norm as well; only with a norm that can be folded.
         maps: what it is applied to, where that is nearly always of one size.
         tiles: that are computed together, where it is computed by tiles.
+        with_bias: False leaves out what is added; only with a norm that can be folded.
     """
     weight, bias = fold_norm(conv, norm)
     stride, padding = conv.stride[0], int(conv.padding[0])
@@ -114,6 +116,7 @@ def fuse_conv(
         if extra_bias is not None:
             assert bias is not None
             bias = bias + extra_bias
+        bias = bias if with_bias else None
         return choose_convolution(weight, bias, stride, padding, relu, execution, maps, *others)
     assert extra_bias is None
     plain = choose_convolution(weight, bias, stride, padding, False, execution, maps, *others)

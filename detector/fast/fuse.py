@@ -78,6 +78,8 @@ def fuse(
         proposal_settings=model.proposal_settings,
         detection_settings=model.detection_settings,
     )
+    if isinstance(network, SlotFasterRCNN) and timed and not compiled:
+        network.use_graphs()
     return network.requires_grad_(False).eval()
 
 

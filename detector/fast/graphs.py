@@ -3,12 +3,16 @@
 How it works: a part of the network is some hundred kernels, each of which the host starts by itself; a small picture is
 computed faster than that. A CUDA graph is all of them recorded once, for tensors of one size at one place in memory,
 and started together. So inputs are copied to where the graph reads them, and its output to where nothing overwrites it.
-The kernels are the same, and so are the bits.
+The kernels are the same, and so are the bits. Where a part holds parts that are graphs themselves, what is recorded is
+all of their kernels. The graphs of a part never run at once, so they share the memory for what lies in between.
 """
 
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +22,14 @@ from detector.fast.choose_on_gpu import fastest
 log = logging.getLogger(__name__)
 
 OFTEN = 3  # inputs of one size after which it is worth a graph
-GRAPHS = 4  # of a part at a time, each of which holds memory for its inputs and outputs
+GRAPHS = 8  # of a part at a time, each of which holds memory for its inputs and outputs
+IDLE = 400  # calls for which a graph has to wait in vain before another takes its place: to record takes some 25 calls
 SIZES = 256  # of which it is remembered how often they came
 
 Maps = Tensor | tuple[Tensor, ...]
 Call = Callable[..., Maps]
+
+_recording: ContextVar[bool] = ContextVar("recording", default=False)
 
 
 class Graphed(nn.Module):
@@ -35,27 +42,32 @@ class Graphed(nn.Module):
     """
 
     def __init__(
-        self, part: nn.Module, name: str, capture: Callable[[Call, tuple[Tensor, ...]], Call | None] | None = None
+        self, part: Call, name: str, capture: Callable[[Call, tuple[Tensor, ...]], Call | None] | None = None
     ) -> None:
         super().__init__()
         self.part = part
         self.name = name
-        self._capture = capture_graph if capture is None else capture
+        self._capture = partial(capture_graph, memory=SharedMemory()) if capture is None else capture
         self._failed = False
+        self._calls = 0
+        self._used: dict[object, int] = {}  # the call at which each graph last ran
         self._seen: Counter[object] = Counter()
         self._graphs: OrderedDict[object, Call] = OrderedDict()
 
     def forward(self, *inputs: Tensor) -> Maps:
         """The part's output, in memory of its own."""
+        if _recording.get():
+            return self.part(*inputs)
+        self._calls += 1
         size = (*((tuple(t.shape), t.dtype, t.stride()) for t in inputs), *_rounding())
         if size not in self._graphs and not self._is_due(size):
-            out: Maps = self.part(*inputs)
-            return out
+            return self.part(*inputs)
         if size not in self._graphs:
             self._make(size, inputs)
         run = self._graphs.get(size, self.part)
         if size in self._graphs:
             self._graphs.move_to_end(size)
+            self._used[size] = self._calls
         return run(*inputs)
 
     def _is_due(self, size: object) -> bool:
@@ -65,7 +77,11 @@ class Graphed(nn.Module):
         if len(self._seen) >= SIZES and size not in self._seen:
             self._seen.clear()
         self._seen[size] += 1
-        return self._seen[size] >= OFTEN
+        return self._seen[size] >= OFTEN and (len(self._graphs) < GRAPHS or self._idle() >= IDLE)
+
+    def _idle(self) -> int:
+        """For how many calls the graph that was not used for longest was not used."""
+        return self._calls - self._used[next(iter(self._graphs))]
 
     def _make(self, size: object, inputs: tuple[Tensor, ...]) -> None:
         """A graph for this size in place of the one that was not used for longest; where that fails, never again."""
@@ -77,30 +93,54 @@ class Graphed(nn.Module):
             log.warning("%s runs without CUDA graphs (%s): slower for small pictures, but as exact.", self.name, reason)
             return
         self._graphs[size] = self.part if graph is None else graph
+        self._used[size] = self._calls
         if len(self._graphs) > GRAPHS:
-            self._graphs.popitem(last=False)
+            gone, _ = self._graphs.popitem(last=False)
+            del self._used[gone]
 
 
-def capture_graph(part: Call, inputs: tuple[Tensor, ...]) -> Call | None:
+class SharedMemory:
+    """Where the graphs of one part keep what lies between their inputs and outputs."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def handle(self) -> Any:
+        """CUDA's name for it; it is made when it is first asked for."""
+        if self._handle is None:
+            self._handle = torch.cuda.graph_pool_handle()
+        return self._handle
+
+
+def capture_graph(part: Call, inputs: tuple[Tensor, ...], memory: SharedMemory) -> Call | None:
     """A part recorded for inputs of these sizes, or None where it is no slower without.
+
+    Args:
+        part: as of `Graphed`.
+        inputs: examples, which stay as they are.
+        memory: of the part's graphs.
 
     Raises:
         RuntimeError: this device, or this part, cannot be recorded; torch.OutOfMemoryError is one.
     """
     stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
-    # Not as inference tensors, which nobody may write to later.
-    with torch.inference_mode(False), torch.no_grad():
-        places = [torch.empty_like(given) for given in inputs]
-        _copy(places, inputs)
-        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
-        with torch.cuda.stream(stream):  # libraries make their plans and take their workspaces now
-            for _ in range(2):
-                part(*(place.clone() for place in places))
-        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads go on meanwhile: a data loader's takes page-locked memory.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            out = part(*places)
+    now = _recording.set(True)
+    try:
+        # Not as inference tensors, which nobody may write to later.
+        with torch.inference_mode(False), torch.no_grad():
+            places = [torch.empty_like(given) for given in inputs]
+            _copy(places, inputs)
+            stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
+            with torch.cuda.stream(stream):  # libraries make their plans and take their workspaces now
+                for _ in range(2):
+                    part(*(place.clone() for place in places))
+            torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads go on meanwhile: a data loader's takes page-locked memory.
+            with torch.cuda.graph(graph, pool=memory.handle(), capture_error_mode="thread_local"):
+                out = part(*places)
+    finally:
+        _recording.reset(now)
 
     def replay(*given: Tensor) -> Maps:
         _copy(places, given)

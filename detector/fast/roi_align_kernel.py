@@ -16,7 +16,9 @@ from torch import Tensor
 
 from detector.model.roi_pooling import RoIPooling
 
-CHANNELS, SAMPLES = 128, 4  # channels of a program, and samples of a bin that are weighed together
+# Channels of a program, forward and backward, and samples of a bin that are weighed together. Forward, on an H200 in
+# bfloat16, 1000 regions: 2048 channels of 7×7 bins in 0.39 ms, in blocks of 128 in 0.72; 512 of 14×14 in 0.39 and 0.45.
+FORWARD_CHANNELS, BACKWARD_CHANNELS, SAMPLES = 512, 128, 4
 
 
 def pool(
@@ -85,7 +87,8 @@ class _Pool(torch.autograd.Function):
         of_maps = torch.empty(shape, dtype=torch.float32, device=gradient.device, memory_format=torch.channels_last)
         given, size_of_map = (of_maps.zero_(), rois, gradient, rois, rois), (shape[2], shape[3], 1.0 / stride)
         _launch(_backward, given, size_of_map, pooling, step, pyramid=False)
-        of_bias = None if bias_type is None else gradient.sum(dim=(0, 2, 3), dtype=torch.float32).to(bias_type)
+        wants_bias = ctx.needs_input_grad[2]  # a folded norm's offset is fixed
+        of_bias = gradient.sum(dim=(0, 2, 3), dtype=torch.float32).to(bias_type) if wants_bias else None
         return of_maps.to(dtype), None, of_bias, None, None, None, None
 
 
@@ -107,7 +110,7 @@ def _launch(
     count, channels, size, _ = bins.shape
     if bins.numel() == 0:
         return
-    block = min(CHANNELS, triton.next_power_of_2(channels))
+    block = min(FORWARD_CHANNELS if kernel is _forward else BACKWARD_CHANNELS, triton.next_power_of_2(channels))
     with torch.cuda.device_of(maps):
         kernel[(count * size, triton.cdiv(channels, block))](
             *operands, channels, *map_size, size, step,

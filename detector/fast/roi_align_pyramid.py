@@ -33,13 +33,25 @@ def pool_pyramid(
     cells = torch.cat([one.permute(0, 2, 3, 1).reshape(-1, one.shape[1]) for one in maps])
     rows, first = [], 0
     for one, stride in zip(maps, strides, strict=True):
-        rows.append((first, one.shape[2], one.shape[3], stride))
+        rows.append([first, one.shape[2], one.shape[3], stride])
         first += one.shape[0] * one.shape[2] * one.shape[3]
-    table = torch.tensor(rows)
-    if rois.device.type == "cuda":  # which fetches it from page-locked memory, and the host does not wait
-        table = table.pin_memory().to(rois.device, non_blocking=True)
+    table = _on_device(rows, rois.device)
     pooled: Tensor = _PoolCells.apply(cells, rois.contiguous(), levels.contiguous(), table, pooling)
     return pooled
+
+
+def _on_device(rows: list[list[int]], device: torch.device) -> Tensor:
+    """A table of int64 on a device; the host does not wait."""
+    if device.type != "cuda":
+        return torch.tensor(rows, device=device)
+    if not torch.cuda.is_current_stream_capturing():
+        return torch.tensor(rows).pin_memory().to(device, non_blocking=True)
+    # A graph would read the host's memory anew each time, when something else lies there.
+    table = torch.empty(len(rows), len(rows[0]), dtype=torch.int64, device=device)
+    for to, row in zip(table, rows, strict=True):
+        for place, value in zip(to, row, strict=True):
+            place.fill_(value)
+    return table
 
 
 class _PoolCells(torch.autograd.Function):

@@ -86,7 +86,8 @@ class RoIHead(nn.Module):
         maps = self.stage.prepare(feature_map)
         if rois.device.type != "cpu":  # where RoIs of unequal size may as well go together
             outs = [self.stage(maps, part) for part in torch.split(rois, self.chunk)]
-            return torch.cat([average_of(out) for out in outs]).to(vectors.dtype)
+            averages = [out.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1, dtype=vectors.dtype) for out in outs]
+            return torch.cat(averages)
         for chosen in torch.split(order_by_size(rois, self.pooling, feature_map.stride), self.chunk):
             out: Tensor = self.stage(maps, rois[chosen])
             vectors[chosen] = average_of(out).to(vectors.dtype)

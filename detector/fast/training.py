@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way, pools_levels_by_kernel
+from detector.fast.choose_on_gpu import ON_OTHERS, cudnn_fuses, pooling_way, pools_levels_by_kernel
 from detector.fast.fold_together import Folds, stages_of
 from detector.fast.fuse import PlainBackbone, PlainHead, plain_parts
+from detector.fast.fused_gradient import run_rest
 from detector.fast.roi_align import order_by_size, pool_aligned
 from detector.fast.roi_levels import pool_levels
 from detector.fast.training_blocks import conv_norm, finish, linear, run_block, run_normed, run_opening, run_stage
@@ -41,7 +42,7 @@ def training_network(model: FasterRCNN, proposals: ProposalSettings, fast: bool)
         UserError: the model is a fused one.
     """
     backbone, region_proposals, head = plain_parts(model)
-    folds = Folds(stages_of(model)) if model.device.type == "cuda" else None
+    folds = Folds(stages_of(model), cudnn_fuses) if model.device.type == "cuda" else None
     return FasterRCNN(
         normalize=model.normalize,
         backbone=_fast_backbone(backbone, folds) if fast else backbone,
@@ -279,9 +280,24 @@ class RoIHead(BaseHead):
         maps = maps if kernel else [at_least_float32(m) for m in maps]
         steps = [conv.stride[0] for conv, _ in opening]
         rois = rois.to(torch.promote_types(maps[0].dtype, torch.float32))
-        pooled = pool_aligned([FeatureMap(m, features.stride) for m in maps], rois, self.plain.pooling, steps, kernel)
-        reduced, shortcut = (finish(norm, x, fold) for (_, norm), x, fold in zip(opening, pooled, folded, strict=True))
-        out = F.relu_(conv_norm(block.conv2, block.norm2, F.relu_(reduced), self.folds))
+        pooled_maps = [FeatureMap(m, features.stride) for m in maps]
+        reduce, project = folded
+        if kernel and reduce is not None and project is not None and self.folds is not None:
+            # The kernel adds the offset and applies the ReLU before it writes what it has pooled.
+            pooling = self.plain.pooling
+            (reduced,) = pool_aligned(pooled_maps[:1], rois, pooling, steps[:1], kernel, reduce.offset)
+            (shortcut,) = pool_aligned(pooled_maps[1:], rois, pooling, steps[1:], kernel)
+            fused = run_rest(block, reduced, shortcut, project, self.folds)
+            if fused is not None:
+                return fused
+            shortcut = shortcut + project.bias.view(-1, 1, 1)
+        else:
+            pooled = pool_aligned(pooled_maps, rois, self.plain.pooling, steps, kernel)
+            reduced, shortcut = (
+                finish(norm, x, fold) for (_, norm), x, fold in zip(opening, pooled, folded, strict=True)
+            )
+            reduced = F.relu_(reduced)
+        out = F.relu_(conv_norm(block.conv2, block.norm2, reduced, self.folds))
         out = block.shrink(conv_norm(block.conv3, block.norm3, out, self.folds))
         out += shortcut
         return F.relu_(out)

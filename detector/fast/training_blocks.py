@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from detector.fast.backbone import convolutions
 from detector.fast.fold_together import Folded, Folds
 from detector.fast.folding import fixed_affine
+from detector.fast.fused_gradient import run_fused
 from detector.fast.winograd_gradient import conv2d
 from detector.model import fpn, resnet
 from detector.model.blocks import BasicBlock, Bottleneck, Projection
@@ -45,6 +46,9 @@ def run_normed(conv: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor
 def run_block(block: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:
     """A residual block, [N, C, H, W] to [N, C', H', W']."""
     assert isinstance(block, BasicBlock | Bottleneck)
+    fused = None if folds is None else run_fused(block, x, folds)
+    if fused is not None:
+        return fused
     out = x
     *opening, (last_conv, last_norm) = convolutions(block)
     for conv, norm in opening:

@@ -78,7 +78,8 @@ def test_a_recording_keeps_to_the_rounding_that_it_was_made_with() -> None:
     assert len(recorder.recorded) == 2
 
 
-def test_the_one_that_was_not_used_for_longest_goes() -> None:
+def test_the_one_that_was_not_used_for_longest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "IDLE", 1)
     recorder = Recorder()
     part = Graphed(Double(), "a part", recorder)
     for size in range(1, GRAPHS + 1):
@@ -90,6 +91,40 @@ def test_the_one_that_was_not_used_for_longest_goes() -> None:
     assert recorder.recorded == []
     give(part, 2)
     assert recorder.recorded == [(2,)]
+
+
+def test_sizes_that_take_turns_are_not_recorded_again_and_again() -> None:
+    recorder = Recorder()
+    part = Graphed(Double(), "a part", recorder)
+    for _ in range(2 * OFTEN):
+        for size in range(1, GRAPHS + 4):
+            give(part, size)
+    assert len(recorder.recorded) == GRAPHS
+    monopoly = graphs.IDLE  # one size alone, until the others have waited in vain for long enough
+    give(part, 1, times=monopoly)
+    give(part, GRAPHS + 1)
+    assert recorder.recorded[-1] == (GRAPHS + 1,)
+    assert len(recorder.recorded) == GRAPHS + 1
+
+
+def test_what_records_a_whole_records_its_parts_as_they_are() -> None:
+    """A graph cannot start others while it is recorded."""
+    inner = Recorder()
+    part = Graphed(Double(), "a part", inner)
+    give(part, 4, times=OFTEN)
+    assert inner.replayed
+
+    def record(whole: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        inner.replayed.clear()
+        now = graphs._recording.set(True)
+        whole(*inputs)
+        graphs._recording.reset(now)
+        assert inner.replayed == []
+        return whole
+
+    outer = Graphed(lambda x: part(x), "the whole", record)
+    give(outer, 4, times=OFTEN + 1)
+    assert inner.replayed
 
 
 def test_what_cannot_be_recorded_runs_as_it_is_and_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:

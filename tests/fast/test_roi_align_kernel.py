@@ -101,7 +101,8 @@ def test_bfloat16_is_summed_in_float32() -> None:
 
 
 def test_more_channels_than_a_program_has_and_no_regions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "CHANNELS", 4)
+    monkeypatch.setattr(kernel, "FORWARD_CHANNELS", 4)
+    monkeypatch.setattr(kernel, "BACKWARD_CHANNELS", 4)
     generator = torch.Generator().manual_seed(3)
     maps, rois = torch.randn(1, 10, 4, 4, generator=generator), torch.tensor([[0.0, 5, 5, 50, 60]])
     pooling = RoIPooling("align", 2)

@@ -9,8 +9,12 @@ from device_cases import CPU, KINDS, NOTHING, TARGETS, Trainer, detect, network,
 from device_cases import training_batch as batch_of
 from tiny_models import one_of, random_batch
 
+from detector.arithmetic import float32_products
 from detector.categories import CategoryMap
+from detector.fast.fold_together import Folds, stages_of
 from detector.fast.fuse import fuse
+from detector.fast.fused_gradient import run_fused
+from detector.fast.slots import SlotFasterRCNN
 from detector.inference.detect import detect_dataset
 from detector.inference.predictor import Predictor
 from detector.structures import Target
@@ -93,3 +97,42 @@ def test_the_cpus_validation_losses(cuda: torch.device) -> None:
     moved = copy.deepcopy(model).to(cuda)
     found = validation_losses(build_joint(moved, config.model), [batch_of()], cuda, "float32")
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bottlenecks", "torchvision's", "FPN"])
+def test_the_network_as_a_graph_gives_the_same_bits(cuda: torch.device, kind: str) -> None:
+    fused = fuse(copy.deepcopy(network(kind)[0]).to(cuda))
+    assert isinstance(fused, SlotFasterRCNN)
+    batches = [random_batch(sizes).to(cuda) for sizes in ([(96, 128), (80, 100)], [(70, 128), (96, 90)])]
+    with torch.inference_mode():
+        as_graph = [fused.slots(batches[i % 2]) for i in range(8)]
+        graphs, fused.graphs = fused.graphs, None
+        assert graphs is not None
+        assert not graphs._failed
+        assert len(graphs._graphs) == 1
+        for i, slots in enumerate(as_graph):
+            assert torch.equal(slots, fused.slots(batches[i % 2])), i
+            assert (slots[..., 5] > 0).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocks_of_one_function_have_the_cpus_gradients(cuda: torch.device, dtype: torch.dtype) -> None:
+    for block in (b for stage in network("torchvision's")[0].backbone.children() for b in stage.children()):
+        block = copy.deepcopy(block).requires_grad_(True)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            x = torch.randn(2, block.conv1.in_channels, 24, 20).contiguous(memory_format=torch.channels_last)
+        results = []
+        for device in (torch.device("cpu"), cuda):
+            here, given = copy.deepcopy(block).to(device), x.to(device).requires_grad_(True)
+            folds = Folds(stages_of(torch.nn.Sequential(torch.nn.Sequential(here))), lambda *_: True)
+            with float32_products("float32"), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
+                folds.prepare()
+                out = run_fused(here, given.to(dtype), folds)
+            assert out is not None
+            with float32_products("float32"):
+                out.float().square().sum().backward()
+            results.append([out.float(), given.grad, *(p.grad for p in here.parameters())])
+        bound = 1e-3 if dtype == torch.float32 else 0.05
+        for ours, theirs in zip(results[1], results[0], strict=True):
+            assert (ours.cpu() - theirs).norm() <= bound * theirs.norm()
