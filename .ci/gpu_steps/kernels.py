@@ -111,6 +111,22 @@ def pyramids(device: torch.device, quick: bool) -> dict[str, Any]:
     return found
 
 
+def group_norms(device: torch.device, quick: bool) -> dict[str, Any]:
+    """Group norm and ReLU of conv5_x's maps in training under autocast: bfloat16 maps, float32 weights."""
+    found: dict[str, Any] = {}
+    for shape in ((2, 32, 2, 2),) if quick else ((2048, 512, 7, 7), (2048, 2048, 7, 7)):
+        found[row := "×".join(map(str, shape))] = {}
+        for way, kernel in {"PyTorch": False, "our kernel": True}.items():
+            if kernel and device.type != "cuda":
+                continue
+            try:
+                call = choose_on_gpu.norm_call(kernel, shape, device, torch.bfloat16, torch.float32, gradient=True)
+                found[row][way] = milliseconds(call, device)
+            except Exception as error:  # as above
+                found[row][way] = f"{type(error).__name__}: {error}"[:300]
+    return found
+
+
 def networks(device: torch.device, quick: bool) -> dict[str, Any]:
     """R101's backbone in bfloat16, as kernels one by one and as a CUDA graph."""
     sizes, depth = ([(64, 96)], 18) if quick else ([(800, 1216), (400, 608)], 101)
@@ -157,6 +173,7 @@ def main() -> int:
         "NMS": lambda: overlaps(device, args.quick),
         "RoIAlign and conv5_x's opening": lambda: poolings(device, args.quick),
         "RoIAlign of a pyramid": lambda: pyramids(device, args.quick),
+        "group norm, forward and backward": lambda: group_norms(device, args.quick),
         "cuDNN's fused convolutions are faster": lambda: [
             cudnn_fuses(device, dtype) for dtype in (torch.bfloat16, torch.float32)
         ],

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detector.fast.group_norm_fault import EPS, by_pytorch, group_norm_fault
 from detector.fast.roi_align_fault import levels_fault, pooling_fault, pyramid, regions
 from detector.fast.roi_levels import pool_levels
 from detector.model.blocks import Bottleneck, Projection
@@ -30,6 +31,7 @@ CALLS = 10  # of which the quickest counts
 MAP, REGIONS = (50, 76), 512  # of what is tried: a picture of 800×1216 at stride 16
 
 MAPS = 256  # of regions, on which convolutions are tried
+NORMED, GROUPS = (1024, 512, 7, 7), 32  # on which group norm is tried
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,61 @@ def _levels_call(
 
     def both_ways() -> None:
         torch.autograd.backward(forward().sum())
+
+    return both_ways if gradient else torch.no_grad()(forward)
+
+
+def normalizes_by_kernel(device: torch.device, dtype: torch.dtype, of_weights: torch.dtype, gradient: bool) -> bool:
+    """Whether group norm of regions' maps runs by our kernel.
+
+    Args:
+        device, dtype: of the maps.
+        of_weights: the type of the norm's weights; autocast lets it be another than the maps'.
+        gradient: what counts is the time of forward and backward pass together.
+    """
+    return device.type == "cuda" and _kernel_normalizes(device, dtype, of_weights, gradient)
+
+
+@cache
+def _kernel_normalizes(device: torch.device, dtype: torch.dtype, of_weights: torch.dtype, gradient: bool) -> bool:
+    """Whether the kernel is there, right, and faster than PyTorch's."""
+    fault = _interpreted() or group_norm_fault(device, dtype)
+    if fault is not None:
+        log.warning("Group norm runs through PyTorch (%s): slower, but as exact.", fault)
+        return False
+    calls = {kernel: norm_call(kernel, NORMED, device, dtype, of_weights, gradient) for kernel in (False, True)}
+    best = fastest(calls, device)
+    log.info("Group norm %s: %s.", "in training" if gradient else "in detection", "our kernel" if best else "PyTorch")
+    return best
+
+
+def norm_call(
+    kernel: bool,
+    shape: tuple[int, int, int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    of_weights: torch.dtype,
+    gradient: bool,
+) -> Callable[[], object]:
+    """Group norm and ReLU of channels-last maps in one way, to what the next convolution takes."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(shape, generator=generator).to(device, dtype, memory_format=torch.channels_last)
+    weight, bias = (torch.randn(shape[1], generator=generator).to(device, of_weights) for _ in range(2))
+    given = [t.requires_grad_(gradient) for t in (maps, weight, bias)]
+
+    def forward() -> Tensor:
+        if kernel:
+            from detector.fast.group_norm_kernel import group_norm
+
+            return group_norm(maps, weight, bias, GROUPS, EPS, True)
+        with torch.autocast(device.type, dtype, enabled=dtype != of_weights):
+            out = by_pytorch(maps, weight, bias, GROUPS, EPS, True)
+        return out.to(dtype, memory_format=torch.channels_last)
+
+    incoming = torch.ones_like(maps)
+
+    def both_ways() -> None:
+        torch.autograd.grad(forward(), given, incoming)
 
     return both_ways if gradient else torch.no_grad()(forward)
 

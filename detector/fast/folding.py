@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from detector.fast.choose import TILE_BLOCK, Conv, choose_convolution
 from detector.fast.convolution import Execution, FusedConv, RoIMaps
+from detector.fast.group_norm import is_by_kernel, normalize
 from detector.model.blocks import FrozenBatchNorm2d
 
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -19,19 +20,22 @@ class NormedConv(nn.Module):
         conv: without a ReLU.
         norm: after it.
         relu: apply a ReLU at the end.
+        timed: on a GPU, try which kernel is the faster.
     """
 
-    def __init__(self, conv: Conv, norm: nn.Module, relu: bool) -> None:
+    def __init__(self, conv: Conv, norm: nn.Module, relu: bool, timed: bool = False) -> None:
         super().__init__()
         self.conv = conv
         self.norm = norm
         self.relu = relu
+        self.timed = timed
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """[N, C, H, W] to [N, O, H', W'], both channels-last; the residual may be overwritten."""
-        out = normalize_channels_last(self.norm, self.conv(x))
-        if residual is not None:
-            out += residual
+        out = normalize_channels_last(self.norm, self.conv(x), self.relu and residual is None, self.timed)
+        if residual is None:
+            return out
+        out += residual
         return out.relu_() if self.relu else out
 
 
@@ -68,20 +72,23 @@ class NormReLU(nn.Module):
         self.precision = execution.precision
         self.norm = copy.deepcopy(norm).to(self.precision)
         self.relu = relu
+        self.timed = execution.timed
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, O, H, W] to a new tensor of the same size."""
-        out = normalize_channels_last(self.norm, x.to(self.precision))
-        return out.relu_() if self.relu else out
+        return normalize_channels_last(self.norm, x.to(self.precision), self.relu, self.timed)
 
 
-def normalize_channels_last(norm: nn.Module, x: Tensor) -> Tensor:
-    """A norm of [N, O, H, W], channels-last in and out.
+def normalize_channels_last(norm: nn.Module, x: Tensor, relu: bool, timed: bool) -> Tensor:
+    """A norm of [N, O, H, W] and where wanted a ReLU, channels-last in and out. timed: as for `NormedConv`.
 
-    It is computed in the usual memory order: PyTorch's channels-last kernel for group norm subtracts squares, which
-    costs two digits.
+    Without our kernel it is computed in the usual memory order: PyTorch's channels-last kernel for group norm subtracts
+    squares, which costs two digits.
     """
-    return norm(x.contiguous()).contiguous(memory_format=torch.channels_last)
+    if timed and is_by_kernel(norm, x):
+        return normalize(norm, x, relu)
+    out: Tensor = norm(x.contiguous()).contiguous(memory_format=torch.channels_last)
+    return out.relu_() if relu else out
 
 
 Unit = Conv | NormedConv
@@ -120,7 +127,7 @@ def fuse_conv(
         return choose_convolution(weight, bias, stride, padding, relu, execution, maps, *others)
     assert extra_bias is None
     plain = choose_convolution(weight, bias, stride, padding, False, execution, maps, *others)
-    return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu)
+    return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu, execution.timed)
 
 
 def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> FusedConv:

@@ -293,11 +293,9 @@ class RoIHead(BaseHead):
             shortcut = shortcut + project.bias.view(-1, 1, 1)
         else:
             pooled = pool_aligned(pooled_maps, rois, self.plain.pooling, steps, kernel)
-            reduced, shortcut = (
-                finish(norm, x, fold) for (_, norm), x, fold in zip(opening, pooled, folded, strict=True)
-            )
-            reduced = F.relu_(reduced)
-        out = F.relu_(conv_norm(block.conv2, block.norm2, reduced, self.folds))
+            reduced = finish(block.norm1, pooled[0], reduce, relu=True)
+            shortcut = finish(block.shortcut.norm, pooled[1], project)
+        out = conv_norm(block.conv2, block.norm2, reduced, self.folds, relu=True)
         out = block.shrink(conv_norm(block.conv3, block.norm3, out, self.folds))
         out += shortcut
         return F.relu_(out)

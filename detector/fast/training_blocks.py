@@ -12,6 +12,7 @@ from detector.fast.backbone import convolutions
 from detector.fast.fold_together import Folded, Folds
 from detector.fast.folding import fixed_affine
 from detector.fast.fused_gradient import run_fused
+from detector.fast.group_norm import normalize
 from detector.fast.winograd_gradient import conv2d
 from detector.model import fpn, resnet
 from detector.model.blocks import BasicBlock, Bottleneck, Projection
@@ -52,7 +53,7 @@ def run_block(block: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor
     out = x
     *opening, (last_conv, last_norm) = convolutions(block)
     for conv, norm in opening:
-        out = F.relu_(conv_norm(conv, norm, out, folds))
+        out = conv_norm(conv, norm, out, folds, relu=True)
     out = block.shrink(conv_norm(last_conv, last_norm, out, folds))
     if isinstance(block.shortcut, Projection):
         out += conv_norm(block.shortcut.conv, block.shortcut.norm, x, folds)
@@ -61,17 +62,20 @@ def run_block(block: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor
     return F.relu_(out)
 
 
-def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:
-    """A convolution without bias and its norm, fused where the norm is fixed: [N, C, H, W] to [N, O, H', W']."""
+def conv_norm(conv: nn.Conv2d, norm: nn.Module, x: Tensor, folds: Folds | None = None, relu: bool = False) -> Tensor:
+    """A convolution without bias, its norm, fused where that is fixed, and a ReLU: [N, C, H, W] to [N, O, H', W']."""
     shape = (conv.stride[0], int(conv.padding[0]), conv.dilation[0], conv.groups)
     folded = None if folds is None else folds.take(conv)
     if folded is not None:
-        return conv2d(x, folded.weight, folded.bias, *shape)
-    affine = fixed_affine(norm)
-    if affine is None:
-        return norm(conv2d(x, conv.weight, None, *shape))
-    scale, offset = affine
-    return conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), offset, *shape)
+        weight, bias = folded.weight, folded.bias
+    else:
+        affine = fixed_affine(norm)
+        if affine is None:
+            return normalize(norm, conv2d(x, conv.weight, None, *shape), relu)
+        scale, bias = affine
+        weight = conv.weight * scale.view(-1, 1, 1, 1)
+    out = conv2d(x, weight, bias, *shape)
+    return F.relu_(out) if relu else out
 
 
 def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor, folded: Folded | None = None) -> Tensor:
@@ -82,10 +86,18 @@ def linear(conv: nn.Conv2d, norm: nn.Module, x: Tensor, folded: Folded | None = 
     return F.conv2d(x, conv.weight if affine is None else conv.weight * affine[0].view(-1, 1, 1, 1))
 
 
-def finish(norm: nn.Module, x: Tensor, folded: Folded | None = None) -> Tensor:
-    """What remains after `linear` and pooling, [R, C, S, S]: the norm's offset, or all of a norm that is not fixed."""
+def finish(norm: nn.Module, x: Tensor, folded: Folded | None = None, relu: bool = False) -> Tensor:
+    """What remains after `linear` and pooling, [R, C, S, S]: the norm's offset, or all of a norm that is not fixed.
+
+    And the ReLU, where one follows.
+    """
     if folded is not None:
-        return x + folded.offset.view(-1, 1, 1)
-    affine = fixed_affine(norm)
+        offset = folded.offset
+    else:
+        affine = fixed_affine(norm)
+        if affine is None:
+            return normalize(norm, x, relu)
+        _, offset = affine
     # Not in place: pooled maps are views, and autograd copies the gradient of a changed view whole.
-    return norm(x) if affine is None else x + affine[1].view(-1, 1, 1)
+    out = x + offset.view(-1, 1, 1)
+    return F.relu_(out) if relu else out

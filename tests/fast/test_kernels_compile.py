@@ -10,12 +10,12 @@ import pytest
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from detector.fast import nms_kernel, roi_align_kernel
+from detector.fast import group_norm_kernel, nms_kernel, roi_align_kernel
 
 POINTERS = {"boxes": "*fp32", "valid": "*u8", "groups": "*i64", "kept": "*i64", "rois": "*fp32", "bias": "*fp32",
             "levels": "*i64", "table": "*i64"}
 def build(function, choices, **types):
-    signature = {n: POINTERS.get(n, types.get(n, "i32")) for n in function.arg_names}
+    signature = {n: types.get(n, POINTERS.get(n, "i32")) for n in function.arg_names}
     signature |= {n: "constexpr" for n in choices} | {n: "fp32" for n in ("threshold", "scale") if n in signature}
     options = {"num_warps": 8, "enable_fp_fusion": False}
     source = ASTSource(fn=function, signature=signature, constexprs=choices)
@@ -29,6 +29,13 @@ for kind in ("bf16", "fp32"):
         finish = {"has_bias": not pyramid, "relu": not pyramid, "pyramid": pyramid}
         build(roi_align_kernel._forward, pooling | finish, maps="*" + kind, out="*" + kind)
         build(roi_align_kernel._backward, pooling | {"pyramid": pyramid}, maps="*fp32", bins_gradient="*" + kind)
+floats = dict.fromkeys(("weight", "bias", "means", "scales", "of_weight", "of_bias"), "*fp32")
+for kind, of_group, block in (("bf16", 16, 64), ("bf16", 64, 64), ("fp32", 12, 256)):
+    shape = {"of_group": of_group, "cell_block": block, "channel_block": 1 << (of_group - 1).bit_length()}
+    maps = dict.fromkeys(("maps", "out", "gradient", "of_maps"), "*" + kind)
+    for relu in (True, False):
+        for kernel in (group_norm_kernel._forward, group_norm_kernel._backward):
+            build(kernel, shape | {"relu": relu}, **maps, **floats, groups="i32", count="fp32", eps="fp32")
 print("all compiled")
 """
 

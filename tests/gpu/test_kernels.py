@@ -11,6 +11,7 @@ from detector.arithmetic import float32_products
 from detector.fast import nms
 from detector.fast.convolution import Execution, FusedConv
 from detector.fast.graphs import Graphed
+from detector.fast.group_norm_fault import EPS, by_pytorch, group_norm_fault
 from detector.fast.roi_align_fault import levels_fault, pooling_fault
 from detector.fast.roi_levels import pool_levels
 from detector.model.roi_pooling import RoIPooling
@@ -87,6 +88,31 @@ def test_all_levels_of_a_pyramid_have_torchvisions_gradients() -> None:
         *(torch.autograd.grad((out * weights).sum(), maps[:-1]) for out in (found, expected)), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("real_cuda")
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(512, 512, 7, 7), (256, 512, 14, 14), (128, 2048, 7, 7), (64, 2048, 14, 14)])
+def test_group_norm_has_the_values_and_gradients_of_float64(
+    shape: tuple[int, ...], dtype: torch.dtype, relu: bool
+) -> None:
+    from detector.fast.group_norm_kernel import group_norm
+
+    assert group_norm_fault(torch.device("cuda", 0), dtype) is None
+    generator = torch.Generator().manual_seed(0)
+    maps, incoming = (torch.randn(shape, generator=generator) for _ in range(2))
+    maps, incoming = ((t + 1).to("cuda", dtype, memory_format=torch.channels_last) for t in (maps, incoming))
+    given = [maps, *torch.randn(2, shape[1], generator=generator).cuda()]
+    exact = [t.double().requires_grad_() for t in given]
+    given = [t.requires_grad_() for t in given]
+    with torch.no_grad():  # rounding decides where the ReLU cuts
+        incoming *= by_pytorch(*exact, 32, EPS, False).abs() > 1e-3
+    found, expected = group_norm(*given, 32, EPS, relu), by_pytorch(*exact, 32, EPS, relu)
+    ours = (found, *torch.autograd.grad(found, given, incoming))
+    theirs = (expected, *torch.autograd.grad(expected, exact, incoming.double()))
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.double() - b).abs().max() <= max(5e-6, torch.finfo(a.dtype).eps) * b.abs().max()
 
 
 @pytest.mark.usefixtures("real_cuda")
