@@ -1,5 +1,6 @@
 """ImageNet weights for `model.backbone`: from a published name, another framework's file, or one of ours."""
 
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -9,13 +10,17 @@ from torch import Tensor
 
 from detector.config import Config
 from detector.errors import UserError
+from detector.printing import printable
 from detector.weights.compare import require_finite
 from detector.weights.files import SUFFIX, read_weights
 from detector.weights.layout import backbone_shapes, is_of_last_stage, is_of_resnet, resnet_name
+from detector.weights.lineages.detectron2_resnet import is_detectron2_resnet, with_torchvision_names
 from detector.weights.lineages.imagenet import imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.published.cache import fetch
 from detector.weights.published.catalogue import PUBLISHED, suggest
 from detector.weights.untrusted.foreign_file import read_foreign
+
+log = logging.getLogger(__name__)
 
 # Channel means of the lineages (103.53 … 123.675, 102.98 … 122.77) differ by less; BGR for RGB by more.
 MEAN_TOLERANCE = 5.0
@@ -84,11 +89,19 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
     if source not in PUBLISHED and not os.path.exists(path):
         raise UserError(f"model.backbone.weights={source}: there is no such file, and no such name; {suggest(source)}")
     tensors = {} if source in PUBLISHED else read_foreign(path).tensors
+    if is_detectron2_resnet(tensors):
+        log.info(
+            "%s: a backbone of detectron2; its channels are taken to be %s (model.backbone.weights_channels)",
+            source,
+            config.model.backbone.weights_channels,
+        )
+        tensors = with_torchvision_names(tensors)
     names = resnet_names_of(tensors)
     if names is None:
+        first = ", ".join(printable(name, 60) for name in list(tensors)[:3])
         raise UserError(
             f"model.backbone.weights={source}: this is not an ImageNet ResNet; start from a detector with "
-            "model.weights."
+            f"model.weights.{f' (Its tensors are called {first}.)' if first else ''}"
         )
     trained_with = imagenet_config(tensors, names, source) if names == "caffe2" else None
     return BackboneWeights(imagenet_state(tensors, config, source), trained_with)

@@ -16,6 +16,7 @@ from detector.weights.config_maker import require_config_of
 from detector.weights.files import CLASS_SCORES, SUFFIX, WeightsFile, read_weights
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES, COCO_IDS
+from detector.weights.lineages.detectron2_resnet import with_torchvision_names
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.detectron2_tensors import from_detectron2, is_detectron2
 from detector.weights.lineages.imagenet import backbone_of, imagenet_config, imagenet_state, resnet_names_of
@@ -139,6 +140,7 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
         config = _with_classes(given, tensors, TV_SCORES) or _inferred(_torchvision_config, tensors, where)
         state = from_torchvision_detector(tensors, config, where)
         return _detector(state, config, weights.categories, _provenance("torchvision", path))
+    tensors = with_torchvision_names(tensors)
     names = resnet_names_of(tensors)
     if names is not None:
         config = given or imagenet_config(tensors, names, where)

@@ -29,7 +29,8 @@ WEIGHTS_KEYS = (
 COMPILED = "_orig_mod"  # torch.compile's wrapper, also around a part of a model
 WRAPPERS = ("module", COMPILED)  # the first one is that of data-parallel training and of moving averages
 AVERAGE_COUNTERS = ("n_averaged", "steps")  # beside the weights in a moving average of PyTorch and of mmengine
-ROOTS = ("backbone", "conv1", "layer1", *WRAPPERS)  # one of them begins a name of every detector and ResNet known here
+# One of them begins a name of every detector and ResNet known here.
+ROOTS = ("backbone", "conv1", "layer1", "stem", *WRAPPERS)
 
 
 def weights_of(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
