@@ -27,6 +27,7 @@ from detector.datasets.layouts.apply import describe_layout, take_data_word, wit
 from detector.datasets.splits import describe_hold_out
 from detector.disk import write_atomically
 from detector.errors import UserError
+from detector.printing import log_to_screen
 
 if TYPE_CHECKING:
     from detector.inference.predictor import Predictor
@@ -125,6 +126,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the data contain and every fault in them; returns the exit code, 2 where there are faults."""
+    log_to_screen()  # what fetching and converting weights has to say
     return command.EXIT_USER_ERROR if check(args, print) else 0
 
 

@@ -29,7 +29,8 @@ EXAMPLES = """examples:
   {program}                 the CPU, and the best device there is
   {program} --device cpu    the CPU alone
 
-The exit code is 0 when all is well, and 2 with a sentence for each fault and its remedy. Add the output to a report."""
+The exit code is 0 when all is well, and 2 with a sentence, and its remedy, for each fault and for each warning of what
+works now and may break. Add the output to a report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,14 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print versions and the outcome of every check; returns the exit code, 2 where one failed."""
+    """Print versions and the outcome of every check; returns the exit code, 2 where one failed or warns."""
     print(f"{'Python':24}{platform.python_version()} on {platform.platform()}")
     print(f"{'faster-rcnn':24}{__version__} in {Path(__file__).parent.parent}")
     for package in PACKAGES:
         print(f"{package:24}{installed_version(package) or 'not installed'}")
-    faults = []
+    faults: list[str] = []
+    warnings: list[str] = []
     checks: dict[str, Callable[[], str]] = {
-        "OpenCV": check_opencv,
+        "OpenCV": lambda: check_opencv(warnings.append),
         "PyTorch": check_torch,
         "operators": lambda: check_operators(args.device),
     }
@@ -56,11 +58,17 @@ def run(args: argparse.Namespace) -> int:
             faults.append(str(error))
         except Exception as error:  # whatever a broken installation raises is what we are here to report
             faults.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
-    if faults:
-        print(*(f"error: {fault}" for fault in faults), sep="\n", file=sys.stderr)
-        return command.EXIT_USER_ERROR
-    print("all is well")
-    return 0
+    for kind, sentences in (("error", faults), ("warning", warnings)):
+        for sentence in sentences:
+            print(f"{kind}: {sentence}", file=sys.stderr)
+    counts = [counted(len(some), word) for some, word in ((faults, "fault"), (warnings, "warning")) if some]
+    print(" and ".join(counts) or "all is well")
+    return command.EXIT_USER_ERROR if counts else 0
+
+
+def counted(number: int, word: str) -> str:
+    """So many of something, in words."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def installed_version(package: str) -> str | None:
@@ -71,8 +79,8 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def check_opencv() -> str:
-    """That `cv2` works and is of one distribution.
+def check_opencv(warn: Callable[[str], None]) -> str:
+    """That `cv2` works and is of one distribution; several of one version are a warning.
 
     All of OpenCV's distributions own the same folder `cv2`: whichever was unpacked last is imported, and uninstalling
     any breaks it. Ours is the headless one, which needs no screen libraries.
@@ -95,7 +103,7 @@ def check_opencv() -> str:
     if len(set(owners.values())) > 1:
         raise UserError(f"{listed} share the folder cv2, at different versions; run `{remedy}`.")
     if len(owners) > 1:
-        return f"{imported} works\nwarning: {listed} share the folder cv2: uninstalling one breaks both; run `{remedy}`"
+        warn(f"{listed} share the folder cv2: uninstalling one breaks both; run `{remedy}`.")
     return f"{imported} works"
 
 

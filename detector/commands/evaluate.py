@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from detector import command
 from detector.commands.scored_data import first_of_a_run, open_scored_data
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
-from detector.printing import printable
+from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
     from detector.evaluation.coco_eval import CocoMetrics
@@ -116,6 +117,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Detect where a model is given, score, print and write. Under torchrun every process calls this."""
+    if os.environ.get("RANK", "0") == "0":
+        log_to_screen()  # what fetching and converting weights has to say
     measure(args)
     return 0
 

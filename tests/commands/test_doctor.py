@@ -27,10 +27,18 @@ def test_two_distributions_of_cv2_that_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretend_versions(monkeypatch, {"opencv-contrib-python": "5.0.0.93", "opencv-python-headless": "5.0.0.93"})
-    assert main(["doctor", "--device", "cpu"]) == 0
-    printed = capsys.readouterr().out
-    assert "opencv-python-headless 5.0.0.93 and opencv-contrib-python 5.0.0.93 share the folder cv2" in printed
-    assert "pip uninstall -y opencv-contrib-python && pip install --force-reinstall" in printed
+    assert main(["doctor", "--device", "cpu"]) == 2
+    printed, warned = capsys.readouterr()
+    assert f"{cv2.__version__} works" in printed
+    assert printed.endswith("\n1 warning\n")
+    assert "warning: opencv-python-headless 5.0.0.93 and opencv-contrib-python 5.0.0.93 share the folder cv2" in warned
+    assert "pip uninstall -y opencv-contrib-python && pip install --force-reinstall" in warned
+
+
+def test_faults_and_warnings_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend_versions(monkeypatch, {"opencv-python": "5.0.0.93", "opencv-python-headless": "5.0.0.93"})
+    assert main(["doctor", "--device", "cuda:99"]) == 2
+    assert capsys.readouterr().out.endswith("\n1 fault and 1 warning\n")
 
 
 def test_two_versions_of_cv2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """detectron2's settings ↔ ours. What has no counterpart here is refused by name, or is ignored on purpose by name."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,30 @@ from detector.weights.lineages.detectron2_keys import (
 )
 from detector.weights.lineages.detectron2_settings import DEFAULTS, Settings, nested
 
+log = logging.getLogger(__name__)
+
+
+def config_to_detect(settings: Settings, source: str, boxes_only: bool = False) -> Config:
+    """`config_from_detectron2` for detection, which settings of training alone cannot prevent.
+
+    Those that cannot be honoured are left out, and the log names them with their values.
+
+    Raises:
+        UserError: as `config_from_detectron2`, about the other settings.
+    """
+    problems, _ = _translated(settings, boxes_only)
+    void = [problem for problem in problems if problem.startswith(OF_TRAINING)]
+    kept = {key: v for key, v in settings.items() if not any(problem.startswith(f"{key}=") for problem in void)}
+    try:
+        config = config_from_detectron2(kept, source, boxes_only)
+    except UserError as error:  # also of numbers that training here cannot have, such as no iterations at all
+        kept = {key: value for key, value in settings.items() if not key.startswith(OF_TRAINING)}
+        config = config_from_detectron2(kept, source, boxes_only)
+        void.append(f"{str(error).removeprefix(f'{source}: ').rstrip('.')} (so all settings of training are left out)")
+    if void:
+        log.warning("%s: without effect, since it matters in training alone: %s", source, "; ".join(void))
+    return config
+
 
 def config_from_detectron2(settings: Settings, source: str, boxes_only: bool = False) -> Config:
     """Our config for a detectron2 model; settings that the file leaves out have detectron2's defaults.
@@ -40,6 +65,14 @@ def config_from_detectron2(settings: Settings, source: str, boxes_only: bool = F
     Raises:
         UserError: one message naming every setting, with its value, that cannot be honoured or is unknown.
     """
+    problems, values = _translated(settings, boxes_only)
+    if problems:
+        raise UserError(f"{source}: settings of detectron2 that cannot be honoured here: {'; '.join(problems)}.")
+    return config_from_dict(nested(values), source)
+
+
+def _translated(settings: Settings, boxes_only: bool) -> tuple[list[str], dict[str, Any]]:
+    """What cannot be honoured, as `KEY=value (why)`, and our settings, which hold without it."""
     given = dict(DEFAULTS) | dict(settings)
     kind = kind_of(settings)
     allowed_only = dict(ONLY) | {key: (value,) for key, value in STRUCTURE[kind].items()}
@@ -63,16 +96,8 @@ def config_from_detectron2(settings: Settings, source: str, boxes_only: bool = F
         for key, value in given.items()
         if key not in DEFAULTS and key not in allowed_only and not key.startswith((*OTHER_BRANCHES, *IGNORED))
     ]
-    translator = _Translator(given, kind, problems)
-    values = translator.translate()
-    if problems:
-        remedy = ""
-        if all(problem.startswith(OF_TRAINING) for problem in problems):
-            remedy = "; they matter in training alone: take them out of the config to detect with these weights"
-        raise UserError(
-            f"{source}: settings of detectron2 that cannot be honoured here: {'; '.join(problems)}{remedy}."
-        )
-    return config_from_dict(nested(values), source)
+    values = _Translator(given, kind, problems).translate()
+    return problems, values
 
 
 def kind_of(settings: Settings) -> Kind:

@@ -94,22 +94,32 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
     "VERSION": (2,),
 }
 
-# How the keys of settings begin that matter in training alone: whoever wants to detect may leave them out.
+# How the keys of settings begin that matter in training alone, and so cannot prevent detection.
 OF_TRAINING = (
     "DATALOADER.",
     "INPUT.CROP.",
+    "INPUT.MAX_SIZE_TRAIN",
     "INPUT.MIN_SIZE_TRAIN",
     "INPUT.RANDOM_FLIP",
+    "MODEL.BACKBONE.FREEZE_AT",
+    *(f"MODEL.{part}.BATCH_SIZE_PER_IMAGE" for part in ("ROI_HEADS", "RPN")),
     *(f"MODEL.{part}.BBOX_REG_LOSS_" for part in ("ROI_BOX_HEAD", "RPN")),
+    *(f"MODEL.{part}.POSITIVE_FRACTION" for part in ("ROI_HEADS", "RPN")),
+    *(f"MODEL.{part}.SMOOTH_L1_BETA" for part in ("ROI_BOX_HEAD", "RPN")),
     "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES",
     "MODEL.ROI_BOX_HEAD.USE_FED_LOSS",
+    "MODEL.ROI_HEADS.IGNORE_THRESHOLD",
     "MODEL.ROI_HEADS.IOU_",
     "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT",
     "MODEL.RPN.BOUNDARY_THRESH",
+    "MODEL.RPN.IGNORE_THRESHOLD",
     "MODEL.RPN.IOU_",
     "MODEL.RPN.LOSS_WEIGHT",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN",
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN",
     "SEED",
     "SOLVER.",
+    "TEST.EVAL_PERIOD",
     "TEST.PRECISE_BN.",
 )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from detector.config import Config, ModelConfig
 from detector.errors import UserError
 from detector.weights.layout import CLS_SCORE, conv1_name, model_shapes
-from detector.weights.lineages.detectron2_config import channel_order, config_from_detectron2
+from detector.weights.lineages.detectron2_config import channel_order, config_to_detect
 from detector.weights.lineages.detectron2_keys import CLASS_AGNOSTIC, OTHER_BRANCHES
 from detector.weights.lineages.detectron2_settings import Settings
 from detector.weights.remap import (
@@ -97,7 +97,7 @@ def from_detectron2(
         UserError: settings that cannot be honoured, or tensors left over, missing or of another shape; all of them. Or
             `boxes_only` of a model that has nothing else.
     """
-    config = config_from_detectron2(settings, where, boxes_only)
+    config = config_to_detect(settings, where, boxes_only)
     if boxes_only:
         tensors = without_other_branches(tensors, where)
     if settings.get(CLASS_AGNOSTIC, False):

@@ -8,7 +8,7 @@ import pytest
 
 from detector.config import Config, ViewsConfig, config_from_dict, config_to_dict, differences
 from detector.errors import UserError
-from detector.weights.lineages.detectron2_config import config_from_detectron2
+from detector.weights.lineages.detectron2_config import config_from_detectron2, config_to_detect
 from detector.weights.lineages.detectron2_export import settings_from_config
 from detector.weights.lineages.detectron2_keys import IGNORED, OF_TRAINING, ONLY, OTHER_BRANCHES, SAME, STRUCTURE
 from detector.weights.lineages.detectron2_settings import (
@@ -203,16 +203,49 @@ def test_norms_that_share_statistics_over_gpus_are_batch_norms_in_testing(norm: 
     assert (config.model.backbone.norm, config.model.fpn.norm) == ("batch", "batch")
 
 
+# Numbers that training here cannot have, of settings that are no problem in themselves.
+IMPOSSIBLE = {
+    "DATALOADER.NUM_WORKERS": -1,
+    "INPUT.MAX_SIZE_TRAIN": 0,
+    "INPUT.MIN_SIZE_TRAIN": [],
+    "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": -1.0,
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 0,
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": 2.0,
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 0,
+    "MODEL.RPN.POSITIVE_FRACTION": "half",
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 0,
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": -1,
+    "MODEL.RPN.SMOOTH_L1_BETA": -1.0,
+    "SOLVER.MAX_ITER": 0,
+    "SOLVER.STEPS": [20, 10],
+    "TEST.EVAL_PERIOD": -1,
+}
+OLD = {"MODEL.ROI_HEADS.IGNORE_THRESHOLD": 0.3, "MODEL.RPN.IGNORE_THRESHOLD": 0.3}
+
+
 @pytest.mark.parametrize("key", OF_TRAINING)
-def test_settings_of_training_alone_come_with_the_remedy(key: str) -> None:
-    remedy = r"; they matter in training alone: take them out of the config to detect with these weights\.$"
-    refused = {name: value for name, value in REFUSED.items() if name.startswith(key)}
-    assert refused
-    with pytest.raises(UserError, match=remedy):
-        config_from_detectron2(refused, "x")
-    with pytest.raises(UserError) as caught:
-        config_from_detectron2({**refused, "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN"}, "x")
-    assert "take them out" not in str(caught.value)
+def test_settings_of_training_alone_cannot_prevent_detection(key: str, caplog: pytest.LogCaptureFixture) -> None:
+    given = {name: v for table in (REFUSED, IMPOSSIBLE, OLD) for name, v in table.items() if name.startswith(key)}
+    assert given
+    for name, value in given.items():
+        caplog.clear()
+        settings = {**BASE_RCNN_C4, "MODEL.RESNETS.DEPTH": 101, name: value}
+        with pytest.raises(UserError):
+            config_from_detectron2(settings, "theirs.yaml")
+        config = config_to_detect(settings, "theirs.yaml")
+        expected = config_from_detectron2({**BASE_RCNN_C4, "MODEL.RESNETS.DEPTH": 101}, "x")
+        assert (config.model, config.input.min_size_test) == (expected.model, expected.input.min_size_test)
+        (line,) = caplog.messages
+        assert line.startswith("theirs.yaml: without effect, since it matters in training alone: ")
+        assert (f"{name}={value!r}" in line) != (name in IMPOSSIBLE)  # of the latter, our setting and its limit
+
+
+def test_what_matters_in_detection_is_refused_beside_what_does_not() -> None:
+    for training in ({"SOLVER.NESTEROV": True}, {"SOLVER.MAX_ITER": 0}):
+        with pytest.raises(UserError, match=r"honoured here: MODEL\.PROPOSAL_GENERATOR\.NAME='RRPN' .*\)\.$") as caught:
+            config_to_detect({**training, "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN"}, "x")
+        assert "SOLVER" not in str(caught.value)
+    assert config_to_detect({"SOLVER.GAMMA": 0.5}, "x").train.gamma == 0.5  # what can be honoured is
 
 
 def test_every_switch_is_tested() -> None:
