@@ -78,6 +78,7 @@ class DataConfig:
     hold_out: float = limited(0.0, 0, 0.9)
     hold_out_seed: int = limited(0, 0, 2**63 - 1)
     keep_empty_images: bool = True  # train on pictures without objects too; detectron2 leaves them out
+    require_objects: bool = True  # refuse to train where no picture has an object; false: on such pictures alone
     drop_degenerate_boxes: bool = True  # drop boxes without area, counted in the log; false: stop and name them
     max_dropped: float = limited(0.05, 0, 1)  # the greatest share of boxes that may be dropped; more than that stops
     skip_unreadable_images: bool = True  # train on another one, named in the log; false: stop at the first

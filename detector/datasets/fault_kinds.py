@@ -73,6 +73,12 @@ BAD_CROWD = Kind(
     "write it as a number, 0 for an object and 1 for a crowd region",
     "text that says 0 or 1 becomes that number",
 )
+IGNORE_MARK = Kind(
+    "ignore-mark",
+    "an annotation has ignore, which is not read: training and scoring take it for an object, as pycocotools does, "
+    "which goes by iscrowd",
+    "write iscrowd 1 for a region that is to be left out of account, or remove the annotation",
+)
 
 # Ids.
 DUPLICATE_IMAGE = Kind(
@@ -223,6 +229,7 @@ KINDS: tuple[Kind, ...] = (
     BAD_CATEGORY,
     BAD_AREA,
     BAD_CROWD,
+    IGNORE_MARK,
     DUPLICATE_IMAGE,
     DUPLICATE_ANNOTATION,
     DUPLICATE_CATEGORY,

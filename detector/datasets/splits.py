@@ -13,16 +13,34 @@ def open_train_and_val(data: DataConfig) -> tuple[DetectionDataset, DetectionDat
     """The training data, and the val split where the settings name one or have it held out.
 
     Raises:
-        UserError: there is no training data, half of a val split, a file of them cannot be used, or the splits have
-            different classes.
+        UserError: there is no training data, no object in it (unless `data.require_objects` is false), half of a val
+            split, a file of them cannot be used, or the splits have different classes.
     """
     if data.train_annotations is None or data.train_images is None:
         raise UserError("data.train_annotations and data.train_images are not set: there is nothing to train on.")
     paths = split_paths(data, "val")
     train = _open(data, data.train_annotations, data.train_images)
+    val = None
     if paths is not None:
-        return train, _open(data, *paths, like=train)
-    return hold_out(train, data.hold_out, data.hold_out_seed) if data.hold_out else (train, None)
+        val = _open(data, *paths, like=train)
+    elif data.hold_out:
+        train, val = hold_out(train, data.hold_out, data.hold_out_seed)
+    if data.require_objects:
+        require_objects(train)
+    return train, val
+
+
+def require_objects(train: DetectionDataset) -> None:
+    """Raise UserError unless a training picture has an object: the usual cause is labels that were not found."""
+    if train.object_counts().any():
+        return
+    crowds = " other than crowd regions" if len(train.boxes) else ""
+    dropped = f" ({train.dropped} without area were left out)" if train.dropped else ""
+    raise UserError(
+        f"{train.annotation_path}: none of the {len(train)} training pictures in {train.image_root} has a box{crowds}"
+        f"{dropped}, so there is nothing to learn; check the annotations (faster-rcnn check-data), or train on "
+        "pictures without objects alone by data.require_objects=false."
+    )
 
 
 def open_split(data: DataConfig, split: str, drop_degenerate_boxes: bool | None = None) -> DetectionDataset:

@@ -10,7 +10,14 @@ import numpy as np
 from detector.categories import Category, CategoryMap
 from detector.datasets.columns import Columns, ordered
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.fault_kinds import BAD_AREA, BOX_FROM_MASK, PLACEHOLDER_CATEGORY, STOPS_SCORING, SWAPPED_CORNERS
+from detector.datasets.fault_kinds import (
+    BAD_AREA,
+    BOX_FROM_MASK,
+    IGNORE_MARK,
+    PLACEHOLDER_CATEGORY,
+    STOPS_SCORING,
+    SWAPPED_CORNERS,
+)
 from detector.datasets.faults import refuse, summarise
 from detector.datasets.formats.coco import coco_contents, coco_tables
 from detector.datasets.formats.contents import Contents
@@ -18,7 +25,7 @@ from detector.datasets.formats.parsing import parse
 from detector.errors import UserError
 
 # What changes scores and is nevertheless no reason to refuse them.
-_NOTED = (BAD_AREA, BOX_FROM_MASK, PLACEHOLDER_CATEGORY, SWAPPED_CORNERS)
+_NOTED = (BAD_AREA, BOX_FROM_MASK, IGNORE_MARK, PLACEHOLDER_CATEGORY, SWAPPED_CORNERS)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,8 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> GroundTruth:
     """Read annotations from a COCO JSON file, or take them from one already loaded.
 
     A missing `area` becomes the box's, a missing `iscrowd` 0. A box without area counts, as for pycocotools; exchanged
-    corners are put in order, and a negative area becomes the box's. Annotation ids are not used: scoring numbers them
+    corners are put in order, and a negative area becomes the box's. `ignore` is not read: pycocotools overwrites it by
+    `iscrowd`. Annotation ids are not used: scoring numbers them
     anew from 1, because evaluators take id 0 for "unmatched".
 
     Raises:

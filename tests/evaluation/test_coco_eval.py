@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detector.errors import UserError
 from detector.evaluation.coco_eval import METRICS, CocoMetrics, evaluate_coco
+from detector.evaluation.ground_truth import read_ground_truth
 
 EVALUATORS = ("pycocotools", "hotcoco")
 
@@ -85,6 +88,27 @@ def test_crowd_is_neither_found_nor_missed() -> None:
     metrics = both(coco(boxes), [detection([0, 0, 40, 40], 0.5), detection([120, 20, 30, 30], 0.9)])
     expect(metrics, AP=1)
     assert metrics.per_class[0].ground_truth == 1
+
+
+@pytest.mark.parametrize("crowd", [0, 1])
+def test_ignore_counts_as_little_as_for_pycocotools(crowd: int, tmp_path: Path) -> None:
+    """COCOeval reads `ignore`, and overwrites it by `iscrowd` in the next line."""
+    boxes = [
+        {"id": 1, "bbox": [0, 0, 40, 40], "area": 1600, "iscrowd": 0},
+        {"id": 2, "bbox": [100, 0, 40, 40], "area": 1600, "ignore": 1, "iscrowd": crowd},
+    ]
+    truth, detections = coco(boxes), [detection([0, 0, 40, 40], 0.9)]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    reference = COCO(tmp_path / "truth.json")
+    evaluation = COCOeval(reference, reference.loadRes(detections), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    metrics = both(truth, detections)
+    assert [getattr(metrics, name) for name in METRICS] == evaluation.stats.tolist()
+    notes = read_ground_truth(truth).notes
+    assert [note.split(":")[0] for note in notes] == ([] if crowd else ["1 × ignore-mark"])
+    expect(metrics, AR100=1 if crowd else 0.5)
 
 
 def test_mixed_up_categories_are_an_error_and_gaps_are_none() -> None:

@@ -25,7 +25,10 @@ def check_annotations(columns: Columns) -> list[Fault]:
 
 def _tables(columns: Columns) -> list[Fault]:
     tables = (("images", columns.image_ids), ("categories", columns.categories), ("annotations", columns.boxes))
-    return [Fault(kinds.EMPTY_TABLE, detail=f"there are no {name}") for name, rows in tables if len(rows) == 0]
+    faults = [Fault(kinds.EMPTY_TABLE, detail=f"there are no {name}") for name, rows in tables if len(rows) == 0]
+    if len(columns.boxes) and columns.iscrowd.all():
+        faults.append(Fault(kinds.EMPTY_TABLE, detail="all annotations are crowd regions"))
+    return faults
 
 
 def _categories(columns: Columns) -> list[Fault]:

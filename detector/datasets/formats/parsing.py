@@ -55,6 +55,7 @@ def parse(contents: Contents) -> tuple[Columns, list[Fault]]:
         (kinds.BOX_FROM_MASK, MASK_BOUNDS, from_mask),
         (kinds.BAD_AREA, "area", bad_areas),
         (kinds.BAD_CROWD, "iscrowd", bad_crowds),
+        (kinds.IGNORE_MARK, "ignore", _ignore_marks(rows) & ~iscrowd),
     ):
         faults += [
             columns.box_fault(kind, box, f"{key} {shown(rows[box].get(key))}") for box in np.flatnonzero(bad).tolist()
@@ -151,3 +152,8 @@ def _crowds(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
     good = [value is None or (isinstance(value, int | float) and value in (0, 1)) for value in values]
     crowds = [is_good and bool(value) for is_good, value in zip(good, values, strict=True)]
     return np.array(crowds, bool), ~np.array(good, bool)
+
+
+def _ignore_marks(rows: list[Row]) -> np.ndarray:
+    """[B] bool: the annotation is marked `ignore`, in whatever way."""
+    return np.array([row.get("ignore") not in (None, 0, "0", "") for row in rows], bool)

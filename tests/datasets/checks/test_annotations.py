@@ -177,6 +177,7 @@ def test_what_training_read_is_checked_without_opening_a_file(tmp_path: Path) ->
         ["/train.json", " 1 × a box without area inside its picture, left out; faster-rcnn check-data lists them."],
         ["/train.json", " 1 × unused-category"],
         ["/train.json", " 1 × box-partly-outside"],
+        ["/val.json", " 1 × empty-table"],
         ["/train.json", " 1 × in-both-splits"],
     ]
     assert "image 900 (z.png): bbox [20, 0, 20, 5] in a picture of 30x20" in lines[2]

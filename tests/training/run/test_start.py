@@ -9,6 +9,8 @@ from tiny_run import write_dataset
 
 from detector.categories import CategoryMap
 from detector.config import load_config
+from detector.datasets.checks.annotations import check_annotations
+from detector.datasets.checks.examine import columns_of_dataset
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.formats.write import write_voc
 from detector.errors import UserError
@@ -70,6 +72,23 @@ def test_many_boxes_without_area_stop_a_run(tmp_path: Path) -> None:
             open_data(load_config(None, words).data)
     train, _ = open_data(load_config(None, [*words, "data.max_dropped=1"]).data)
     assert train.dropped == 2
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+def test_training_pictures_without_any_object_are_refused(tmp_path: Path, crowds: bool) -> None:
+    words = write_dataset(tmp_path)
+    content = json.loads((tmp_path / "train.json").read_text())
+    content["annotations"] = [{**row, "iscrowd": 1} for row in content["annotations"]] if crowds else []
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    only = " other than crowd regions" if crowds else ""
+    with pytest.raises(
+        UserError, match=rf"none of the \d+ training pictures in .* has a box{only}, so there is nothing"
+    ):
+        open_data(load_config(None, words).data)
+    train, _ = open_data(load_config(None, [*words, "data.require_objects=false"]).data)
+    assert not train.object_counts().any()
+    (kind,) = {fault.kind.name for fault in check_annotations(columns_of_dataset(train))} - {"unused-category"}
+    assert kind == "empty-table"
 
 
 def test_no_data_is_refused() -> None:
