@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from detector.python.call_train import TrainSteps as TrainSteps
     from detector.python.call_train import train as train
     from detector.python.call_train import train_steps as train_steps
+    from detector.python.explanation import Explanation as Explanation
     from detector.python.training_run import Run as Run
 
 _HOMES = {
     "Config": "detector.config",
     "DataCheck": "detector.python.call_check",
     "Detections": "detector.inference.detections",
+    "Explanation": "detector.python.explanation",
     "Predictor": "detector.inference.predictor",
     "Run": "detector.python.training_run",
     "TrainSteps": "detector.python.call_train",

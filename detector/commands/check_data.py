@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from detector import command
+from detector.commands.check_data_words import check_arguments, check_sheets_place, is_folder_word
 from detector.commands.label_check import add_label_arguments, check_labels, load_model
 from detector.config import Config, load_config
 from detector.datasets.checks.examine import Examined, examine
@@ -28,9 +28,6 @@ from detector.datasets.splits import describe_hold_out
 from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.printing import log_to_screen
-
-if TYPE_CHECKING:
-    from detector.inference.predictor import Predictor
 
 EXAMPLES = """examples:
   {program} data=FOLDER
@@ -102,28 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Raise UserError for words that do not go together."""
-    if args.sheet is not None and args.no_images:
-        raise UserError("--sheet shows pictures, which --no-images leaves closed; give one of them.")
-    if is_folder_word(args):
-        if args.images is not None or args.against is not None:
-            raise UserError(
-                "data=FOLDER says where all splits and their pictures are; leave out --images and --against."
-            )
-        if args.fix is not None:
-            raise UserError("--fix takes one annotation file; give it, and --images, in the place of data=FOLDER.")
-        return
-    if args.images is None and not args.no_images:
-        whole = f" A whole set is given as data={args.annotations}." if args.annotations.is_dir() else ""
-        alone = "--no-images to check the annotations alone"
-        raise UserError(f"give the folder of the pictures with --images, or {alone}.{whole}")
-    if args.fix is not None and args.fix.suffix != ".json":
-        raise UserError(f"{args.fix}: --fix writes a COCO file, whose name ends with .json.")
-    if args.fix is not None and args.fix.resolve() == args.annotations.resolve():
-        raise UserError(f"{args.fix}: --fix would overwrite the annotations; choose another name.")
-
-
 def run(args: argparse.Namespace) -> int:
     """Print what the data contain and every fault in them; returns the exit code, 2 where there are faults."""
     log_to_screen()  # what fetching and converting weights has to say
@@ -134,10 +109,11 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
     """Every fault of the data, but for the kinds to ignore; what they contain is said line by line."""
     check_arguments(args)
     config = Config() if args.config is None else load_config(args.config)
-    predictor = load_model(args, say)
     if is_folder_word(args):
-        return check_folder(args, config, predictor, say)
+        return check_folder(args, config, say)
     data_format = args.format or guess_format(args.annotations)
+    check_sheets_place(args, data_format, [args.images])
+    predictor = load_model(args, say)
     say(f"annotations {args.annotations} ({data_format})")
     say(f"pictures    {'stay closed' if args.no_images else args.images}")
     if args.against is not None:
@@ -164,18 +140,13 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
     return faults
 
 
-def is_folder_word(args: argparse.Namespace) -> bool:
-    """Whether the annotations are given as `data=FOLDER`."""
-    return str(args.annotations).startswith("data=")
-
-
-def check_folder(
-    args: argparse.Namespace, config: Config, predictor: "Predictor | None", say: Callable[[str], None]
-) -> list[Fault]:
+def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], None]) -> list[Fault]:
     """The faults of every split of a folder, and the pictures that two splits share."""
     words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
     layout = take_data_word(words)[1]
     assert layout is not None
+    check_sheets_place(args, layout.format, [place.images for place in layout.splits.values()])
+    predictor = load_model(args, say)
     say_all(say, describe_layout(layout))
     if "val" not in layout.splits and "train" in layout.splits:
         say(describe_hold_out(with_layout(config.data, layout)))

@@ -62,9 +62,11 @@ def run(args: argparse.Namespace) -> int:
     log_to_screen()
     check_output(args)
 
-    from detector.weights.published.catalogue import find_weights
+    from detector.inference.asked import check_asked
 
-    find_weights(args.input)  # before anything that takes time
+    check_asked([args.input], args.config)
+    if args.annotations is not None and not args.annotations.is_file():
+        raise UserError(f"{args.annotations}: there is no such file of annotations; check the path.")
 
     from detector.weights.resolve import resolve_weights
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector import command
-from detector.commands.scored_data import first_of_a_run, open_scored_data
+from detector.commands.scored_data import find_scored_data, first_of_a_run
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
 from detector.printing import log_to_screen, printable
@@ -109,10 +109,18 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.output is not None and args.output.exists() and not args.output.is_dir():
         raise UserError(f"{args.output}: is a file; --output names a folder.")
     if args.weights is not None:
-        from detector.weights.published.catalogue import find_weights
+        from detector.inference.asked import check_asked
 
-        for one in args.weights:
-            find_weights(one)
+        settings = model_settings(args)
+        check_asked(args.weights, args.config, settings, not args.plain, args.precision, args.compile)
+
+
+def model_settings(args: argparse.Namespace) -> list[str]:
+    """The words that are settings of the weights' config."""
+    settings = [word for word in args.settings if not word.startswith("data=")]
+    if args.num_workers is not None:
+        settings.append(f"data.num_workers={args.num_workers}")
+    return settings
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,7 +147,7 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
                 truth = read_ground_truth(args.annotations)
                 show_picture = pictures_in(args.images, truth) if args.images else no_pictures
             else:
-                dataset = open_scored_data(args, None)
+                dataset = find_scored_data(args, None).open()
                 truth, show_picture = ground_truth_of(dataset), pictures_of(dataset)
             detections = read_results(args.detections)
             source = str(args.detections)
@@ -180,13 +188,10 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
 
     tiling = tiling_of(args)
     device = process_group.start(args.device)
-    settings = [word for word in args.settings if not word.startswith("data=")]
-    if args.num_workers is not None:
-        settings.append(f"data.num_workers={args.num_workers}")
-    predictor = load(
-        args.weights, args.config, str(device), settings, not args.plain, args.precision, args.compile, args.boxes_only
-    )
-    dataset = open_scored_data(args, first_of_a_run(args.weights))
+    scored_data = find_scored_data(args, first_of_a_run(args.weights))  # before the weights, which take time
+    how = (not args.plain, args.precision, args.compile, args.boxes_only)
+    predictor = load(args.weights, args.config, str(device), model_settings(args), *how)
+    dataset = scored_data.open()
     categories = match_categories(predictor.categories, dataset.categories)
     batch_size = args.batch_size or predictor.default_batch_size
     detecting = predictor.detecting(args.augment or None)

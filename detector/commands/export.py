@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, check, and print what came of it; returns the exit code."""
-    from detector.weights.published.catalogue import find_weights
+    from detector.inference.asked import check_asked
 
-    find_weights(args.weights)  # before anything that takes time
+    check_asked([args.weights], args.config, args.settings)
 
     from detector.export.formats import format_of
     from detector.export.write import check_place

@@ -109,11 +109,11 @@ def run(args: argparse.Namespace) -> int:
 
     Under torchrun every process calls this.
     """
-    from detector.weights.published.catalogue import find_weights
+    from detector.inference.asked import check_asked
 
     tiling_of(args)
-    for one in args.weights or ():
-        find_weights(one)  # before anything that takes time
+    settings = [word for word in args.inputs if is_setting(word)]
+    check_asked(args.weights or (), args.config, settings, not args.plain, args.precision, args.compile)
 
     from tempfile import TemporaryDirectory
 

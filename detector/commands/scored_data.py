@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.errors import UserError
 
 if TYPE_CHECKING:
+    from detector.config import DataConfig
     from detector.datasets.dataset import DetectionDataset
 
 
@@ -20,21 +22,50 @@ def first_of_a_run(weights: Sequence[str]) -> str:
     return next((one for one in weights if find_run_config(one) is not None), weights[0])
 
 
-def open_scored_data(args: argparse.Namespace, weights: str | None) -> DetectionDataset:
+@dataclass(frozen=True)
+class ScoredData:
+    """What is scored on, known to be there and not yet read.
+
+    data: the settings that name it. split: which of it; drop_degenerate_boxes: as `open_split` takes it.
+    notes: what was understood of a folder, for people.
+    """
+
+    data: DataConfig
+    split: str
+    drop_degenerate_boxes: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    def open(self) -> DetectionDataset:
+        """Read it, and print what a folder was understood as. Raises UserError where it cannot be used."""
+        from detector.datasets.layouts.apply import describe_splits
+        from detector.datasets.splits import open_split
+        from detector.process_group import is_main
+
+        dataset = open_split(self.data, self.split, self.drop_degenerate_boxes)
+        if self.notes and is_main():
+            print(*self.notes, describe_splits(self.data, {self.split: dataset}), "", sep="\n")
+        return dataset
+
+
+def find_scored_data(args: argparse.Namespace, weights: str | None) -> ScoredData:
     """What is scored on: --annotations, a split of `data=FOLDER`, or one of the run that made the weights.
 
     Which data that run had, config.yaml beside the weights says; nothing is rendered, nor written, because a file says
     so. A val split that was held out of its training pictures is held out again.
+
+    Raises:
+        UserError: it is not there, or nothing says what it is. No annotations are read for that.
     """
-    from detector.config import Config, override_config
-    from detector.datasets.formats.open_dataset import guess_format, open_dataset
-    from detector.datasets.layouts.apply import describe_layout, describe_splits, take_data_word, with_layout
-    from detector.datasets.splits import open_split, split_paths
-    from detector.process_group import is_main
+    from detector.config import Config, DataConfig, override_config
+    from detector.datasets.formats.open_dataset import guess_format
+    from detector.datasets.layouts.apply import describe_layout, take_data_word, with_layout
+    from detector.datasets.splits import split_paths
     from detector.weights.run_config import read_run_config
 
     if args.annotations is not None:
-        return open_dataset(guess_format(args.annotations), args.annotations, args.images)
+        paths = (str(args.annotations), str(args.images))
+        data = DataConfig(format=guess_format(args.annotations), val_annotations=paths[0], val_images=paths[1])
+        return ScoredData(data, "val")
     run = None if weights is None else read_run_config(weights)
     words, layout = take_data_word(args.settings)
     split = args.split or "val"
@@ -42,10 +73,8 @@ def open_scored_data(args: argparse.Namespace, weights: str | None) -> Detection
         data = with_layout((Config() if run is None else run[1]).data, layout)
         if args.split is None and "train" not in layout.splits:
             split = next(iter(layout.splits))  # the one that there is
-        dataset = open_split(data, split)
-        if is_main():
-            print(*describe_layout(layout), describe_splits(data, {split: dataset}), "", sep="\n")
-        return dataset
+        require_split(data, split, str(layout.source))
+        return ScoredData(data, split, notes=tuple(describe_layout(layout)))
     if run is None:
         raise UserError(
             f"{weights}: no config.yaml of a training run lies beside it, so its {split} split is not known; give "
@@ -53,12 +82,24 @@ def open_scored_data(args: argparse.Namespace, weights: str | None) -> Detection
         )
     path, run_config = run
     data = override_config(run_config, words).data
-    paths = split_paths(data, split)
-    if paths is None and not (split == "val" and data.hold_out):
-        raise UserError(f"{path}: names no {split} split; give --annotations and --images, or data=FOLDER.")
-    if data.generate == "shapes" and paths is not None and not Path(paths[0]).is_file():
+    require_split(data, split, str(path))
+    there = split_paths(data, split) or ()
+    if data.generate == "shapes" and there and not Path(there[0]).is_file():
         raise UserError(
-            f"{paths[0]}, of the embedded set that {path} names, is not there; training renders it, or give "
+            f"{there[0]}, of the embedded set that {path} names, is not there; training renders it, or give "
             "--annotations and --images."
         )
-    return open_split(data, split, drop_degenerate_boxes=True)
+    for missing in (one for one in there if not Path(one).exists()):
+        raise UserError(
+            f"{missing}, which {path} names, is not there; restore it, or give --annotations and --images, or "
+            "data=FOLDER."
+        )
+    return ScoredData(data, split, drop_degenerate_boxes=True)
+
+
+def require_split(data: DataConfig, split: str, source: str) -> None:
+    """Raise UserError unless the settings, which `source` says, name the split or have it held out."""
+    from detector.datasets.splits import split_paths
+
+    if split_paths(data, split) is None and not (split == "val" and data.hold_out):
+        raise UserError(f"{source}: names no {split} split; give --annotations and --images, or data=FOLDER.")

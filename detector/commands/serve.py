@@ -74,10 +74,9 @@ def run(args: argparse.Namespace) -> int:
     check_arguments(args)
 
     from detector.commands.predict import choose_weights, describe, leave_on_sigterm
-    from detector.weights.published.catalogue import find_weights
+    from detector.inference.asked import check_asked
 
-    for one in args.weights or ():
-        find_weights(one)  # before anything that takes time
+    check_asked(args.weights or (), args.config, args.settings, not args.plain, args.precision, args.compile)
     with listen(args.host, args.port) as listening, leave_on_sigterm():
         from detector.inference.load import load
 

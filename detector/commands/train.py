@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = configured.config
     check_before_start(config, resume)
     if arguments.explain:
-        print(*(configured.notes or ["every setting is the config's own"]), f"output folder: {output}", sep="\n")
+        print(*explain_lines(configured, output), sep="\n")
         return 0
     if os.environ.get("RANK", "0") == "0":
         print(*configured.notes, sep="\n", end="\n" if configured.notes else "", flush=True)
@@ -120,14 +120,20 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code(outcome.stopped_by) if outcome.stopped_by else 0
 
 
+def explain_lines(configured: Configured, output: Path) -> tuple[str, ...]:
+    """How the data are understood, each choice with its reason, and where the run would go."""
+    return (*(configured.notes or ["every setting is the config's own"]), f"output folder: {output}")
+
+
 def check_before_start(config: Config, resume: bool) -> None:
     """Raise UserError for what would stop a run, before anything takes time."""
     check_paths(config)
 
     from detector.training.report.trackers import check_installed
-    from detector.training.run.start import check_start
+    from detector.training.run.start import check_names, check_start
 
     check_installed(config.train.trackers)
+    check_names(config)
 
     if not resume:
         check_start(config.model)

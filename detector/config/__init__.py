@@ -4,6 +4,7 @@ from detector.config.detection import AugmentForm, DetectionConfig, ViewsConfig
 from detector.config.limits import ConfigError
 from detector.config.loading import (
     CONFIG_FILE,
+    check_overrides,
     config_from_dict,
     config_text,
     config_to_dict,
@@ -34,6 +35,7 @@ __all__ = [
     "RoIConfig",
     "TrainConfig",
     "ViewsConfig",
+    "check_overrides",
     "config_from_dict",
     "config_text",
     "config_to_dict",

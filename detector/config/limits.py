@@ -1,6 +1,7 @@
 """The limits of settings, written beside their defaults, and the one check that holds every setting to them."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,20 +49,39 @@ def check_limits(settings: Any, prefix: str) -> None:
         ConfigError: one sentence with key, value and limits. NaN is outside of all limits.
     """
     for field in dataclasses.fields(settings):
-        limits: Limits | None = field.metadata.get(_KEY)
-        value = getattr(settings, field.name)
-        if limits is None or value is None:
-            continue
-        key = prefix + field.name
-        if not isinstance(value, tuple):
-            _check_value(value, key, limits)
-            continue
-        require(
-            limits.fewest <= len(value) <= limits.most,
-            f"{key} has {len(value)} values: give {limits.fewest} to {limits.most}.",
-        )
-        for place, item in enumerate(value):
-            _check_value(item, f"{key}[{place}]", limits)
+        _check_field(field, getattr(settings, field.name), prefix)
+
+
+def check_given_limits(settings: type[Any], values: Mapping[str, Any], prefix: str = "") -> None:
+    """`check_limits` for some settings alone, of their types, before there is a whole of which they are part.
+
+    Args:
+        settings: the dataclass.
+        values: by the names of its fields; those of a dataclass within it as a mapping.
+    """
+    for field in dataclasses.fields(settings):
+        value = values.get(field.name)
+        part: Any = field.default_factory
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            check_given_limits(part, value or {}, f"{prefix}{field.name}.")
+        else:
+            _check_field(field, value, prefix)
+
+
+def _check_field(field: "dataclasses.Field[Any]", value: Any, prefix: str) -> None:
+    limits: Limits | None = field.metadata.get(_KEY)
+    if limits is None or value is None:
+        return
+    key = prefix + field.name
+    if not isinstance(value, tuple):
+        _check_value(value, key, limits)
+        return
+    require(
+        limits.fewest <= len(value) <= limits.most,
+        f"{key} has {len(value)} values: give {limits.fewest} to {limits.most}.",
+    )
+    for place, item in enumerate(value):
+        _check_value(item, f"{key}[{place}]", limits)
 
 
 def _check_value(value: Any, key: str, limits: Limits) -> None:

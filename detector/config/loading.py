@@ -13,7 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from detector.config.convert import brief, convert
-from detector.config.limits import ConfigError
+from detector.config.limits import ConfigError, check_given_limits
 from detector.config.network import KIND_DEFAULTS
 from detector.config.recipes import find_config, is_installed_recipe
 from detector.config.settings import Config
@@ -89,22 +89,37 @@ def read_words(overrides: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for words that are wrong whatever config they are for, which may take long to be read."""
+    checked = _checked(Config, _nested(overrides), prefix="", source="command line")
+    try:
+        check_given_limits(Config, checked)
+    except ConfigError as error:
+        raise ConfigError(f"command line: {error}") from None
+
+
 def _override(config: Config, values: dict[str, Any], overrides: Sequence[str] | Mapping[str, Any]) -> Config:
     """`config`, which was built from `values`, with overrides."""
-    flat_overrides: dict[str, Any] = {}
+    given = _nested(overrides)
+    if not given:
+        return config
+    # Keys and types first, on their own, so that the message blames the command line and not the file. Ranges can
+    # only be judged together with the file's values.
+    _checked(Config, given, prefix="", source="command line")
+    _merge(values, given)
+    return _build(Config, values, prefix="", source="command line")
+
+
+def _nested(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides as settings within settings, unchecked; relative paths start at the current folder."""
+    nested_overrides: dict[str, Any] = {}
     given = overrides if isinstance(overrides, Mapping) else read_words(overrides)
     for key, value in given.items():
         nested: dict[str, Any] = {}
         _set(nested, key, value)
         _resolve_paths(nested, Path.cwd(), "command line")
-        _merge(flat_overrides, nested)
-    if not flat_overrides:
-        return config
-    # Keys and types first, on their own, so that the message blames the command line and not the file. Ranges can
-    # only be judged together with the file's values.
-    _checked(Config, flat_overrides, prefix="", source="command line")
-    _merge(values, flat_overrides)
-    return _build(Config, values, prefix="", source="command line")
+        _merge(nested_overrides, nested)
+    return nested_overrides
 
 
 def config_from_dict(values: Mapping[str, Any], source: str = "config") -> Config:

@@ -30,7 +30,7 @@ UNREADABLE_OBJECT = Kind(
 LABELS_WITHOUT_PICTURE = Kind(
     "labels-without-picture", "a text file belongs to no picture", "add the picture, or delete the file"
 )
-EMPTY_TABLE = Kind("empty-table", "there is nothing to train on", "check that it is the right file")
+EMPTY_TABLE = Kind("empty-table", "there is nothing to train on, or to score by", "check that it is the right file")
 UNREAD_FILES = Kind(
     "unread-files",
     "files beside the pictures are in a format that is not read, so they take no part",

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detector.arithmetic import Precision
+from detector.arithmetic import Precision, check_precision
 from detector.config import override_config
 from detector.device import choose_device
 from detector.errors import UserError
+from detector.inference.asked import check_asked
 from detector.inference.ensemble import join_members
 from detector.inference.predictor import Predictor
 from detector.model.build import build_model
@@ -49,12 +50,9 @@ def load(
     several = [weights] if isinstance(weights, str | Path) else list(weights)
     if not several:
         raise UserError("no weights are given; name a file or a published model.")
-    if config is not None and len(several) > 1:
-        raise UserError(
-            f"{config}: a config belongs to one file of weights, and there are {len(several)}; convert those of other "
-            "frameworks first (faster-rcnn convert-weights)."
-        )
+    check_asked(several, config, overrides, fast, precision, compiled)
     chosen = choose_device(device)
+    check_precision(precision, chosen)
     predictors = []
     for one in several:
         loaded = resolve_weights(str(one), None if config is None else str(config), boxes_only)

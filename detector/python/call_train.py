@@ -7,20 +7,42 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 
-from detector.commands.train import check_before_start, choose_config
+from detector.commands.train import check_before_start, choose_config, explain_lines
 from detector.config import CONFIG_FILE, Config, load_config
 from detector.errors import UserError
+from detector.python.explanation import Explanation
 from detector.python.training_run import Run, read_run
+from detector.training.configure import Configured
 from detector.training.engine import Outcome, train_until
 from detector.training.process.signals import StopSignals, exit_code
 from detector.training.report.logs import METRICS_FILE, read_metrics
 
 StrPath = str | os.PathLike[str]
 _POLL_SECONDS = 0.1
+
+
+@overload
+def train(
+    data: StrPath | None = None,
+    *,
+    config: StrPath | None = None,
+    weights: StrPath | None = None,
+    epochs: float | None = None,
+    output: StrPath | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    explain: Literal[False] = False,
+    **settings: Any,
+) -> Run: ...
+
+
+@overload
+def train(data: StrPath | None = None, *, explain: Literal[True], **settings: Any) -> Explanation: ...
 
 
 def train(
@@ -33,8 +55,9 @@ def train(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    explain: bool = False,
     **settings: Any,
-) -> Run:
+) -> Run | Explanation:
     """Train a detector, as the command `faster-rcnn train` does. It may be called in any thread; one run at a time.
 
     In the main thread Ctrl-C saves the run and raises KeyboardInterrupt; `resume=True` then goes on. A notebook shows a
@@ -49,6 +72,7 @@ def train(
         output: folder of the run; None: below `output/`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         resume, overwrite: go on with the run in `output`, or delete it first.
+        explain: train nothing; return how the data are understood and each choice with its reason, an `Explanation`.
         settings: by short name (`batch=4`, `lr=0.01`, `imgsz=640`), or by name with two underscores in the place of
             each dot (`train__batch_size=4`); or `**{"train.batch_size": 4}`.
 
@@ -58,7 +82,10 @@ def train(
     Raises:
         UserError: the run cannot be started, or cannot go on; one sentence with the remedy.
     """
-    chosen, folder = _prepare(data, config, weights, epochs, output, resume, device, settings)
+    configured, folder = _configure(data, config, weights, epochs, output, resume, device, settings)
+    if explain:
+        return Explanation(configured.config, str(folder), explain_lines(configured, folder))
+    chosen = _say(configured)
     if in_notebook():
         return _train_with_bar(TrainSteps(chosen, folder, resume, overwrite, device, quiet=True))
     with StopSignals() as stop:
@@ -88,8 +115,8 @@ def train_steps(
     Raises:
         UserError: the run cannot be started; while iterating too.
     """
-    chosen, folder = _prepare(data, config, weights, epochs, output, resume, device, settings)
-    return TrainSteps(chosen, folder, resume, overwrite, device)
+    configured, folder = _configure(data, config, weights, epochs, output, resume, device, settings)
+    return TrainSteps(_say(configured), folder, resume, overwrite, device)
 
 
 class TrainSteps(Iterator[dict[str, Any]]):
@@ -203,7 +230,7 @@ def _train_with_bar(steps: TrainSteps) -> Run:
     return steps.run
 
 
-def _prepare(
+def _configure(
     data: StrPath | None,
     config: StrPath | None,
     weights: StrPath | None,
@@ -212,17 +239,22 @@ def _prepare(
     resume: bool,
     device: str,
     settings: Mapping[str, Any],
-) -> tuple[Config, Path]:
+) -> tuple[Configured, Path]:
     given = {"data": _plain(data), "epochs": epochs, "model.weights": _plain(weights)}
     values = {key: value for key, value in given.items() if value is not None}
     values |= {key.replace("__", "."): _plain(value) for key, value in settings.items()}
     folder = None if output is None else Path(output).expanduser()
     configured, chosen = choose_config(None if config is None else Path(config), folder, values, resume, device)
     check_before_start(configured.config, resume)
+    return configured, chosen
+
+
+def _say(configured: Configured) -> Config:
+    """The settings, once what was understood is printed."""
     if os.environ.get("RANK", "0") == "0":
         for note in configured.notes:
             print(note, flush=True)
-    return configured.config, chosen
+    return configured.config
 
 
 def _result(outcome: Outcome, folder: Path) -> Run:

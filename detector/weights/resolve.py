@@ -71,7 +71,7 @@ def resolve_weights(
     Raises:
         UserError: one sentence: no such file or name, not weights, refused as unsafe, or not fitting the config.
     """
-    weights = _read(str(name_or_path), None if config_path is None else Path(config_path), boxes_only)
+    weights = _read(str(name_or_path), None if config_path is None else Path(config_path).expanduser(), boxes_only)
     require_finite(weights.state_dict, str(name_or_path))
     repeated = weights.categories.repeated_names()
     if repeated:

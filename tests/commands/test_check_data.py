@@ -214,6 +214,22 @@ def test_a_file_as_large_as_cocos_takes_seconds(project_root: Path, tmp_path: Pa
     assert usage.ru_maxrss < 3e6
 
 
+def test_sheets_do_not_become_pictures_of_a_yolo_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    word = layouts.flat_yolo(tmp_path / "set")
+    for folder in (word, f"{word}/sheets"):
+        with pytest.raises(UserError, match="would be pictures without labels from then on; choose another folder"):
+            main(["check-data", f"data={word}", "--sheet", folder])
+    monkeypatch.chdir(word)  # where the default folder of --weights would be
+    weights = tmp_path / "w.safetensors"
+    weights.touch()
+    with pytest.raises(UserError, match=r"output/check_data: lies in .* choose another folder with --sheet"):
+        main(["check-data", "data=.", "--weights", str(weights)])
+    main(["check-data", f"data={word}", "--sheet", str(tmp_path / "sheets")])
+    coco = Path(layouts.flat_coco(tmp_path / "coco")).parent  # whose file lists its pictures
+    main(["check-data", f"data={coco}", "--sheet", str(coco)])
+    assert {path.name for path in (*(tmp_path / "sheets").iterdir(), *coco.glob("*.jpg"))} == {"train.jpg"}
+
+
 def test_a_model_says_which_labels_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     word = layouts.yolo_without_yaml(tmp_path / "set")
     config = tiny_config(num_classes=2, inputs={"min_size_test": 64, "max_size_test": 64})

@@ -176,6 +176,23 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     assert torch.cuda.is_available()
 
 
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("train.freeze=[backbon]", "train.freeze: 'backbon' matches no parameter; did you mean backbone"),
+        ("data.augment.transforms=[ToGrey]", "ToGrey"),
+    ],
+)
+def test_names_that_nothing_has_are_said_before_weights_are_read(
+    word: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.weights.resolve.read_weights", lambda *_: pytest.fail("the weights are read"))
+    weights = tmp_path / "w.safetensors"
+    weights.touch()
+    with pytest.raises(UserError, match=sentence):
+        main(["train", "--output", str(tmp_path / "run"), "--weights", str(weights), word, *write_dataset(tmp_path)])
+
+
 def test_words_that_stand_for_nothing_are_refused_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--weights names nothing"):
         main(["train", "--weights", ""])

@@ -20,6 +20,8 @@ from tiny_run import SETTINGS
 import detector
 from detector.commands import check_data as check_command
 from detector.commands import evaluate as evaluate_command
+from detector.commands import train as train_command
+from detector.commands.main import main
 from detector.errors import UserError
 from detector.python import call_train
 
@@ -139,11 +141,26 @@ def test_all_words_of_the_commands_are_there_in_python() -> None:
     for add_arguments, function, otherwise in (
         (evaluate_command.add_arguments, detector.evaluate, {"settings"}),
         (check_command.add_arguments, detector.check_data, {"format", "no_images"}),
+        (train_command.add_arguments, detector.train, set()),
     ):
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         words = {action.dest for action in parser._actions} - {"help"} - otherwise
         assert words <= inspect.signature(function).parameters.keys()
+
+
+def test_a_run_is_explained_and_not_begun(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    explanation = detector.train(data, epochs=3, batch=2, device="cpu", explain=True)
+    assert capsys.readouterr().out == ""
+    assert (explanation.config.train.batch_size, explanation.output) == (2, "output/set")
+    assert not (tmp_path / "output").exists()
+    assert main(["train", f"data={data}", "epochs=3", "batch=2", "--device", "cpu", "--explain"]) == 0
+    assert capsys.readouterr().out == f"{explanation}\n"
+    with pytest.raises(UserError, match=r"train\.freeze"):
+        detector.train(data, explain=True, train__freeze=["nothing"])
 
 
 def test_what_a_run_raises_is_raised_where_it_is_read(data: str, tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from detector import process_group
 from detector.categories import list_categories
 from detector.config import Config, DataConfig, ModelConfig, TrainConfig
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.repeats import repeat_factors
+from detector.datasets.pictures.named_transforms import NamedTransforms
 from detector.datasets.shapes import ensure_shapes
 from detector.datasets.splits import open_train_and_val
 from detector.errors import UserError
+from detector.model.build import build_model
+from detector.training.freezing import freeze
 
 
 def check_batch(train: TrainConfig, world_size: int) -> None:
@@ -40,6 +44,16 @@ def check_start(model: ModelConfig) -> None:
             f"model.backbone.freeze_stages={backbone.freeze_stages} would freeze random weights; set it to 0, or give "
             "trained ones (--weights, or model.backbone.weights)."
         )
+
+
+def check_names(config: Config) -> None:
+    """Raise UserError for names, of parts to freeze and of transforms, that nothing has; no weights are read."""
+    if config.data.augment.transforms:
+        NamedTransforms(config.data.augment.transforms)
+    if config.train.freeze:
+        with torch.device("meta"):
+            model = build_model(replace(config, model=replace(config.model, num_classes=1)))
+        freeze(model, config.train.freeze)
 
 
 def with_classes(config: Config, dataset: DetectionDataset) -> Config:

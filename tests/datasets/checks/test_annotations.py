@@ -181,7 +181,7 @@ def test_what_training_read_is_checked_without_opening_a_file(tmp_path: Path) ->
         ["/train.json", " 1 × in-both-splits"],
     ]
     assert "image 900 (z.png): bbox [20, 0, 20, 5] in a picture of 30x20" in lines[2]
-    assert "image 5 (y/z.png): also image 5 (y/z.png) of " in lines[3]
+    assert "image 5 (y/z.png): also image 5 (y/z.png) of " in lines[4]
 
 
 def test_sound_data_need_no_warning(tmp_path: Path) -> None:
