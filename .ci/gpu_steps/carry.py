@@ -29,7 +29,15 @@ GLIBC = (17, 24, 27, 28, 31, 34)  # pip matches a wheel's platform exactly
 
 # Of the shared folder, in the order in which they are worth their room.
 NEEDED = ("data/bccd", "data/weights/resnet50_c4_msra_fp16.pth", "fixtures/detectron2")
-PYRAMIDS = ("MANIFEST.json", "images", "fpn_r50_w3_c5", "fpn_x50_g4_w1_c3", "dc5_r50_w3_c4", "fpn_r101_w2_c80_large")
+PYRAMIDS = (
+    "MANIFEST.json",
+    "images",
+    "fpn_r50_w3_c5",
+    "train_fpn_r50_w3_c5",
+    "fpn_x50_g4_w1_c3",
+    "dc5_r50_w3_c4",
+    "fpn_r101_w2_c80_large",
+)
 WHERE_THERE_IS_ROOM = tuple(f"fixtures/detectron2_fpn/{name}" for name in PYRAMIDS)
 
 

@@ -72,7 +72,7 @@ def all_steps(plan: Plan) -> list[Step]:
             script("cells.py", plan, "--shared", str(plan.shared), "--output", str(training)),
             lambda: read_json(training / "results.json"),
             (training / "run" / "metrics.jsonl",),
-            at_most=225,  # three minutes of training, and scoring
+            at_most=275,  # three minutes of training, and scoring
         ),
         *(
             replace(benchmark(plan, part, 75, "--batch", *batches, "--rounds", "3", kind="fpn"), asked=True)
