@@ -45,7 +45,7 @@ def fit(layout: Mapping[str, Any], given: Mapping[str, Any], device: str) -> Fit
     machine = look_at_machine(device, () if weights is not None else NAMES)
     known = flatten(config_to_dict(config))
     sound = {key: known[key] for key in judged if key in known}  # of the types that they should have
-    choices = choose_recipe(facts_of(train), machine, network | dict(given) | sound)
+    choices = choose_recipe(facts_of(train, val), machine, network | dict(given) | sound)
     lines = describe_splits(config.data, {"train": train} | ({"val": val} if val is not None else {})).split("\n")
     values = {key: value for choice in choices for key, value in choice.values.items()}
     base = base_recipe(machine)

@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from detector.training.fitted.anchor_fit import propose, resized_boxes
 from detector.training.fitted.choice import Choice
 from detector.training.fitted.facts import Facts
@@ -23,6 +21,9 @@ _ROOM = 1.5  # times the wanted edge, below which pictures are not shrunk to sav
 _LONGEST = 5 / 3  # of the shortest edge, as 1333 is of 800
 _SCALES = (0.8, 0.9, 1.0, 1.1, 1.2)  # of the test size, in training
 _BYTES_A_PIXEL = 2500  # of a training step, ResNet-50 in half precision
+_MOST_EPOCHS = 72
+_CPU_MINUTES = 40  # of one core for a run without a GPU, which is to be done within an hour beside other work
+_SECONDS = {True: (0.12, 0.4), False: (0.5, 4.0)}  # of one core a picture and a million pixels; from scratch or not
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # of a name, whether parted by signs or by capitals
 _IMBALANCE = 20  # times as many boxes of one class as of another
 _REPEAT_THRESHOLD = 0.15
@@ -47,13 +48,17 @@ def choose_recipe(facts: Facts, machine: Machine, given: Mapping[str, Any]) -> l
     batch = _batch(facts, machine, shortest)
     batch_size = int(given.get("train.batch_size", batch.values["train.batch_size"]))
     is_scratch = all(start.values.get(key, given.get(key)) is None for key in _WEIGHTS)
+    aspect = facts.longest / facts.shortest if facts.shortest else 1.0
+    length = _length(facts, machine, batch_size, shortest * min(longest, shortest * aspect), is_scratch)
+    evaluation = _evaluation(facts, length.values["train.iterations"] * batch_size)
+    epochs = given.get("train.epochs")
     return [
         start,
         size,
         _anchors(facts, kind, shortest, longest, is_detector="model.weights" in start.values),
         batch,
-        _length(facts, machine, batch_size, is_scratch, given.get("train.epochs")),
-        _evaluation(),
+        length if epochs is None else _asked_for(length, epochs),
+        evaluation,
         _augmentation(facts),
         _sampling(facts),
     ]
@@ -89,19 +94,20 @@ def _start(machine: Machine) -> Choice:
 
 def _input_size(facts: Facts, machine: Machine, kind: str) -> Choice:
     least, most = _LIMITS[machine.is_gpu]
-    if facts.shortest == 0 or len(facts.boxes) == 0:
+    small = facts.small() if facts.shortest > 0 else None
+    if small is None:
         shortest, reason = most, "no box in a picture of known size says otherwise"
     else:
-        tenth = float(np.quantile(facts.edges, 0.1))
         wanted = _WANTED_EDGE[kind if kind in _WANTED_EDGE else "c4"]
-        zoom = min(_LARGEST_ZOOM, wanted / tenth)
+        zoom = min(_LARGEST_ZOOM, wanted / small.edge)
         if zoom < 1:  # time is short on a processor alone
             zoom = 1.0 if machine.is_gpu else min(1.0, _ROOM * zoom)
         shortest = 16 * max(1, round(min(max(facts.shortest * zoom, least), most) / 16))
-        resized = tenth * shortest / facts.shortest
+        which = f"nine of ten boxes of {small.name}, of the smallest there are," if len(facts.names) > 1 else ""
+        resized = small.edge * shortest / facts.shortest
         reason = (
-            f"nine of ten boxes have {tenth:.0f} pixels and more (√area) in pictures whose shortest edge is "
-            f"{facts.shortest:.0f}; resized {resized:.0f}, where {wanted:.0f} to {_ROOM * wanted:.0f} are wanted, "
+            f"{which or 'nine of ten boxes'} have {small.edge:.0f} pixels and more (√area) in pictures whose shortest "
+            f"edge is {facts.shortest:.0f}; resized {resized:.0f}, {wanted:.0f} to {_ROOM * wanted:.0f} are wanted, "
             f"within {least} to {most} for {'a GPU' if machine.is_gpu else 'a processor'}"
         )
     aspect = max(_LONGEST, facts.longest / facts.shortest if facts.shortest else 1.0)
@@ -109,14 +115,18 @@ def _input_size(facts: Facts, machine: Machine, kind: str) -> Choice:
     sizes = tuple(round(shortest * scale) for scale in _SCALES)
     values: dict[str, Any] = {"input.min_size_test": shortest, "input.max_size_test": longest}
     values |= {"input.min_size_train": sizes, "input.max_size_train": math.ceil(longest * _SCALES[-1])}
-    small = facts.shortest > 0 and len(facts.boxes) > 0 and np.median(facts.edges) * shortest / facts.shortest < 16
-    warning = "half of the boxes have less than 16 pixels (√area) once resized; larger pictures, or tiles, would help."
-    return Choice("input", values, reason, warning if small else None)
+    warning = None
+    if small is not None and small.median * shortest / facts.shortest < 16:
+        warning = (
+            f"half of the boxes of {small.name} have less than 16 pixels (√area) once resized; larger pictures, or "
+            "tiles, would help."
+        )
+    return Choice("input", values, reason, warning)
 
 
 def _anchors(facts: Facts, kind: str, shortest: int, longest: int, is_detector: bool) -> Choice:
     boxes = resized_boxes(facts.boxes, facts.sizes, shortest, longest, "pil")
-    default, best = propose(boxes, octaves=kind == "fpn")
+    default, best = propose(boxes, kind == "fpn", facts.labels)
     chosen = default if is_detector and default.recall50 >= _GOOD_RECALL else best
     reason = (
         f"boxes with an anchor of IoU ≥ 0.5: {default.recall50:.1%} by default, {chosen.recall50:.1%} with these; "
@@ -149,18 +159,19 @@ def _batch(facts: Facts, machine: Machine, shortest: int) -> Choice:
     return Choice("batch", {"train.batch_size": size, "data.num_workers": workers}, reason)
 
 
-def _length(facts: Facts, machine: Machine, batch_size: int, is_scratch: bool, given_epochs: float | None) -> Choice:
-    epochs = min(72, max(12, round(1000 / math.sqrt(max(1, facts.pictures)))))
-    seen = epochs * facts.pictures * (2 if is_scratch else 1)
-    reason = f"{epochs} epochs (1000 / √pictures, 12 to 72) of {facts.pictures} pictures"
-    reason += ", twice as many from scratch" if is_scratch else ""
-    least, most = (2000, 20_000 if is_scratch else 4000) if not machine.is_gpu else (8000, 10**7)
-    if not least <= seen <= most:
-        seen = min(max(seen, least), most)
-        reason += f"; held to {least:,} to {most:,} pictures seen"
+def _length(facts: Facts, machine: Machine, batch_size: int, pixels: float, is_scratch: bool) -> Choice:
+    epochs = 1000 / math.sqrt(max(1, facts.pictures)) * (2 if is_scratch else 1)
+    epochs = min(_MOST_EPOCHS, max(12, round(epochs)))
+    seen, least = epochs * facts.pictures, 8000 if machine.is_gpu else 2000
+    law = f"{'2000' if is_scratch else '1000'} / √pictures, 12 to {_MOST_EPOCHS}: more would learn a small set by heart"
+    reason = f"{epochs} epochs ({law}) of {facts.pictures} pictures"
+    if not machine.is_gpu and seen > (most := max(least, _affordable(pixels, is_scratch))):
+        seen = most
+        reason += f"; held to {most:,} pictures seen, about {_CPU_MINUTES} minutes of one core at this size"
+    elif seen < least:
+        seen = least
+        reason += f"; at least {least:,} pictures seen"
     values: dict[str, Any] = {"train.iterations": max(1, math.ceil(seen / batch_size))}
-    if given_epochs is not None:
-        values, reason = {"train.epochs": given_epochs}, "as many passes over the pictures as are asked for"
     values |= {"train.schedule": "cosine", "train.warmup_iterations": 0.05, "train.clip_gradient_norm": 10.0}
     if is_scratch:
         values |= {"train.learning_rate": min(0.0075 * batch_size, 0.03), "train.reference_batch_size": None}
@@ -170,9 +181,25 @@ def _length(facts: Facts, machine: Machine, batch_size: int, is_scratch: bool, g
     return Choice("length", values, reason)
 
 
-def _evaluation() -> Choice:
-    values = {"train.evaluate_every": 0.1, "train.patience": 5, "train.save_every": 500, "train.log_every": 20}
-    return Choice("evaluation", values, "ten times; half of the run without a better AP ends it")
+def _affordable(pixels: float, is_scratch: bool) -> int:
+    """Pictures of so many pixels that a processor trains on in the time that there is, in hundreds."""
+    fixed, each = _SECONDS[is_scratch]
+    return 100 * max(1, round(_CPU_MINUTES * 0.6 / (fixed + each * pixels / 1e6)))
+
+
+def _asked_for(length: Choice, epochs: float) -> Choice:
+    """The length in epochs that the user gave, with the rest of the choice."""
+    values = {"train.epochs": epochs} | {k: v for k, v in length.values.items() if k != "train.iterations"}
+    return Choice("length", values, "as many passes over the pictures as are asked for")
+
+
+def _evaluation(facts: Facts, seen: int) -> Choice:
+    """As many evaluations as take no more than about a tenth of the time, two to ten."""
+    times = min(10, max(2, round(0.2 * seen / max(1, facts.val_pictures))))
+    values: dict[str, Any] = {"train.evaluate_every": 1 / times, "train.patience": math.ceil(times / 2)}
+    values |= {"train.save_every": 500, "train.log_every": 20}
+    reason = f"{times} times, about a tenth of the time at most; half of the run without a better AP ends it"
+    return Choice("evaluation", values, reason)
 
 
 def _augmentation(facts: Facts) -> Choice:
@@ -186,7 +213,10 @@ def _augmentation(facts: Facts) -> Choice:
     elif len(written) > 1:
         reason = f"no mirroring: {written[0]} and {written[1]} look like letters or digits"
     else:
-        reason = "no class name speaks of left and right, so pictures are mirrored; nothing says that up is like down"
+        reason = (
+            "no class name speaks of left and right, so pictures are mirrored; whether they may stand on their "
+            "head the pictures do not tell: if up means nothing in them (cells, satellites), data.augment.vertical_flip=0.5"
+        )
     reason += "; few pictures, so their colours vary" if few else ""
     return Choice("augment", values, reason)
 
