@@ -12,7 +12,8 @@ SIZES, RATIOS = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
 _ROUNDS = 30  # of k-means, and of moving one number
 _STEPS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)  # of a number that is moved
 _STARTS = 3  # guesses that are improved
-_SEARCHED = 5000  # boxes, about, that guesses are judged by
+_SEARCHED = 8000  # boxes, about, that guesses are judged by, shared among the classes
+_LEAST_SEARCHED = 20  # of a class
 
 _Guess = tuple[tuple[float, ...], tuple[float, ...]]  # sizes and ratios
 
@@ -68,8 +69,8 @@ def propose(boxes: np.ndarray, octaves: bool = False, labels: np.ndarray | None 
     if len(boxes) == 0:
         return default, default
     labels = np.zeros(len(boxes), np.int64) if labels is None else labels
-    few = slice(None, None, max(1, len(boxes) // _SEARCHED))
-    search = _Search(boxes[few], labels[few], octaves)
+    few = _sampled(labels)
+    search = _Search(boxes[few], labels[few], np.bincount(labels), octaves)
     edges, shapes = np.log(np.sqrt(boxes[few].prod(axis=1))), np.log(boxes[few, 0] / boxes[few, 1])
     ratios = [RATIOS, *_ratio_lists(shapes)]
     sizes = [SIZES, *(_octaves() if octaves else _size_lists(edges))]
@@ -82,18 +83,23 @@ def propose(boxes: np.ndarray, octaves: bool = False, labels: np.ndarray | None 
 class _Search:
     """Looks for sizes and ratios near others that fit boxes [B, 2] of classes [B] better."""
 
-    def __init__(self, boxes: np.ndarray, labels: np.ndarray, octaves: bool) -> None:
+    def __init__(self, boxes: np.ndarray, labels: np.ndarray, counts: np.ndarray, octaves: bool) -> None:
+        """counts: [K] int64, how many boxes of each class these stand for."""
         self.boxes, self.octaves = boxes, octaves
-        self.weights = 1 / np.bincount(labels)[labels]
-        default = _best_ious(boxes, SIZES, RATIOS)
-        self.least = [np.count_nonzero(default >= iou) for iou in (0.5, 0.7)]
+        found = np.bincount(labels)
+        self.fair = 1 / np.maximum(found, _LEAST_SEARCHED)[labels]  # a class of few boxes says little
+        self.plain = (counts / np.maximum(found, 1))[labels]
+        self.least = self._recalls(_best_ious(boxes, SIZES, RATIOS))
 
     def score(self, guess: _Guess) -> float:
         """The recalls and the mean IoU, summed; less than 0 where a recall is lower than that of the defaults."""
         best = _best_ious(self.boxes, *guess)
-        if any(np.count_nonzero(best >= iou) < least for iou, least in zip((0.5, 0.7), self.least, strict=True)):
+        if (self._recalls(best) < self.least - 1e-9).any():
             return float(best.mean()) - 1.0
-        return float(np.average((best >= 0.5) + 1.0 * (best >= 0.7) + best, weights=self.weights))
+        return float(np.average((best >= 0.5) + 1.0 * (best >= 0.7) + best, weights=self.fair))
+
+    def _recalls(self, best: np.ndarray) -> np.ndarray:
+        return np.array([np.average(best >= iou, weights=self.plain) for iou in (0.5, 0.7)])
 
     def improved(self, guess: _Guess) -> _Guess:
         """The guess, or a better one that moves of one number at a time lead to."""
@@ -112,9 +118,19 @@ class _Search:
             if self.octaves:
                 moves.append((_doubled(sizes[0] * step), ratios))
             else:
-                moves += [(_replaced(sizes, i, max(4.0, float(round(sizes[i] * step)))), ratios) for i in range(5)]
-            moves += [(sizes, _replaced(ratios, i, round(ratios[i] * step, 2))) for i in range(3)]
+                moves += [
+                    (_replaced(sizes, i, max(4.0, float(round(sizes[i] * step)))), ratios) for i in range(len(sizes))
+                ]
+            moves += [(sizes, _replaced(ratios, i, round(ratios[i] * step, 2))) for i in range(len(ratios))]
         return [move for move in moves if _is_sound(*move)]
+
+
+def _sampled(labels: np.ndarray) -> np.ndarray:
+    """[C] int64: ascending rows of boxes of classes [B], evenly chosen from each, no more of one than of another."""
+    classes = np.unique(labels)
+    most = max(_LEAST_SEARCHED, _SEARCHED // len(classes))
+    rows = [np.flatnonzero(labels == label) for label in classes]
+    return np.sort(np.concatenate([row[:: -(-len(row) // most)] for row in rows]))
 
 
 def _best_ious(boxes: np.ndarray, sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:

@@ -19,7 +19,8 @@ class Facts:
     float64 (height, width) of the box, in pixels of the files: boxes that are no crowds, in pictures of known size.
     labels: [B] int64, 1..K, of those boxes.
     shortest, longest: medians of the pictures' edges, 0 where no size is known. names: of the classes. per_class: boxes
-    of each. val_pictures: how many it is scored on, 0 without.
+    of each. val_pictures: how many it is scored on, 0 without. fullest: boxes of a picture
+    that 99 of 100 do not exceed.
     """
 
     pictures: int
@@ -31,6 +32,7 @@ class Facts:
     names: tuple[str, ...]
     per_class: tuple[int, ...]
     val_pictures: int = 0
+    fullest: int = 0
 
     def small(self) -> "Small | None":
         """How small boxes get: nine of ten of a class are larger, in nine of ten classes; the class at that limit.
@@ -82,6 +84,7 @@ def facts_of(dataset: DetectionDataset, val: DetectionDataset | None = None) -> 
         names=tuple(dataset.categories.names),
         per_class=tuple(counts.tolist()),
         val_pictures=0 if val is None else len(val),
+        fullest=round(float(np.quantile(dataset.object_counts(), 0.99))),
     )
 
 

@@ -52,7 +52,7 @@ def fit(layout: Mapping[str, Any], given: Mapping[str, Any], device: str) -> Fit
     if weights is not None:
         base = None
         values = {key: value for key, value in values.items() if not key.startswith("model.")} | network
-        choices = [choice for choice in choices if choice.topic not in ("network", "anchors")]
+        choices = [choice for choice in choices if choice.topic not in ("network", "anchors", "regions")]
         lines.append(f"network and anchors are those of {weights}")
     return Fitted(base, values, [*lines, *describe_choices(choices, given)])
 

@@ -25,7 +25,7 @@ def test_a_folder_alone_is_explained_and_nothing_is_done(
     word = layouts.roboflow_voc(tmp_path / "set")
     assert main(["train", f"data={word}", "--explain", "--device", "cpu", "train.batch_size=4"]) == 0
     printed = capsys.readouterr().out
-    for topic in ("network", "input", "anchors", "batch", "length", "evaluation", "augment", "sampling"):
+    for topic in ("network", "input", "anchors", "regions", "batch", "length", "evaluation", "augment", "sampling"):
         assert f"\n  {topic} " in printed
     assert "train.batch_size=4 (given)" in printed
     assert "output folder: output/set" in printed

@@ -22,10 +22,29 @@ GPU = Machine(is_gpu=True, free_bytes=80 * 10**9, reachable=(DETECTOR, BACKBONE)
 
 def facts(edge: float = 60.0, **changes: Any) -> Facts:
     """200 pictures of 480 × 640 with 5 boxes each, all of one size unless said."""
-    boxes = np.full((1000, 2), edge)
-    return dataclasses.replace(
-        Facts(200, np.tile([480.0, 640.0], (1000, 1)), boxes, 480.0, 640.0, ("cat", "dog"), (600, 400)), **changes
+    count = len(changes.get("boxes", range(1000)))
+    given = Facts(
+        pictures=200,
+        sizes=np.tile([480.0, 640.0], (count, 1)),
+        boxes=np.full((count, 2), edge),
+        labels=np.ones(count, np.int64),
+        shortest=480.0,
+        longest=640.0,
+        names=("cat", "dog"),
+        per_class=(600, 400),
     )
+    return dataclasses.replace(given, **changes)
+
+
+def classes_of(edges: dict[str, tuple[float, int]]) -> Facts:
+    """Classes by name, of square boxes: their edges and how many."""
+    boxes = np.concatenate([np.full((count, 2), edge) for edge, count in edges.values()])
+    labels = np.repeat(np.arange(len(edges)) + 1, [count for _, count in edges.values()])
+    return facts(boxes=boxes, labels=labels, names=tuple(edges), per_class=tuple(n for _, n in edges.values()))
+
+
+def choice_of(topic: str, facts: Facts, machine: Machine = CPU) -> Choice:
+    return next(choice for choice in choose_recipe(facts, machine, {}) if choice.topic == topic)
 
 
 def chosen(facts: Facts, machine: Machine = CPU, **given: Any) -> dict[str, Any]:
@@ -35,7 +54,7 @@ def chosen(facts: Facts, machine: Machine = CPU, **given: Any) -> dict[str, Any]
 
 @pytest.mark.parametrize("machine", [CPU, GPU, dataclasses.replace(CPU, reachable=(BACKBONE,))])
 def test_every_choice_is_a_setting_that_is_allowed(machine: Machine) -> None:
-    for given in (facts(), facts(5), facts(400), facts(boxes=np.empty((0, 2)), sizes=np.empty((0, 2)), shortest=0.0)):
+    for given in (facts(), facts(5), facts(400), facts(boxes=np.empty((0, 2)), shortest=0.0)):
         config = load_config(base_recipe(machine), chosen(given, machine))
         assert config.train.iterations > 0
 
@@ -55,15 +74,25 @@ def test_small_boxes_want_large_pictures() -> None:
     assert sizes == [800, 800, 640, 480]
     sizes = [chosen(facts(edge))["input.min_size_test"] for edge in (6, 32, 80, 300)]
     assert sizes == [480, 480, 288, 240]
-    warned = [choice.warning for choice in choose_recipe(facts(4), CPU, {}) if choice.topic == "input"]
-    assert "less than 16 pixels" in str(warned[0])
+    assert "half of the boxes of cat have less than 16 pixels" in str(choice_of("input", facts(4)).warning)
+
+
+def test_the_input_size_is_that_of_a_small_class_however_few_its_boxes() -> None:
+    cells = {"RBC": (100.0, 950), "platelet": (32.0, 50)}
+    assert chosen(classes_of(cells))["input.min_size_test"] == 480
+    assert "nine of ten boxes of platelet" in choice_of("input", classes_of(cells)).reason
+    # Fewer than ten boxes say too little, and so does one class of many.
+    assert chosen(classes_of(cells | {"platelet": (32.0, 9)}))["input.min_size_test"] == 240
+    many = {f"class {number}": (100.0, 20) for number in range(19)} | {"tiny": (10.0, 20)}
+    assert chosen(classes_of(many))["input.min_size_test"] == 240
+    assert chosen(classes_of({"only": (32.0, 3)}))["input.min_size_test"] == 480
 
 
 def test_anchors_of_trained_weights_stay_where_they_fit() -> None:
     assert chosen(facts(64), GPU)["model.rpn.anchor_sizes"] == (32.0, 64.0, 128.0, 256.0, 512.0)
     assert chosen(facts(8), GPU)["model.rpn.anchor_sizes"] != (32.0, 64.0, 128.0, 256.0, 512.0)
     scattered = np.random.default_rng(0).uniform(0.5, 6, (1000, 2)) ** np.array([4.0, 4.0])
-    choice = next(c for c in choose_recipe(facts(boxes=scattered), CPU, {}) if c.topic == "anchors")
+    choice = choice_of("anchors", facts(boxes=scattered))
     assert "have an anchor of their size and shape" in str(choice.warning)
 
 
@@ -73,11 +102,37 @@ def test_length_and_batch_follow_the_set_and_the_machine() -> None:
     assert chosen(facts(), little)["train.batch_size"] < 16
     lengths = [chosen(facts(pictures=n), GPU)["train.iterations"] * 16 / n for n in (1000, 7000, 100_000)]
     assert lengths == pytest.approx([32, 12, 12], rel=0.01)
-    assert chosen(facts())["train.iterations"] == 10_000
-    assert chosen(facts(), train__batch_size=4)["train.iterations"] == 5000  # as many pictures
+    assert (
+        chosen(facts(300, pictures=100))["train.iterations"] * 2 == 100 * 72
+    )  # epochs, which a processor has time for here
+    assert chosen(facts(60))["train.iterations"] == 4550
+    assert chosen(facts(60), train__batch_size=4)["train.iterations"] == 2275  # as many pictures
     asked = chosen(facts(), train__epochs=3)
     assert asked["train.epochs"] == 3
     assert "train.iterations" not in asked
+
+
+@pytest.mark.parametrize("reachable", [(), (DETECTOR,)])
+@pytest.mark.parametrize("edge", [10, 30, 80])
+def test_a_run_without_a_gpu_takes_no_longer_for_larger_pictures(edge: float, reachable: tuple[str, ...]) -> None:
+    values = chosen(facts(edge, pictures=5000), dataclasses.replace(CPU, reachable=reachable))
+    fixed, each = (0.45, 9.7) if reachable else (0.12, 0.4)  # seconds of a core, measured
+    seconds = fixed + each * values["input.min_size_test"] ** 2 * 4 / 3 / 1e6
+    assert values["train.iterations"] * 2 * seconds / 60 == pytest.approx(30, rel=0.1)
+
+
+def test_evaluations_take_a_small_part_of_the_time() -> None:
+    assert chosen(facts(val_pictures=87))["train.evaluate_every"] == 0.1
+    values = chosen(facts(val_pictures=5000))
+    assert (values["train.evaluate_every"], values["train.patience"]) == (0.5, 1)
+
+
+def test_there_are_proposals_for_every_box_of_full_pictures() -> None:
+    few = choice_of("regions", facts(fullest=28))
+    assert (dict(few.values), "no more than the 100 there are" in few.reason) == ({}, True)
+    many = chosen(facts(fullest=140))
+    assert (many["model.rpn.post_nms_top_n_test"], many["model.detection.max_per_image"]) == (450, 280)
+    assert "model.rpn.post_nms_top_n_test" not in chosen(facts(fullest=140), GPU)  # there are 1000
 
 
 def test_weights_of_the_users_own_are_no_start_from_scratch() -> None:
@@ -110,6 +165,12 @@ def test_classes_with_a_side_are_not_mirrored(names: tuple[str, ...], flip: floa
     assert chosen(given)["data.augment.horizontal_flip"] == flip
 
 
+def test_whether_up_matters_is_left_to_the_user() -> None:
+    augment = choice_of("augment", facts())
+    assert augment.values["data.augment.vertical_flip"] == 0.0
+    assert "data.augment.vertical_flip=0.5" in augment.reason
+
+
 def test_each_choice_is_said_with_its_reason() -> None:
     lines = describe_choices(
         [Choice("batch", {"train.batch_size": 2}, "time is short"), Choice("x", {"a.b": (1.5, 2)}, "why", "look out.")],
@@ -133,3 +194,4 @@ def test_sizes_that_are_not_stated_are_the_pictures(tmp_path: Path) -> None:
     layouts.picture(tmp_path / "0.png", 0)
     measured = facts_of(open_dataset("coco", tmp_path / "a.json", tmp_path))
     assert (measured.shortest, measured.longest, measured.boxes.tolist()) == (64.0, 64.0, [[20.0, 24.0]])
+    assert (measured.labels.tolist(), measured.fullest) == ([1], 1)
