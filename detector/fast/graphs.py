@@ -123,36 +123,43 @@ def capture_graph(part: Call, inputs: tuple[Tensor, ...], memory: SharedMemory) 
     Raises:
         RuntimeError: this device, or this part, cannot be recorded; torch.OutOfMemoryError is one.
     """
-    stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
-    now = _recording.set(True)
+    now = _recording.set(True)  # also while both are timed: parts of the part need no graphs of their own
     try:
-        # Not as inference tensors, which nobody may write to later.
-        with torch.inference_mode(False), torch.no_grad():
-            places = [torch.empty_like(given) for given in inputs]
-            _copy(places, inputs)
-            stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
-            with torch.cuda.stream(stream):  # libraries make their plans and take their workspaces now
-                for _ in range(2):
-                    part(*(place.clone() for place in places))
-            torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            # Other threads go on meanwhile: a data loader's takes page-locked memory.
-            with torch.cuda.graph(graph, pool=memory.handle(), capture_error_mode="thread_local"):
-                out = part(*places)
+        replay = _record(part, inputs, memory)
+        examples = tuple(given.clone() for given in inputs)
+        calls: dict[bool, Callable[[], object]] = {
+            False: lambda: part(*(given.clone() for given in examples)),
+            True: lambda: replay(*examples),
+        }
+        return replay if fastest(calls, inputs[0].device) else None
     finally:
         _recording.reset(now)
+
+
+def _record(part: Call, inputs: tuple[Tensor, ...], memory: SharedMemory) -> Call:
+    """The part as a graph for inputs of these sizes."""
+    device = inputs[0].device
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    # Not as inference tensors, which nobody may write to later.
+    with torch.inference_mode(False), torch.no_grad():
+        places = [torch.empty_like(given) for given in inputs]
+        _copy(places, inputs)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):  # libraries make their plans and take their workspaces now
+            for _ in range(2):
+                part(*(place.clone() for place in places))
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads go on meanwhile: a data loader's takes page-locked memory.
+        with torch.cuda.graph(graph, pool=memory.handle(), capture_error_mode="thread_local"):
+            out = part(*places)
 
     def replay(*given: Tensor) -> Maps:
         _copy(places, given)
         graph.replay()
         return out.clone() if isinstance(out, Tensor) else tuple(one.clone() for one in out)
 
-    examples = tuple(given.clone() for given in inputs)
-    calls: dict[bool, Callable[[], object]] = {
-        False: lambda: part(*(given.clone() for given in examples)),
-        True: lambda: replay(*examples),
-    }
-    return replay if fastest(calls, inputs[0].device) else None
+    return replay
 
 
 def _rounding() -> tuple[bool, bool]:
