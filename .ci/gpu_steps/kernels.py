@@ -25,7 +25,7 @@ from detector.config import BackboneConfig, Config, ModelConfig  # noqa: E402
 from detector.fast import choose_on_gpu  # noqa: E402
 from detector.fast.choose_on_gpu import ON_GPU, ON_OTHERS, Opening, cudnn_fuses  # noqa: E402
 from detector.fast.fuse import fuse  # noqa: E402
-from detector.fast.nms import survivors  # noqa: E402
+from detector.fast.nms import survivors, ways  # noqa: E402
 from detector.model.build import build_model  # noqa: E402
 from detector.model.roi_pooling import RoIPooling  # noqa: E402
 from detector.training.slot_sampler import draw  # noqa: E402
@@ -48,26 +48,31 @@ def milliseconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def overlaps(device: torch.device, quick: bool) -> dict[str, Any]:
-    """NMS of proposals: boxes that are looked at, and how many are kept."""
+    """NMS of proposals: boxes that are looked at, and how many are kept. On a GPU also each of our two ways."""
     found = {}
-    for boxes, count, pictures in [(600, 100, 1)] if quick else [(6000, 1000, 1), (6000, 1000, 8), (12000, 2000, 4)]:
+    problems = [(600, 100, 1)] if quick else [(1000, 256, 1), (6000, 1000, 1), (6000, 1000, 8), (12000, 2000, 4)]
+    for boxes, count, pictures in problems:
         generator = torch.Generator().manual_seed(0)
         sets = [torch.stack([arranged(k, boxes, generator) for _ in range(pictures)]) for k in ("spread", "clustered")]
         for kind, given in zip(("spread", "clustered"), sets, strict=True):
             moved, valid = given.to(device), torch.ones(given.shape[:2], dtype=torch.bool, device=device)
-            scores = torch.arange(boxes, 0, -1, device=device, dtype=torch.float32)
-
-            def ours(moved: Tensor = moved, valid: Tensor = valid, count: int = count) -> Tensor:
-                return survivors(moved, valid, None, 0.7, count)
-
-            def theirs(moved: Tensor = moved, scores: Tensor = scores, count: int = count) -> list[Tensor]:
-                return [nms(one, scores, 0.7)[:count] for one in moved]
-
+            calls: dict[str, Callable[[], object]] = {
+                "ours": partial(survivors, moved, valid, None, 0.7, count),
+                "torchvision": partial(torchvision_keeps, moved, count),
+            }
+            if device.type == "cuda":
+                for name, way in zip(("in blocks", "by a mask"), ways(), strict=True):
+                    calls[name] = partial(way, moved, valid, None, 0.7, count)
             found[f"{pictures} × {boxes} to {count}, {kind}"] = {
-                "ours": milliseconds(ours, device),
-                "torchvision": milliseconds(theirs, device),
+                name: milliseconds(call, device) for name, call in calls.items()
             }
     return found
+
+
+def torchvision_keeps(pictures: Tensor, count: int) -> list[Tensor]:
+    """The first boxes of each picture that torchvision's NMS keeps, of [N, B, 4], the best first."""
+    scores = torch.arange(pictures.shape[1], 0, -1, device=pictures.device, dtype=torch.float32)
+    return [nms(boxes, scores, 0.7)[:count] for boxes in pictures]
 
 
 def poolings(device: torch.device, quick: bool) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """NMS in a fixed number of slots, so that the host need not wait to learn how many boxes survive.
 
 How it works: boxes come best first. A block of them is compared with all that were kept before it, what is left of it
-with itself, and the scan ends at the count that is wanted (`nms_kernel.py`). It is one operator of PyTorch,
-`detector::survivors`: on a GPU it is that kernel, on a CPU torchvision's NMS, and both keep the same boxes to the bit.
+with itself, and the scan ends at the count that is wanted (`nms_kernel.py`). Where many are wanted, the whole GPU
+compares all pairs before the scan (`nms_mask_kernel.py`). It is one operator of PyTorch, `detector::survivors`: on a
+GPU one of these two ways, on a CPU torchvision's NMS, and all three keep the same boxes to the bit.
 """
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 
@@ -16,6 +18,9 @@ from torchvision.ops import nms
 from detector.model.proposals import first_survivors
 
 log = logging.getLogger(__name__)
+
+SAMPLE_WANTED = 100  # of `sample_problem`: more than a block keeps, and fewer than all that survive
+Way = Callable[[Tensor, Tensor, Tensor | None, float, int], Tensor]  # `survivors`
 
 
 @torch.library.custom_op("detector::survivors", mutates_args=(), device_types="cpu")
@@ -48,9 +53,19 @@ def _shape(boxes: Tensor, valid: Tensor, groups: Tensor | None, threshold: float
 
 
 def _by_kernel(boxes: Tensor, valid: Tensor, groups: Tensor | None, threshold: float, count: int) -> Tensor:
-    from detector.fast.nms_kernel import scan_blocks  # Triton is there where there is a GPU, and not everywhere else
+    from detector.fast.nms_mask_kernel import mask_pays
 
-    return scan_blocks(boxes, valid, groups, threshold, count)
+    in_blocks, by_mask = ways()
+    way = by_mask if mask_pays(valid.shape[0], valid.shape[1], count) else in_blocks
+    return way(boxes, valid, groups, threshold, count)
+
+
+def ways() -> tuple[Way, Way]:
+    """The two kernels' `survivors`: in blocks, and by a mask of all pairs."""
+    from detector.fast.nms_kernel import scan_blocks  # Triton is there where there is a GPU, and not everywhere else
+    from detector.fast.nms_mask_kernel import scan_mask
+
+    return scan_blocks, scan_mask
 
 
 def _by_torchvision(boxes: Tensor, valid: Tensor, groups: Tensor | None, threshold: float, count: int) -> Tensor:
@@ -71,12 +86,13 @@ def _by_torchvision(boxes: Tensor, valid: Tensor, groups: Tensor | None, thresho
 
 @cache
 def kernel_fault(device: torch.device) -> str | None:
-    """Why the kernel is not used on this device, or None if it is there and right; said in the log once a process."""
+    """Why no kernel is used on this device, or None if they are there and right, each way; logged once a process."""
     fault = None if find_spec("triton") is not None else "Triton is not installed"
     if fault is None:
         try:
             problem = sample_problem(device)
-            right = torch.equal(_by_kernel(*problem, 0.5, 40), _by_torchvision(*problem, 0.5, 40))
+            expected = _by_torchvision(*problem, 0.5, SAMPLE_WANTED)
+            right = all(torch.equal(way(*problem, 0.5, SAMPLE_WANTED), expected) for way in ways())
             fault = None if right else "its results are wrong"
         except Exception as error:  # whatever a compiler raises
             fault = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,5 +1,9 @@
 """NMS as one kernel of Triton, one program for each picture; `detector.fast.nms` says what it computes and for whom.
 
+How it works: it walks down the boxes in blocks of 64, the best first. A block is compared with all boxes that were kept
+before it, then with itself, and the walk ends at the count wanted. Pairs that nobody asks about are never compared, but
+one multiprocessor compares all others; where these are many, `nms_mask_kernel` shares them out among all.
+
 It is written for exactness first: divisions and sums round as torchvision's on the CPU do, nothing is contracted.
 """
 
@@ -37,7 +41,10 @@ def largest_float32(threshold: float) -> float:
 
 @triton.jit
 def _exceeds(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, threshold):
-    """Whether boxes [A, 1] and [1, B] have an IoU above the threshold. Two without area have none."""
+    """Whether boxes [A, 1] and [1, B] have an IoU above the threshold. Two without area have none.
+
+    The order of the two changes no bit. Its callers compile it with `enable_fp_fusion=False`.
+    """
     width = tl.maximum(tl.minimum(ax2, bx2) - tl.maximum(ax1, bx1), 0.0)
     height = tl.maximum(tl.minimum(ay2, by2) - tl.maximum(ay1, by1), 0.0)
     intersection = width * height

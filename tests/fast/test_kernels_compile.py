@@ -10,20 +10,22 @@ import pytest
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from detector.fast import group_norm_kernel, nms_kernel, roi_align_kernel
+from detector.fast import group_norm_kernel, nms_kernel, nms_mask_kernel, roi_align_kernel
 
 POINTERS = {"boxes": "*fp32", "valid": "*u8", "groups": "*i64", "kept": "*i64", "rois": "*fp32", "bias": "*fp32",
-            "levels": "*i64", "table": "*i64"}
-def build(function, choices, **types):
+            "levels": "*i64", "table": "*i64", "words": "*i64"}
+def build(function, choices, divides=True, **types):
     signature = {n: types.get(n, POINTERS.get(n, "i32")) for n in function.arg_names}
     signature |= {n: "constexpr" for n in choices} | {n: "fp32" for n in ("threshold", "scale") if n in signature}
-    options = {"num_warps": 8, "enable_fp_fusion": False}
+    options = {"num_warps": 4 if "words" in signature else 8, "enable_fp_fusion": False}
     source = ASTSource(fn=function, signature=signature, constexprs=choices)
     code = compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
-    assert "div.rn" in code and "div.full" not in code and "fma" not in code
+    assert ("div.rn" in code) == divides and "div.full" not in code and "fma" not in code
 pooling = {"aligned": True, "width_block": 16, "block": 128, "samples": 4}
 for grouped in (True, False):
     build(nms_kernel._scan, {"grouped": grouped, "block": 64, "chunk": 128})
+    build(nms_mask_kernel._compare, {"grouped": grouped, "block": 64, "rows": 128, "columns": 4})
+build(nms_mask_kernel._scan_words, {"block": 64, "chunk": 1024}, divides=False)
 for kind in ("bf16", "fp32"):
     for pyramid in (True, False):
         finish = {"has_bias": not pyramid, "relu": not pyramid, "pyramid": pyramid}

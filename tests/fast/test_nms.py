@@ -44,10 +44,15 @@ def test_nothing_at_all() -> None:
     assert none.dtype == torch.int64
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
 def test_a_kernel_that_is_not_right_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, wrong: int
 ) -> None:
-    monkeypatch.setattr(slots, "_by_kernel", lambda *problem: slots._by_torchvision(*problem).flip(1))
+    ways: list[slots.Way] = [slots._by_torchvision, slots._by_torchvision]
+    monkeypatch.setattr(slots, "ways", lambda: ways)
+    slots.kernel_fault.cache_clear()
+    assert slots.kernel_fault(torch.device("cpu")) is None
+    ways[wrong] = lambda *problem: slots._by_torchvision(*problem).flip(1)
     slots.kernel_fault.cache_clear()
     assert slots.kernel_fault(torch.device("cpu")) == "its results are wrong"
     assert "through torchvision (its results are wrong)" in caplog.text
@@ -55,7 +60,14 @@ def test_a_kernel_that_is_not_right_is_not_used(
     def fails(*_problem: object) -> Tensor:
         raise RuntimeError("no compiler\nmore")
 
-    monkeypatch.setattr(slots, "_by_kernel", fails)
+    ways[wrong] = fails
     slots.kernel_fault.cache_clear()
     assert slots.kernel_fault(torch.device("cpu")) == "RuntimeError: no compiler"
     slots.kernel_fault.cache_clear()
+
+
+def test_a_kernel_is_tried_across_blocks_and_stops_before_the_last_survivor() -> None:
+    boxes, valid, groups = slots.sample_problem(torch.device("cpu"))
+    kept = survivors(boxes, valid, groups, 0.5, slots.SAMPLE_WANTED)
+    assert (kept[:, -1] >= 64).all()
+    assert (survivors(boxes, valid, groups, 0.5, slots.SAMPLE_WANTED + 1)[:, -1] >= 0).all()

@@ -37,6 +37,21 @@ def test_nms_keeps_the_same_boxes(cuda: torch.device, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("real_cuda")
+@pytest.mark.parametrize("kind", ARRANGEMENTS)
+def test_both_ways_of_nms_keep_the_same_boxes(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for pictures, count, wanted in ((2, 65, 65), (2, 1000, 1001), (2, 6000, 1000), (1, 12000, 2000), (1, 6000, 6000)):
+        boxes = torch.stack([arranged(kind, count, generator) for _ in range(pictures)])
+        valid = torch.rand(pictures, count, generator=generator) < 0.9
+        groups = torch.randint(0, 5, (pictures, count), generator=generator)
+        for members in (None, groups):
+            expected = nms.survivors(boxes, valid, members, 0.7, wanted)
+            moved = [None if t is None else t.cuda() for t in (boxes, valid, members)]
+            for way in nms.ways():
+                assert torch.equal(way(*moved, 0.7, wanted).cpu(), expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("real_cuda")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("size", "ratio", "aligned"), [(14, 0, True), (14, 2, False), (7, 0, True)])
 def test_the_kernel_for_roi_align_is_right(dtype: torch.dtype, size: int, ratio: int, aligned: bool) -> None:
