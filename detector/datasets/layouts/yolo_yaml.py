@@ -60,10 +60,17 @@ def yaml_layout(path: Path, source: Path) -> Layout:
         raise UserError(f"{path}: names no train split; write train: FOLDER, relative to the file, into it.")
     splits: dict[str, Split] = {}
     notes: list[str] = []
+    places: dict[Path, str] = {}
     for split in SPLITS:
         if split not in entries:
             continue
         found = _places(path, entries, split)
+        other = split if found is None else places.setdefault(found, split)
+        if entries[other] != entries[split]:
+            raise UserError(
+                f"{path}: its {other} split, {shown(entries[other][0])}, and its {split} split, "
+                f"{shown(entries[split][0])}, both lead to {found} alone. Correct their paths."
+            )
         if found is None and split == "train":
             raise UserError(f"{path}: its train split, {shown(entries[split][0])}, is not there. Correct its path.")
         if found is None:

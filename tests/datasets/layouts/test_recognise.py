@@ -269,3 +269,20 @@ def test_a_yaml_file_that_leads_nowhere_names_what_is_missing(tmp_path: Path) ->
     shutil.rmtree(tmp_path / "images" / "train")
     with pytest.raises(UserError, match="its train split, 'images/train', is not there"):
         recognise(tmp_path)
+
+
+def test_splits_that_lead_to_one_folder_are_refused(tmp_path: Path) -> None:
+    """Another machine's paths lose their first folders, until only the folder that holds all of them is left."""
+    layouts.ultralytics(tmp_path)
+    file = tmp_path / "pets.yaml"
+    names = "names: [cat, dog]\n"
+    file.write_text(f"train: ../train/images\nval: ../valid/images\n{names}")
+    with pytest.raises(
+        UserError, match=r"its train split, '../train/images', and its val split, '../valid/images', both"
+    ):
+        recognise(tmp_path)
+    file.write_text(f"train: images/train\nval: ../images/train\n{names}")
+    with pytest.raises(UserError, match="both lead to"):
+        recognise(tmp_path)
+    file.write_text(f"train: images/train\nval: images/train\n{names}")  # said by whoever wrote it, and by check-data
+    assert set(recognise(tmp_path).splits) == {"train", "val"}
