@@ -1,6 +1,7 @@
 """Pascal VOC annotation trees (one XML file a picture) in the form of a COCO file's contents."""
 
 import math
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,10 @@ from detector.datasets.pictures.read import ImageError, image_size
 from detector.errors import UserError
 from detector.structures import Size
 
+# Of several bytes a character: what labelling programs write on Chinese, Japanese and Korean systems.
+_ENCODING = re.compile(
+    rb"""\s*<\?xml[^>]*encoding=["'](gb2312|gbk|gb18030|big5|shift[_-]jis|euc-jp|euc-kr|cp9\d\d)["']""", re.IGNORECASE
+)
 # What the format says of an object beyond class and box.
 FLAGS = ("pose", "truncated", "occluded", "difficult")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -101,7 +106,7 @@ def _read_xml(path: Path) -> Element:
         UserError: the file is missing, no XML, or no annotation of one picture.
     """
     try:
-        root = fromstring(read_bytes(path, "annotations"))
+        root = fromstring(_as_text(read_bytes(path, "annotations")))
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         if isinstance(error, UserError):
             raise
@@ -115,6 +120,16 @@ def _read_xml(path: Path) -> Element:
         count = f"it has {len(pictures)} elements <annotation> instead of one, and begins with <{root.tag}>"
         raise UserError(refuse_other(path) or f"{path}: not a Pascal VOC file: {count}. Convert it, or remove it.")
     return pictures[0]
+
+
+def _as_text(data: bytes) -> bytes | str:
+    """An XML file as text if it says that it is in one of the encodings that the parser lacks; others as they are.
+
+    Raises:
+        ValueError: it is not in the encoding that it says.
+    """
+    declared = _ENCODING.match(data)
+    return data.decode(declared[1].decode()) if declared else data
 
 
 def _image(

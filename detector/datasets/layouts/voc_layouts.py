@@ -1,5 +1,6 @@
 """Ways to read a folder as Pascal VOC annotations: the devkit's tree, Roboflow's exports, XML files beside pictures."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +49,18 @@ def voc_candidates(folder: Path, source: Path) -> list[Candidate]:
     pair = _pair(folder, folder)
     if pair is None:
         return []
-    return [Candidate("Pascal VOC", "voc", choice, lambda: _open_folders(pair, source))]
+    notes = _other_lists(folder)
+    return [Candidate("Pascal VOC", "voc", choice, lambda: replace(_open_folders(pair, source), notes=notes))]
+
+
+def _other_lists(folder: Path) -> tuple[str, ...]:
+    """What to say of lists of names in a tree that has none by the name of a split: lists of one class, say."""
+    for place in (folder / "ImageSets" / "Main", folder / "ImageSets"):
+        names = [path.name for path in files_of(place, (".txt",))]
+        if names:
+            listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            return (f"{place}: {listed} not used; the lists that are read are train.txt, val.txt and test.txt there.",)
+    return ()
 
 
 def voc_list_layout(path: Path) -> Layout:

@@ -224,3 +224,17 @@ def test_files_that_systems_leave_behind_are_no_annotations(tmp_path: Path) -> N
     (annotations / "._a.xml").write_bytes(b"\0\5\x16\7")
     (annotations / "loop").symlink_to(annotations)
     assert len(open_dataset("voc", annotations, images)) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "GBK", "shift_jis", "euc-kr"])
+def test_encodings_that_the_parser_lacks_are_read(tmp_path: Path, encoding: str) -> None:
+    name = "犬" if encoding != "euc-kr" else "개"
+    annotations, images = tree(tmp_path, {"a": ""})
+    text = (
+        f"<?xml version='1.0' encoding='{encoding}'?>\n<annotation>{SIZE}{voc_object(name, (1, 2, 3, 4))}</annotation>"
+    )
+    (annotations / "a.xml").write_bytes(text.encode(encoding))
+    assert open_dataset("voc", annotations, images).categories.names == [name]
+    (annotations / "a.xml").write_bytes(text.encode(encoding) + b"\xff")  # which none of them has
+    with pytest.raises(UserError, match=r"a\.xml: not an XML file of annotations \('.*' codec can't decode byte"):
+        open_dataset("voc", annotations, images)

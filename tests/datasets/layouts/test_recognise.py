@@ -286,3 +286,14 @@ def test_splits_that_lead_to_one_folder_are_refused(tmp_path: Path) -> None:
         recognise(tmp_path)
     file.write_text(f"train: images/train\nval: images/train\n{names}")  # said by whoever wrote it, and by check-data
     assert set(recognise(tmp_path).splits) == {"train", "val"}
+
+
+def test_lists_of_one_class_alone_are_said_to_be_unused(tmp_path: Path) -> None:
+    layouts.voc_devkit(tmp_path)
+    lists = next(tmp_path.rglob("ImageSets/Main"))
+    for name in ("train", "val", "trainval"):
+        (lists / f"{name}.txt").unlink()
+    layout = recognise(lists.parents[1])
+    assert set(layout.splits) == {"train"}
+    assert "Main: cat_train.txt, cat_val.txt not used" in layout.notes[0]
+    assert "the lists that are read are train.txt, val.txt and test.txt there." in layout.notes[0]
