@@ -59,6 +59,12 @@ class Columns:
         size = f" in a picture of {width}x{height}" if height > 0 else ""
         return f"bbox [{', '.join(f'{value:.10g}' for value in self.boxes[box].tolist())}]{size}"
 
+    def sizes_of_boxes(self) -> np.ndarray:
+        """[B, 2] int64 (height, width): of the picture that has each box, 0 where picture or size are not known."""
+        if len(self.sizes) == 0:
+            return np.zeros((len(self.boxes), 2), np.int64)
+        return np.where(self.owners[:, None] >= 0, self.sizes[self.owners], 0)
+
     def with_missing_sizes(self, sizes: np.ndarray) -> "Columns":
         """A copy in which sizes that the annotations do not state are taken from `sizes`, [N, 2] (height, width)."""
         return replace(self, sizes=np.where(self.sizes > 0, self.sizes, sizes))

@@ -66,8 +66,8 @@ def _annotation_ids(columns: Columns) -> list[Fault]:
 
 def _boxes(columns: Columns) -> list[Fault]:
     """Faults of the boxes' geometry. A box with exchanged corners is judged by its corners put in order."""
-    sizes = np.where(columns.owners[:, None] >= 0, columns.sizes[columns.owners], 0) if len(columns.sizes) else 0
-    limits = np.broadcast_to(np.where(np.asarray(sizes) > 0, sizes, np.inf), (len(columns.boxes), 2))[:, ::-1]
+    sizes = columns.sizes_of_boxes()
+    limits = np.where(sizes > 0, sizes, np.inf)[:, ::-1]
     finite = columns.readable & np.isfinite(columns.boxes).all(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         low, high = ordered(columns.boxes[:, :2], columns.boxes[:, :2] + columns.boxes[:, 2:])

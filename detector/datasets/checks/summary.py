@@ -9,6 +9,7 @@ from detector.datasets.pictures.sizes import resized_size
 # Square roots of areas, in pixels of the original image. 32 and 96 are where COCO's scores part small, medium, large.
 EDGES = (0.0, 1.0, 4.0, 8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, 512.0, np.inf)
 BAR = 40  # characters of the longest bar
+EXTENTS = (1e-9, 1e9)  # pixels; products of shorter and longer ones would leave what floats hold, and tell no more
 
 
 def describe_counts(columns: Columns) -> list[str]:
@@ -38,8 +39,7 @@ def describe_sizes(columns: Columns) -> list[str]:
     boxes = _sound_boxes(columns)[0]
     if len(boxes) == 0:
         return ["no boxes with an area"]
-    with np.errstate(over="ignore"):
-        edges = np.sqrt(boxes[:, 2] * boxes[:, 3])
+    edges = np.sqrt(boxes[:, 2] * boxes[:, 3])
     counts, _ = np.histogram(edges, EDGES)
     lines = ["square roots of the boxes' areas, in pixels of the files:"]
     for low, high, count in zip(EDGES[:-1], EDGES[1:], counts.tolist(), strict=True):
@@ -85,7 +85,12 @@ def describe_anchors(columns: Columns, config: Config) -> str:
 
 
 def _sound_boxes(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (x, y, width, height) of objects that have an area and a picture, and the indices of these."""
+    """Boxes (x, y, width, height) of objects that have an area and a picture, and the indices of these.
+
+    Widths and heights are brought into `EXTENTS`.
+    """
     sound = (columns.owners >= 0) & ~columns.iscrowd & np.isfinite(columns.boxes).all(axis=1)
     sound[sound] = (columns.boxes[sound, 2:] > 0).all(axis=1)
-    return columns.boxes[sound], columns.owners[sound]
+    boxes = columns.boxes[sound]
+    boxes[:, 2:] = boxes[:, 2:].clip(*EXTENTS)
+    return boxes, columns.owners[sound]

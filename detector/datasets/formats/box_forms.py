@@ -23,12 +23,15 @@ def look_like_corners(columns: Columns) -> bool:
     As such all would lie in their pictures, and as they are read many reach far over the edge. Boxes of pictures of
     unknown size tell nothing.
     """
-    is_known = columns.readable & (columns.owners >= 0) & (columns.sizes[columns.owners] > 0).all(axis=1)
+    sizes = columns.sizes_of_boxes()
+    is_known = columns.readable & (sizes > 0).all(axis=1)
     boxes = columns.boxes[is_known]
-    limits = columns.sizes[columns.owners[is_known]][:, ::-1]  # (width, height)
+    limits = sizes[is_known][:, ::-1]  # (width, height)
     if len(boxes) < _FEWEST or not np.isfinite(boxes).all():
         return False
     low, high = boxes[:, :2], boxes[:, 2:]
     fits = (low >= 0).all() and (high > low).all() and (high <= limits + 0.5).all()
+    if not fits:
+        return False
     reaches_over = (low + high > limits * (1 + _OUTSIDE)).any(axis=1)
-    return bool(fits and reaches_over.mean() >= _SHARE)
+    return bool(reaches_over.mean() >= _SHARE)

@@ -43,6 +43,8 @@ def coco_contents(annotations: str | Path, masks: Masks = "drop") -> Contents:
 
 def coco_tables(content: Any, source: str) -> Contents:
     """The contents of a COCO file that is in memory. Raises UserError where they lack a list of objects."""
+    if isinstance(content, list) and content and isinstance(content[0], Mapping) and "score" in content[0]:
+        raise UserError(f"{source}: is a file of detections, which have scores; give the annotations here.")
     if not isinstance(content, Mapping):
         raise UserError(f"{source}: not a COCO file, which is an object with images, annotations and categories.")
     for table in TABLES:

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from annotated_sets import sound_content, write_json, write_pictures
 
+from detector.config import Config
 from detector.datasets.checks import examine
 from detector.datasets.checks.annotations import check_annotations
 from detector.datasets.checks.examine import check_before_training, columns_of_dataset
+from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
 from detector.datasets.faults import Fault, by_kind, summarise
 from detector.datasets.formats.contents import Contents
 from detector.datasets.formats.open_dataset import open_dataset
@@ -202,3 +204,34 @@ def test_a_picture_with_very_many_boxes_is_named_with_their_number(
     lines = [line for line in check_before_training(train, None) if "boxes; a step" in line]
     assert len(lines) == 1, check_before_training(train, None)
     assert "y/z.png has 5 boxes" in lines[0]
+
+
+def examined_alone(path: Path) -> examine.Examined:
+    return examine.examine("coco", path, None, lambda pictures, _: pictures, open_files=False)
+
+
+@pytest.mark.parametrize("table", ["images", "categories"])
+def test_boxes_where_no_entry_of_a_table_can_be_read(tmp_path: Path, table: str) -> None:
+    content = sound_content()
+    for row in content[table]:
+        row["id"] = str(row["id"])
+    examined = examine.examine(
+        "coco", write_json(tmp_path / "set.json", content), None, lambda some, _: some, open_files=False
+    )
+    found = {fault.kind.name for fault in examined.faults}
+    assert {"bad-image-entry" if table == "images" else "bad-category-entry", "empty-table"} <= found
+    assert describe_sizes(examined.columns)
+    assert describe_anchors(examined.columns, Config())
+    assert describe_counts(examined.columns)
+
+
+def test_boxes_at_the_ends_of_what_floats_hold(tmp_path: Path) -> None:
+    """Warnings are errors here."""
+    content = sound_content()
+    ends = ([1e308] * 4, [0, 0, 1e308, 5e-324], [0, 0, 5e-324, 1e308], [0, 0, 5e-324, 5e-324])
+    content["annotations"] = [{"id": n, "image_id": 5, "category_id": 3, "bbox": box} for n, box in enumerate(ends, 1)]
+    examined = examine.examine(
+        "coco", write_json(tmp_path / "set.json", content), None, lambda some, _: some, open_files=False
+    )
+    assert describe_sizes(examined.columns)[-1].startswith("height / width: ")
+    assert describe_anchors(examined.columns, Config()).startswith("anchors of ")
