@@ -12,7 +12,7 @@ from detector.config import Config
 from detector.errors import UserError
 from detector.printing import printable
 from detector.weights.compare import require_finite
-from detector.weights.files import SUFFIX, read_weights
+from detector.weights.files import is_weights_file, read_weights
 from detector.weights.layout import backbone_shapes, is_of_last_stage, is_of_resnet, resnet_name
 from detector.weights.lineages.detectron2_resnet import is_detectron2_resnet, with_torchvision_names
 from detector.weights.lineages.imagenet import imagenet_config, imagenet_state, resnet_names_of
@@ -84,7 +84,7 @@ def _resolve(source: str, config: Config) -> BackboneWeights:
             imagenet_state(tensors, config, source), imagenet_config(tensors, published.kind, source)
         )
     path = Path(os.path.expanduser(source))
-    if path.suffix == SUFFIX and os.path.exists(path):
+    if os.path.exists(path) and source not in PUBLISHED and is_weights_file(path):
         return _ours(path, config)
     if source not in PUBLISHED and not os.path.exists(path):
         raise UserError(f"model.backbone.weights={source}: there is no such file, and no such name; {suggest(source)}")

@@ -22,7 +22,9 @@ from detector.disk import write_atomically
 from detector.errors import UserError, one_line, shown
 from detector.weights.compare import as_float32, compare_state, shapes_of
 from detector.weights.layout import backbone_shapes, has_last_stage, is_of_last_stage, model_shapes
-from detector.weights.untrusted.safetensors_file import open_safetensors
+from detector.weights.untrusted.file_kind import is_safetensors, read_head, refuse_other
+from detector.weights.untrusted.safetensors_file import open_safetensors, read_metadata
+from detector.weights.untrusted.torch_file import is_torch_file
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
@@ -86,6 +88,19 @@ def save_weights(
     write_atomically(path, to_safetensors(tensors, {METADATA_KEY: text}))
 
 
+def is_weights_file(path: Path) -> bool:
+    """Whether a file is one of ours, by its content; or is so by its name, and torn, which reading it will tell.
+
+    Raises:
+        UserError: it cannot be read, or is plainly something else than weights.
+    """
+    head = read_head(path)
+    if is_safetensors(head):
+        return METADATA_KEY in read_metadata(path)
+    refuse_other(head, str(path))
+    return path.suffix == SUFFIX and not is_torch_file(head)
+
+
 def read_weights(path: str | Path, compare: bool = True) -> WeightsFile:
     """Read a weights file onto the CPU and verify its checksum.
 
@@ -109,7 +124,10 @@ def read_weights(path: str | Path, compare: bool = True) -> WeightsFile:
             _check_fit(file.shapes, config, categories, path)
         tensors = file.tensors()
     if metadata.get("sha256") != _digest(tensors):
-        raise UserError(f"{path}: the tensors do not match their checksum, the file is damaged; copy it again.")
+        raise UserError(
+            f"{path}: the tensors do not match their checksum: the file is damaged, or another program has "
+            "changed it; copy it again."
+        )
     return WeightsFile({name: as_float32(t) for name, t in tensors.items()}, config, categories, provenance)
 
 
@@ -205,9 +223,8 @@ def _read_metadata(metadata: Mapping[str, Any], path: Path) -> tuple[Config, Cat
         config, provenance = metadata["config"], metadata["provenance"]
         categories = CategoryMap.from_coco(metadata["categories"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"{path}: its config, categories or provenance cannot be read ({one_line(repr(error))})."
-        ) from None
+        reason = one_line(str(error) if isinstance(error, UserError) else repr(error)).rstrip(".")
+        raise UserError(f"{path}: its config, categories or provenance cannot be read ({reason}).") from None
     if not isinstance(provenance, dict):
         raise UserError(f"{path}: its provenance is not a mapping.")
     if not isinstance(config, dict):

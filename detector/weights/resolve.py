@@ -13,7 +13,7 @@ from detector.errors import UserError, shown
 from detector.printing import printable
 from detector.weights.compare import require_finite
 from detector.weights.config_maker import require_config_of
-from detector.weights.files import CLASS_SCORES, SUFFIX, WeightsFile, read_weights
+from detector.weights.files import CLASS_SCORES, WeightsFile, is_weights_file, read_weights
 from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES, COCO_IDS
 from detector.weights.lineages.detectron2_resnet import with_torchvision_names
@@ -88,7 +88,7 @@ def _read(name: str, config_path: Path | None, boxes_only: bool) -> WeightsFile:
         return _published(name, PUBLISHED[name])
     path = find_weights(name)
     assert path is not None  # it is no published name
-    if path.suffix == SUFFIX:
+    if is_weights_file(path):
         if boxes_only:
             raise UserError(f"{name}: a file of ours holds boxes alone; leave --boxes-only out.")
         require_config_of("this project", config_path, name, "a model of this project")
@@ -149,7 +149,9 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
     if CLASS_SCORES in tensors and "rpn.objectness.weight" in tensors:
         ours = _with_classes(given, tensors, CLASS_SCORES)
         if ours is None:
-            raise UserError(f"{where}: our weights without their config; give it with --config, or the .safetensors.")
+            raise UserError(
+                f"{where}: our weights without their config; give it with --config, or the file that training wrote."
+            )
         shapes = model_shapes(ours)
         state = remap(tensors, {name: name for name in shapes}, shapes, where)
         return _detector(state, ours, weights.categories, _provenance("torch.save", path))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from hostile import torch_file
+from safetensors.torch import save as to_safetensors
 from tiny_models import tiny_config
 from torch import Tensor
 from weights_server import Server, serving
@@ -32,6 +33,7 @@ from detector.config import (
     save_config,
 )
 from detector.errors import UserError
+from detector.model.build import build_model
 from detector.weights import resolve
 from detector.weights.files import WeightsFile, save_weights
 from detector.weights.layout import model_shapes
@@ -305,3 +307,26 @@ def test_written_detectron2_checkpoints_resolve(tmp_path: Path) -> None:
     state = random_state(config)
     config_path, _ = write_detectron2(tmp_path / "m.pth", state, config, NAMES)
     assert same(resolve_weights(tmp_path / "m.pth", config_path).state_dict, state)
+
+
+def test_files_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    """Ours under another name, and another program's under ours."""
+    config = tiny_config(num_classes=2)
+    state = build_model(config).state_dict()
+    ours = tmp_path / "ours.safetensors"
+    save_weights(ours, state, config, CategoryMap.from_names(["a", "b"]), {})
+    assert resolve_weights(ours.rename(tmp_path / "ours.pth")).categories.names == ["a", "b"]
+    resnet = to_torchvision_resnet(state)
+    theirs = tmp_path / "theirs.safetensors"
+    theirs.write_bytes(to_safetensors(resnet, {"format": "pt"}))
+    assert len(resolve_weights(theirs).state_dict) == len(resnet)
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(torch_file(dict(state)))
+    with pytest.raises(UserError, match=r"our weights without their config; give it with --config"):
+        resolve_weights(alone)
+    save_config(config, tmp_path / "config.yaml")
+    assert len(resolve_weights(alone, tmp_path / "config.yaml").categories) == 2
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(bytes(99))
+    with pytest.raises(UserError, match="not a complete safetensors file"):
+        resolve_weights(torn)

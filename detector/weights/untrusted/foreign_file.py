@@ -16,10 +16,12 @@ from detector.errors import UserError, shown
 from detector.printing import printable
 from detector.regular_file import open_regular
 from detector.weights.compare import as_float32
+from detector.weights.untrusted.file_kind import is_safetensors, read_head, refuse_other
 from detector.weights.untrusted.pickled_tensors import TENSOR_NAMES
 from detector.weights.untrusted.runner_file import META, WEIGHTS, read_runner_file
+from detector.weights.untrusted.safetensors_file import open_safetensors
 from detector.weights.untrusted.torch_file import RefusedTorchFile, is_torch_file, read_torch_file
-from detector.weights.untrusted.unpickle import is_html, read_pickle
+from detector.weights.untrusted.unpickle import read_pickle
 from detector.weights.untrusted.within import unwrapped, weights_of
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class ForeignWeights:
 
 
 def read_foreign(path: str | Path) -> ForeignWeights:
-    """Read a `.pkl` of numpy arrays or a file of torch.save, whatever its name ends with.
+    """Read a `.pkl` of numpy arrays, a file of torch.save or safetensors, whatever its name ends with.
 
     Weights may be the whole file or an entry of it, and what wrappers have put before every name is removed (`within`).
 
@@ -54,19 +56,18 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     """
     path = Path(path)
     source = str(path)
+    head = read_head(path)
     with open_regular(path, "weights") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise UserError(f"{path}: {size} bytes are too many for the weights of a detector.")
-        try:
-            head = file.read(512)
-            file.seek(0)
-        except OSError as error:  # of a broken disk, or of what only looks like a file, as in /proc
-            raise UserError(f"{path}: cannot read the weights ({error.strerror or error}).") from None
         if not head:
             raise UserError(f"{path}: the file is empty; copy or download it again.")
-        if is_html(head):
-            raise UserError(f"{path}: this is a web page saved instead of weights; download the file itself.")
+        refuse_other(head, source)
+        if is_safetensors(head):
+            with open_safetensors(path) as opened:
+                _check_number(len(opened.shapes), source)
+                return ForeignWeights(unwrapped(_tensors(opened.tensors(), size, source)), None)
         content = _read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source, TENSOR_NAMES)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
@@ -104,8 +105,7 @@ def _categories(value: Any, source: str) -> CategoryMap | None:
 
 def _tensors(content: Mapping[Any, Any], size: int, source: str) -> dict[str, Tensor]:
     """Check that every value is a plain array of numbers, and that together they claim no more than the file holds."""
-    if len(content) > MAX_TENSORS:
-        raise UserError(f"{source}: {len(content)} named values are too many for the weights of a detector.")
+    _check_number(len(content), source)
     arrays: dict[str, Tensor] = {}
     claimed = 0
     for name, value in content.items():
@@ -127,3 +127,8 @@ def _tensors(content: Mapping[Any, Any], size: int, source: str) -> dict[str, Te
     if not arrays:
         raise UserError(f"{source}: holds no weights.")
     return {name: as_float32(tensor).contiguous() for name, tensor in arrays.items()}
+
+
+def _check_number(count: int, source: str) -> None:
+    if count > MAX_TENSORS:
+        raise UserError(f"{source}: {count} named values are too many for the weights of a detector.")

@@ -32,6 +32,12 @@ class OpenSafetensors:
         return {name: self._file.get_tensor(name) for name in self.shapes}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts of a safetensors file; of its tensors nothing is looked at. Raises UserError as `open_safetensors`."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[OpenSafetensors]:
     """Open a safetensors file; nothing but its header is read yet.
@@ -39,15 +45,21 @@ def open_safetensors(path: Path) -> Iterator[OpenSafetensors]:
     Raises:
         UserError: no regular file, or not a complete one of safetensors; also of what is read inside of the `with`.
     """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        for name, one in slices.items():
+            if one.get_dtype() not in NUMERIC_TYPES:
+                raise UserError(f"{path}: {printable(name, 80)} is of type {one.get_dtype()}; weights are numbers.")
+        shapes = {name: tuple(one.get_shape()) for name, one in slices.items()}
+        yield OpenSafetensors(dict(file.metadata() or {}), shapes, file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         _check_header_length(path)
         with safe_open(path, framework="pt", device="cpu") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-            for name, one in slices.items():
-                if one.get_dtype() not in NUMERIC_TYPES:
-                    raise UserError(f"{path}: {printable(name, 80)} is of type {one.get_dtype()}; weights are numbers.")
-            shapes = {name: tuple(one.get_shape()) for name, one in slices.items()}
-            yield OpenSafetensors(dict(file.metadata() or {}), shapes, file)
+            yield file
     except SafetensorError as error:
         raise UserError(_incomplete(path, one_line(error))) from None
     except OSError as error:

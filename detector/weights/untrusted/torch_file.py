@@ -10,6 +10,7 @@ import torch
 
 from detector.errors import UserError, one_line
 from detector.weights.untrusted.bounded_reader import BoundedReader
+from detector.weights.untrusted.file_kind import refuse_other_archive
 from detector.weights.untrusted.pickle_scan import TooLongError, scan_pickle
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -84,6 +85,7 @@ def _scan_archive(file: BinaryIO, source: str) -> None:
     # The list of entries is read at one go: this bounds it, and with it the time that it takes.
     archive = zipfile.ZipFile(_Directory(file))
     entries = archive.infolist()
+    refuse_other_archive(entries, source)
     size = file.seek(0, 2)
     claimed = sum(entry.file_size for entry in entries)
     if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):

@@ -1,6 +1,10 @@
 """Files of other frameworks: recognised by content, unwrapped, and refused in one sentence if they are no weights."""
 
+import gzip
+import io
 import pickle
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hostile import compressed, lambda_pickle, object_array, payload, torch_file
+from safetensors.torch import save as to_safetensors
 
 from detector.errors import UserError
 from detector.weights.resolve import resolve_weights
@@ -16,6 +21,23 @@ from detector.weights.untrusted.foreign_file import read_foreign
 
 WEIGHTS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.bias": np.ones(2, dtype=np.float64)}
 TENSORS = {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def tarred(content: bytes) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        entry = tarfile.TarInfo("weights.pth")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -31,6 +53,7 @@ def write(path: Path, content: bytes) -> Path:
         pickle.dumps({"model": WEIGHTS, "__author__": "someone"}),
         pickle.dumps({"blobs": WEIGHTS, "cfg": "text"}),
         torch_file(TENSORS),
+        to_safetensors(TENSORS, {"format": "pt"}),
         torch_file({"model": TENSORS, "iteration": 5, "optimizer": {"state": {0: torch.ones(9)}}}),
         torch_file({"state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}}),
         torch_file({"model": {name: torch.nn.Parameter(tensor) for name, tensor in TENSORS.items()}}, new_format=False),
@@ -73,7 +96,18 @@ def test_categories_that_we_wrote_come_back(tmp_path: Path) -> None:
 BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "empty": (lambda _: b"", "the file is empty"),
     "web page": (lambda _: b"<!DOCTYPE html><html><body>404</body></html>", "a web page saved instead of weights"),
-    "text": (lambda _: b"version https://git-lfs.github.com/spec/v1\n", "this is a text file"),
+    "text": (lambda _: b"weights of mine\n", "this is a text file"),
+    "a pointer": (lambda _: b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS; run `git lfs"),
+    "Keras": (lambda _: b"\x89HDF\r\n\x1a\n" + bytes(600), "is an HDF5 file, as Keras writes"),
+    "gzip": (lambda _: gzip.compress(torch_file(TENSORS)), "compressed by gzip; unpack it"),
+    "tar": (lambda _: tarred(b"x" * 99), "is a tar archive; unpack it"),
+    "ONNX": (lambda _: b"\x08\x0a\x12\x07pytorch" + bytes(99), "seems to be an exported ONNX model"),
+    "zip": (lambda _: zipped({"best/weights.pth": b"x"}), r"is a zip archive \(holds 'best/weights\.pth'\)"),
+    "npz": (lambda _: zipped({"a.npy": b"x", "b.npy": b"x"}), "is an archive of NumPy arrays"),
+    "TorchScript": (
+        lambda _: zipped({"net/data.pkl": b"", "net/code/__torch__.py": b"", "net/constants.pkl": b""}),
+        "is a TorchScript program, and a program is not run",
+    ),
     "noise": (lambda _: bytes(range(256)) * 10, "not a complete pickle"),
     "cut pickle": (lambda _: pickle.dumps(WEIGHTS)[:-40], "damaged or cut short"),
     "cut torch file": (lambda _: torch_file(TENSORS)[:-40], "damaged or cut short"),
