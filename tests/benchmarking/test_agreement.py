@@ -56,24 +56,6 @@ def test_a_sliver_is_the_same_when_its_corners_are() -> None:
     assert not compare([sliver], [other], SAME_IOU).is_same
 
 
-def test_who_has_the_last_place_may_differ_where_scores_are_tied() -> None:
-    def third(x: float, score: float) -> Selection:
-        return detections([*TWO.boxes.tolist(), [x, 50, x + 9, 60]], [0.9, 0.5, score], [1, 2, 3])
-
-    one, other = [third(0, 0.3), TWO], [third(30, 0.300004), TWO]
-    found = compare(one, other, SAME_IOU, most=3)
-    assert (found.matched, found.tied) == (4, 1)
-    assert found.is_same
-    for most in (None, 4):  # nobody had to go
-        assert not compare(one, other, SAME_IOU, most).is_same
-    better = detections([[30, 50, 39, 60], *TWO.boxes.tolist()], [0.95, 0.9, 0.5], [3, 1, 2])
-    assert not compare([third(0, 0.3)], [better], SAME_IOU, most=3).is_same  # it was not the last place
-    pairs = [detections([[x, 50, x + 9, 60], [x, 70, x + 9, 80]], [0.3, 0.3], [1, 1]) for x in (0, 30)]
-    assert compare(pairs[:1], pairs[1:], SAME_IOU, most=2).tied == 0  # nor do two places go to others
-    only = [detections([[x, 50, x + 9, 60]], [0.3], [1]) for x in (0, 30)]
-    assert not compare(only[:1], only[1:], SAME_IOU, most=1).is_same  # nothing but ties proves nothing
-
-
 def test_nothing_found_proves_nothing() -> None:
     nothing = detections([], [], [])
     found = compare([nothing], [nothing], SAME_IOU)

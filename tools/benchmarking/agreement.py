@@ -12,9 +12,6 @@ from detector.structures import Selection
 SAME_IOU, SAME_SCORE = 0.99, 1e-3
 # Of slivers less than a pixel wide even rounding changes the IoU by more: corners within this, in pixels, will do.
 SAME_CORNERS = 0.02
-# Of a picture only so many detections are kept. Where two compete for the last place, rounding decides: where either
-# network has one there that the other has not, both with scores within this of the lowest kept, they are a tie.
-TIED_SCORE = 1e-5
 # In bfloat16 boxes move; they are each other's from here on.
 NEAR_IOU = 0.5
 # Our bfloat16 may be this share worse than the peer's, and besides by as many standard errors of the difference:
@@ -34,8 +31,7 @@ class Mean:
 class Agreement:
     """How two lists of detections go together.
 
-    counts: how many in each. matched: pairs. tied: those that competed for a picture's last place, of which each has
-    another, at most one a picture. overlap: IoU of a detection with its partner, 0 where it has none.
+    counts: how many in each. matched: pairs. overlap: IoU of a detection with its partner, 0 where it has none.
     shift: difference of its score from its partner's, the whole score where it has none. box: largest difference of a
     coordinate of partners, pixels. score: largest difference of their scores.
     """
@@ -46,37 +42,32 @@ class Agreement:
     shift: Mean
     box: float
     score: float
-    tied: int = 0
 
     @property
     def is_same(self) -> bool:
-        """Every detection has a partner (of IoU `SAME_IOU`, if it was made with that) and its score, or lost a tie; and
-        some have one."""
-        explained = self.matched + self.tied
-        return self.matched > 0 and explained == self.counts[0] == self.counts[1] and self.score <= SAME_SCORE
+        """Every detection has a partner (of IoU `SAME_IOU`, if it was made with that) and its score, and some exist."""
+        return 0 < self.matched == self.counts[0] == self.counts[1] and self.score <= SAME_SCORE
 
 
-def compare(
-    first: Sequence[Selection], second: Sequence[Selection], min_iou: float, most: int | None = None
-) -> Agreement:
+def compare(first: Sequence[Selection], second: Sequence[Selection], min_iou: float) -> Agreement:
     """Pair the detections of the same pictures one to one: of one label, the largest IoUs first.
 
-    Partners have an IoU of `min_iou` or corners within `SAME_CORNERS`. most: that are kept of a picture; None: all.
+    Partners have an IoU of `min_iou` or corners within `SAME_CORNERS`.
     """
     assert len(first) == len(second)
     ious: list[float] = []
     boxes: list[float] = []
     scores: list[float] = []
     lonely: list[float] = []  # scores of those without a partner
-    tied = 0
     for one, other in zip(first, second, strict=True):
         pairs, overlaps = _pairs(one, other, min_iou)
         ious += overlaps
         boxes += (one.boxes[pairs[:, 0]] - other.boxes[pairs[:, 1]]).abs().flatten().tolist()
         scores += (one.scores[pairs[:, 0]] - other.scores[pairs[:, 1]]).abs().tolist()
-        alone = [_without(one, pairs[:, 0]), _without(other, pairs[:, 1])]
-        lonely += torch.cat(alone).tolist()
-        tied += len(one) == len(other) == most and _is_last(alone[0], one) and _is_last(alone[1], other)
+        for detections, used in ((one, pairs[:, 0]), (other, pairs[:, 1])):
+            alone = torch.ones(len(detections), dtype=torch.bool)
+            alone[used] = False
+            lonely += detections.scores[alone].tolist()
     return Agreement(
         counts=(sum(map(len, first)), sum(map(len, second))),
         matched=len(ious),
@@ -84,20 +75,7 @@ def compare(
         shift=_mean(scores, lonely),
         box=max(boxes, default=0.0),
         score=max(scores, default=0.0),
-        tied=tied,
     )
-
-
-def _without(detections: Selection, used: torch.Tensor) -> torch.Tensor:
-    """The scores of those that are not among `used`."""
-    alone = torch.ones(len(detections), dtype=torch.bool)
-    alone[used] = False
-    return detections.scores[alone]
-
-
-def _is_last(alone: torch.Tensor, detections: Selection) -> bool:
-    """Whether it is a single score, and as low as the lowest of all that were kept."""
-    return len(alone) == 1 and float(alone) - float(detections.scores.min()) <= TIED_SCORE
 
 
 def _mean(of_pairs: list[float], of_lonely: list[float]) -> Mean:
