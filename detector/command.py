@@ -72,10 +72,10 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
     parser.add_argument(
         "--precision",
-        choices=("float32", "tf32", "bfloat16"),
-        default="float32",
-        help="bfloat16 is about twice as fast, its detections nearly the same; tf32 is an NVIDIA GPU's own mode "
-        "(default: %(default)s)",
+        choices=("auto", "float32", "tf32", "bfloat16"),
+        default="auto",
+        help="bfloat16 is about twice as fast, its detections nearly the same; tf32 is an NVIDIA GPU's own mode; auto "
+        "is bfloat16 on an NVIDIA GPU that has it, else float32 (default: %(default)s)",
     )
     parser.add_argument(
         "--compile", action="store_true", help="use torch.compile too: slow first pictures; for thousands on a GPU"

@@ -198,7 +198,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     if process_group.is_main():
         print(f"weights     {', '.join(map(printable, args.weights))}")
         processes = f" in each of {process_group.world_size()} processes" if process_group.world_size() > 1 else ""
-        print(f"device      {device}, {args.precision}, {batch_size} at a time{processes}")
+        print(f"device      {device}, {predictor.precision}, {batch_size} at a time{processes}")
         if looks := describe_looks(detecting.network):
             print(f"augment     {looks}")
         for line in void_detection_settings(predictor.config.model.detection, args.augment):

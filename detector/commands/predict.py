@@ -191,7 +191,13 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
         weights, args.config, args.device, given.settings, not args.plain, args.precision, args.compile, args.boxes_only
     )
     made = made_with(
-        weights, predictor.config, given.settings, args.score_threshold, args.precision, args.augment, tiling_of(args)
+        weights,
+        predictor.config,
+        given.settings,
+        args.score_threshold,
+        predictor.precision,
+        args.augment,
+        tiling_of(args),
     )
     batch_size = args.batch_size or predictor.default_batch_size
     say(*describe_run(args, given, predictor, batch_size), sep="\n")
@@ -233,7 +239,7 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
     processes = f" in each of {count} processes" if count > 1 else ""
     lines = [
         f"model      {describe(predictor)}",
-        f"device     {predictor.device}, {args.precision}, {batch_size} at a time{processes}",
+        f"device     {predictor.device}, {predictor.precision}, {batch_size} at a time{processes}",
     ]
     if looks := describe_looks(predictor.detecting(args.augment or None).network):
         lines.append(f"augment    {looks}")

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         predictor = load(weights, args.config, args.device, args.settings, *how)
         batch_size = args.batch_size or predictor.default_batch_size
         print(f"model      {describe(predictor)}")
-        print(f"device     {predictor.device}, {args.precision}, up to {batch_size} at a time")
+        print(f"device     {predictor.device}, {predictor.precision}, up to {batch_size} at a time")
         serve(make(args, predictor, batch_size, weights), listening)
     return 0
 

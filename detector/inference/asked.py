@@ -14,7 +14,7 @@ def check_asked(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     fast: bool = True,
-    precision: str = "float32",
+    precision: str = "auto",
     compiled: bool = False,
 ) -> None:
     """Check the arguments of `detector.inference.load.load`, in a moment and without torch.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detector.arithmetic import Precision, check_precision
+from detector.arithmetic import AskedPrecision, detection_precision
 from detector.config import override_config
 from detector.device import choose_device
 from detector.errors import UserError
@@ -23,7 +23,7 @@ def load(
     device: str = "auto",
     overrides: Sequence[str] = (),
     fast: bool = True,
-    precision: Precision = "float32",
+    precision: AskedPrecision = "auto",
     compiled: bool = False,
     boxes_only: bool = False,
 ) -> Predictor:
@@ -39,7 +39,7 @@ def load(
             an ensemble, the settings of all of them.
         fast: use the fast execution of the network (`detector.fast.fuse`); the detections are the same.
         precision: float32 is exact; tf32 rounds products on an NVIDIA GPU; bfloat16 is about twice as fast and gives
-            nearly the same detections, only with `fast`.
+            nearly the same detections, only with `fast`; auto is bfloat16 on an NVIDIA GPU that has it, else float32.
         compiled: use `torch.compile` as well, which takes a minute at the first pictures; only with `fast`.
         boxes_only: of another framework's Mask R-CNN or Keypoint R-CNN, its box branch; the log counts the rest.
 
@@ -52,7 +52,7 @@ def load(
         raise UserError("no weights are given; name a file or a published model.")
     check_asked(several, config, overrides, fast, precision, compiled)
     chosen = choose_device(device)
-    check_precision(precision, chosen)
+    detection_precision(precision, chosen, fast)
     predictors = []
     for one in several:
         loaded = resolve_weights(str(one), None if config is None else str(config), boxes_only)

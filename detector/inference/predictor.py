@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import torch
 
-from detector.arithmetic import Precision, check_precision, computing_type, float32_products
+from detector.arithmetic import AskedPrecision, computing_type, detection_precision, float32_products
 from detector.categories import CategoryMap, match_categories
 from detector.config import Config
 from detector.datasets.loading.batch import make_batch
@@ -46,7 +46,7 @@ class Predictor:
         provenance: what trained the weights.
         fast: predict with the fast execution of the model, made from it here and now; later changes of the model's
             parameters do not reach it. False predicts with the model itself.
-        precision: float32, tf32 (on an NVIDIA GPU), or bfloat16 (of the fast execution).
+        precision: float32, tf32 (on an NVIDIA GPU), bfloat16 (of the fast execution), or auto (`arithmetic.py`).
         compiled: of the fast execution.
 
     Raises:
@@ -60,17 +60,17 @@ class Predictor:
         categories: CategoryMap,
         provenance: Mapping[str, Any] | None = None,
         fast: bool = True,
-        precision: Precision = "float32",
+        precision: AskedPrecision = "auto",
         compiled: bool = False,
     ) -> None:
-        check_precision(precision, model.device)
+        chosen = detection_precision(precision, model.device, fast)
         if not fast and (precision == "bfloat16" or compiled):
             raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
         self.model = model.eval()
-        self.network = fuse(model, computing_type(precision), compiled) if fast else model
+        self.network = fuse(model, computing_type(chosen), compiled) if fast else model
         # Of an ensemble there are more: see `join`.
         self.members: tuple[Member, ...] = (Member(self.network, config.input),)
-        self.precision = precision
+        self.precision = chosen
         self.config = config
         self.categories = categories
         self.provenance = dict(provenance or {})

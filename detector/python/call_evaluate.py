@@ -26,7 +26,7 @@ def evaluate(
     augment: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32",
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto",
     plain: bool = False,
     tile: int | None = None,
     tile_overlap: float | None = None,

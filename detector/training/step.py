@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from detector.arithmetic import TrainingPrecision, autocast, check_precision, float32_products
+from detector.arithmetic import TrainingPrecision, autocast, check_precision, float32_products, has_bfloat16
 from detector.config import TrainConfig
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
@@ -27,7 +27,7 @@ def choose_precision(train: TrainConfig, device: torch.device) -> TrainingPrecis
     if train.precision == "auto":
         if device.type != "cuda":
             return "float32"
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+        return "bfloat16" if has_bfloat16(device) else "float16"
     check_precision(train.precision, device)
     return train.precision
 

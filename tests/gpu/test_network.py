@@ -39,7 +39,8 @@ def test_pictures_of_many_sizes_one_after_another(cuda: torch.device) -> None:
     model, config = network("bottlenecks")
     pictures = [one_of(random_batch([size], seed=i), 0).pixels[0] for i, size in enumerate(MANY_SIZES)]
     expected = Predictor(model, config, CATEGORIES).predict(pictures, score_threshold=0.06)
-    found = Predictor(copy.deepcopy(model).to(cuda), config, CATEGORIES).predict(pictures, score_threshold=0.06)
+    predictor = Predictor(copy.deepcopy(model).to(cuda), config, CATEGORIES, precision="float32")
+    found = predictor.predict(pictures, score_threshold=0.06)
     compared = same_detections(found, expected)
     assert not compared.mismatches, compared.mismatches
 
@@ -124,7 +125,7 @@ def test_blocks_of_one_function_have_the_cpus_gradients(cuda: torch.device, dtyp
             x = torch.randn(2, block.conv1.in_channels, 24, 20).contiguous(memory_format=torch.channels_last)
         results = []
         for device in (torch.device("cpu"), cuda):
-            here, given = copy.deepcopy(block).to(device), x.to(device).requires_grad_(True)
+            here, given = copy.deepcopy(block).to(device), x.clone().to(device).requires_grad_(True)
             folds = Folds(stages_of(torch.nn.Sequential(torch.nn.Sequential(here))), lambda *_: True)
             with float32_products("float32"), torch.autocast(device.type, torch.bfloat16, dtype == torch.bfloat16):
                 folds.prepare()

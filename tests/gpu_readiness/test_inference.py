@@ -73,7 +73,8 @@ def test_what_a_user_calls(gpu: PretendedGPU) -> None:
     model = tiny_model(config)
     pictures = [one_of(IMAGES, i).pixels[0] for i in (0, 1, 0)]
     expected = Predictor(model, config, categories).predict(pictures, score_threshold=0.06)
-    found = Predictor(copy.deepcopy(model).to("cuda"), config, categories).predict(pictures, score_threshold=0.06)
+    predictor = Predictor(copy.deepcopy(model).to("cuda"), config, categories, precision="float32")
+    found = predictor.predict(pictures, score_threshold=0.06)
     assert gpu.missing == {}
     assert {type(one.boxes) for one in found} == {torch.Tensor}
     compared = same_detections(found, expected)

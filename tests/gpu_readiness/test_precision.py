@@ -6,7 +6,7 @@ from pretended_gpu import GPU, PretendedGPU
 from tiny_models import random_batch, tiny_config, tiny_model
 from torch import Tensor, nn
 
-from detector.arithmetic import Precision
+from detector.arithmetic import Precision, detection_precision
 from detector.categories import CategoryMap
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
@@ -70,6 +70,27 @@ def test_in_detection_and_evaluation(gpu: PretendedGPU, precision: Precision) ->
     detect_dataset(predictor.network, [IMAGES], GPU, CATEGORIES, progress=False, precision=precision)
     assert seen == [(precision == "tf32",) * 2] * 2
     assert settings() == before
+
+
+@pytest.mark.parametrize(
+    ("fast", "able", "expected"), [(True, True, "bfloat16"), (False, True, "float32"), (True, False, "float32")]
+)
+def test_left_to_choose_detection_takes_bfloat16_where_the_device_has_it(
+    gpu: PretendedGPU, monkeypatch: pytest.MonkeyPatch, fast: bool, able: bool, expected: Precision
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
+    config = tiny_config()
+    predictor = Predictor(tiny_model(config).to(GPU), config, CATEGORIES, fast=fast)
+    assert predictor.precision == expected
+    gpu.forget()
+    predictor.predict(IMAGES.pixels[0])
+    assert (("aten::convolution", torch.bfloat16) in gpu.dtypes) == (expected == "bfloat16")
+
+
+def test_left_to_choose_detection_on_a_cpu_is_exact() -> None:
+    config = tiny_config()
+    assert Predictor(tiny_model(config), config, CATEGORIES).precision == "float32"
+    assert detection_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 
 
 def test_tf32_is_refused_where_it_does_not_exist() -> None:

@@ -54,7 +54,7 @@ def test_through_the_public_interface(
     checkpoint: Path, case: Case, device: torch.device, expect_equal: ExpectEqual
 ) -> None:
     """What a user types, with every shortcut that is taken for them."""
-    model = detector.load(checkpoint, config=checkpoint.parent / "config.yaml", device=str(device))
+    model = detector.load(checkpoint, config=checkpoint.parent / "config.yaml", device=str(device), precision="float32")
     recorded = {threshold: prefix for prefix, threshold in case.thresholds}
     prefix = recorded[model.config.model.detection.score_threshold]
     ours = model.predict(case.pictures[0], score_threshold=0.0)

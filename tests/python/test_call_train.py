@@ -128,7 +128,7 @@ def test_a_run_that_takes_the_place_of_another_shows_its_own_rows(
 def test_what_the_command_would_not_take_is_refused(data: str) -> None:
     for words, message in {
         ("split", "valid"): "split='valid': did you mean 'val'",
-        ("precision", "half"): "precision='half': choose one of 'float32'",
+        ("precision", "half"): "precision='half': choose one of 'auto', 'float32'",
         ("tile", 0): "tile=0: ",
     }.items():
         with pytest.raises(UserError, match=message):

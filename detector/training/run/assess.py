@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 from detector import process_group
+from detector.arithmetic import computing_type, detection_precision
 from detector.datasets.loading.loader import evaluation_loader, validation_loader
 from detector.errors import UserError
 from detector.fast.fuse import fuse
@@ -63,8 +64,8 @@ def _evaluate(run: Run, watchdog: Watchdog) -> Evaluation:
     share = {"rank": process_group.rank(), "world_size": process_group.world_size()}
     together = 1 if run.device.type == "cpu" else PICTURES_TOGETHER
     images = evaluation_loader(run.val_data, run.config, together, device=run.device, warn=run.log.warning, **share)
-    # The fast execution in float32, as the evaluate command runs it: both give the same AP.
-    network = fuse(run.result)
+    # The fast execution as the evaluate command runs it: both give the same AP.
+    network = fuse(run.result, computing_type(detection_precision("auto", run.device)))
     with closing(Announced(images, watchdog.renew)) as image_batches:
         metrics, detections = score(network, run.val_data, run.val_truth, image_batches, run.device, progress)
     losses: dict[str, float] = {}
