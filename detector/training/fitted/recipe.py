@@ -116,9 +116,13 @@ def _input_size(facts: Facts, machine: Machine, kind: str, is_scratch: bool) -> 
         )
     aspect = max(_LONGEST, facts.longest / facts.shortest if facts.shortest else 1.0)
     longest = math.ceil(shortest * min(aspect, 3.0))
-    sizes = tuple(round(shortest * scale) for scale in _SCALES)
+    if is_scratch and not machine.is_gpu:
+        sizes: tuple[int, ...] = (shortest,)
+        reason += "; one size, since of two pictures a step the padding of different ones would fill the batch norms"
+    else:
+        sizes = tuple(round(shortest * scale) for scale in _SCALES)
     values: dict[str, Any] = {"input.min_size_test": shortest, "input.max_size_test": longest}
-    values |= {"input.min_size_train": sizes, "input.max_size_train": math.ceil(longest * _SCALES[-1])}
+    values |= {"input.min_size_train": sizes, "input.max_size_train": math.ceil(longest * sizes[-1] / shortest)}
     warning = None
     if small is not None and small.median * shortest / facts.shortest < 16:
         warning = (
