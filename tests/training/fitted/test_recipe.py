@@ -88,6 +88,15 @@ def test_the_input_size_is_that_of_a_small_class_however_few_its_boxes() -> None
     assert chosen(classes_of({"only": (32.0, 3)}))["input.min_size_test"] == 480
 
 
+def test_sizes_vary_in_training_where_norms_do_not_count_the_padding() -> None:
+    values = chosen(facts(80))
+    assert values["input.min_size_train"] == (values["input.min_size_test"],)
+    assert values["input.max_size_train"] == values["input.max_size_test"]
+    for varied in (chosen(facts(80), GPU), chosen(facts(80), model__weights="a.safetensors")):
+        assert len(varied["input.min_size_train"]) == 5
+        assert varied["input.max_size_train"] == 1.2 * varied["input.max_size_test"]
+
+
 def test_anchors_of_trained_weights_stay_where_they_fit() -> None:
     assert chosen(facts(64), GPU)["model.rpn.anchor_sizes"] == (32.0, 64.0, 128.0, 256.0, 512.0)
     assert chosen(facts(8), GPU)["model.rpn.anchor_sizes"] != (32.0, 64.0, 128.0, 256.0, 512.0)
