@@ -59,18 +59,17 @@ def sample_slots(labels: Tensor, count: int, positive_fraction: float, draws: Te
     """
     slots = min(count, labels.shape[1])
     most_positives = min(int(count * positive_fraction), slots)
-    positives, negatives = labels == POSITIVE, labels == NEGATIVE
-    there = [kind.sum(dim=1, keepdim=True) for kind in (positives, negatives)]
+    kinds = torch.stack((labels == POSITIVE, labels == NEGATIVE))  # [2, N, P]
+    there = kinds.sum(dim=2, keepdim=True)
     taken = there[0].clamp(max=most_positives)
     slot = torch.arange(slots, device=labels.device)
     # Shuffling n numbers takes n − 1 draws; those for the negatives follow.
     following = draws.gather(1, (there[0] - 1).clamp(min=0) + slot)
-    first, second = (shuffled(numbers, n) for numbers, n in zip((draws[:, :slots], following), there, strict=True))
-    of_positives = numbered(positives).gather(1, first)
-    of_negatives = numbered(negatives).gather(1, second.gather(1, (slot - taken).clamp(min=0)))
+    first = shuffled(torch.cat((draws[:, :slots], following)), there.flatten(0, 1))
+    of_positives, of_negatives = numbered(kinds.flatten(0, 1)).gather(1, first).chunk(2)
     positive = slot < taken
     return SlotSample(
-        torch.where(positive, of_positives, of_negatives),
+        torch.where(positive, of_positives, of_negatives.gather(1, (slot - taken).clamp(min=0))),
         positive,
         slot < taken + torch.minimum(there[1], count - taken),
     )
