@@ -153,8 +153,15 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     gathered = gather(args.inputs, fetched)
     settings = [word for word in gathered.words if is_setting(word)]
     words, found = split_videos([word for word in gathered.words if not is_setting(word)])
-    is_wanted = bool(words) or not found
-    inputs, unused = find_inputs(words, args.output, gathered.missed) if is_wanted else ([], gathered.missed)
+    inputs: list[Input] = []
+    unused = list(gathered.missed)
+    if words or not found:
+        try:
+            inputs, unused = find_inputs(words, args.output, gathered.missed)
+        except UserError as error:
+            if not found:
+                raise
+            unused = [str(error)]
     inputs = [replace(one, name=gathered.origins.get(one.name, one.name)) for one in inputs]
     if (args.resume or args.every > 1) and not found:
         raise UserError(
@@ -164,9 +171,16 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
         raise UserError(
             "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
         )
-    videos = [open_video(word) for word in dict.fromkeys(found)]  # before anything that takes time
-    of_videos = zip(videos, name_videos([video.source for video in videos], args.output), strict=True)
-    return Given(gathered, inputs, name_outputs(inputs, args.output), unused, list(of_videos), settings)
+    videos: list[tuple[Video, VideoOutput]] = []
+    sources = list(dict.fromkeys(found))
+    for source, output in zip(sources, name_videos(sources, args.output), strict=True):
+        try:
+            videos.append((open_video(source), output))  # before anything that takes time
+        except UserError as error:
+            unused.append(str(error))
+    if not inputs and not videos:
+        raise UserError(" ".join(unused))
+    return Given(gathered, inputs, name_outputs(inputs, args.output), unused, videos, settings)
 
 
 def predict_all(args: argparse.Namespace, given: Given) -> int:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from detector.datasets.pictures.folders import walk
 from detector.datasets.pictures.suffixes import picture_suffixes
 from detector.errors import UserError
 from detector.inference.video.frames import is_camera, is_video
+from detector.printing import printable
 
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+://|data:)", re.IGNORECASE)
 MOST_BYTES = 200  # of the stem of an output's name: systems take 255, and the names at which files begin are longer
 
 
@@ -78,7 +81,7 @@ def find_inputs(words: Sequence[str], skip: Path, missed: Sequence[str] = ()) ->
         starts = [path] if os.path.exists(path) else _matches(path)
         pictures = [one for start in starts for one in _expand(start, skip)]
         if not pictures:
-            unused.append(f"{word}: {_why_unused(path, starts)}")
+            unused.append(f"{printable(word, 500)}: {_why_unused(word, path, starts)}")
         for one in pictures:
             inputs.setdefault(one.path.resolve(), one)
     if not inputs:
@@ -150,8 +153,10 @@ def _expanded(word: str) -> Path:
     return Path(os.path.expanduser(word))
 
 
-def _why_unused(path: Path, starts: Sequence[Path]) -> str:
+def _why_unused(word: str, path: Path, starts: Sequence[Path]) -> str:
     """Why a word stands for no picture."""
+    if address := _ADDRESS.match(word):
+        return f"{address[1]} addresses are not read; give a file's path, an http or https address, or camera:0."
     if starts:
         videos = next((file for start in starts for file in walk(start) if is_video(file)), None)
         holds = f"this folder holds no pictures ({', '.join(picture_suffixes())})"

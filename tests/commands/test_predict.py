@@ -402,6 +402,25 @@ def test_videos_of_one_name_have_files_of_their_own(weights: Path, folder: Path)
     assert (folder / "out/clip-2.annotated.mp4").is_file()
 
 
+def test_a_video_that_cannot_be_read_stops_no_other_input(
+    weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+    (folder / "a/clip.avi").write_bytes(b"torn")
+    write_clip("b/clip.avi", 1)
+    words = ["predict", "a/clip.avi", "b/clip.avi", "pictures/a.png", "--weights", str(weights), "--output", "out"]
+    assert main([*words, "--device", "cpu"]) == 2
+    assert "1 of 3 inputs could not be used:\n  a/clip.avi: cannot be read as a video" in capsys.readouterr().err
+    assert {path.name for path in (folder / "out").glob("*.jsonl")} == {"clip-2.avi.jsonl"}  # as when all can be read
+    assert (folder / "out/a.png").is_file()
+    with pytest.raises(UserError, match=r"none\.png: there is no such file.* a/clip\.avi: cannot be read as"):
+        main([*words[:2], "none.png", *words[4:], "--device", "cpu"])
+    assert main(["predict", "none.png", "b/clip.avi", *words[4:], "--device", "cpu"]) == 2
+    assert "none.png: there is no such file" in capsys.readouterr().err
+    assert (folder / "out/clip.avi.jsonl").is_file()
+
+
 def test_what_is_fetched_is_called_by_its_address_and_known_again(
     weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

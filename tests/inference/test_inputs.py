@@ -156,3 +156,11 @@ def test_each_video_has_files_of_its_own(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match=r"the annotated video would replace an input; choose another --output"):
         name_videos(["clip.mp4", str(tmp_path / "clip.annotated.mp4")], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "word", ["rtsp://10.0.0.1/cam", "s3://bucket/a.jpg", "file:///a.jpg", "data:image/png;base64,AA"]
+)
+def test_addresses_of_other_kinds_are_told(tree: Path, word: str) -> None:  # noqa: ARG001
+    with pytest.raises(UserError, match=r"(://|data:) addresses are not read; give a file's path, an http or https"):
+        find_inputs([word], NOWHERE)
