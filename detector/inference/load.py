@@ -1,15 +1,15 @@
 """From weights to a predictor: one model or several, of this project or of another framework."""
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from detector.arithmetic import AskedPrecision, detection_precision
 from detector.config import override_config
 from detector.device import choose_device
 from detector.errors import UserError
-from detector.inference.asked import check_asked
+from detector.inference.asked import check_asked, paths_of
 from detector.inference.ensemble import join_members
 from detector.inference.predictor import Predictor
 from detector.model.build import build_model
@@ -18,8 +18,8 @@ from detector.weights.resolve import resolve_weights
 
 
 def load(
-    weights: str | Path | Sequence[str | Path],
-    config: str | Path | None = None,
+    weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    config: str | os.PathLike[str] | None = None,
     device: str = "auto",
     overrides: Sequence[str] = (),
     fast: bool = True,
@@ -47,9 +47,8 @@ def load(
         UserError: one sentence saying what is missing or does not fit, and the remedy; models of an ensemble whose
             classes differ.
     """
-    several = [weights] if isinstance(weights, str | Path) else list(weights)
-    if not several:
-        raise UserError("no weights are given; name a file or a published model.")
+    several = paths_of(weights)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     check_asked(several, config, overrides, fast, precision, compiled)
     chosen = choose_device(device)
     detection_precision(precision, chosen, fast)

@@ -16,6 +16,7 @@ from detector.datasets.loading.batch import make_batch
 from detector.datasets.pictures.transforms import prepare_for_test
 from detector.errors import UserError
 from detector.fast.fuse import fuse
+from detector.inference.asked import as_fraction
 from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
 from detector.inference.ensemble import Member
@@ -168,8 +169,7 @@ class Predictor:
         Raises:
             UserError: a picture cannot be read or is of another form; the message says which.
         """
-        if not 0 <= score_threshold <= 1:
-            raise UserError(f"score_threshold={score_threshold}: choose 0 to 1.")
+        score_threshold = as_fraction(score_threshold, "score_threshold")
         if batch_size is None:
             batch_size = self.default_batch_size
         if batch_size < 1:

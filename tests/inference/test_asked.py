@@ -1,5 +1,6 @@
 """What is wrong whatever weights hold is said before any are read."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import detector
 from detector.commands.main import main
 from detector.config import ConfigError, check_overrides
 from detector.errors import UserError
+from detector.inference.asked import as_fraction
 from detector.weights import resolve
 from detector.weights.files import SUFFIX
 
@@ -77,8 +79,6 @@ def test_it_is_said_before_weights_are_read(words: str, places: dict[str, Any]) 
 def test_sound_words_come_to_the_weights(places: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="the weights are read"):
         main(["predict", places["a.png"], "--weights", places["w"], "input.min_size_test=64"])
-    with pytest.raises(UserError, match=r"score_threshold=2\.0: choose 0 to 1"):
-        detector.load(places["w"], overrides=["model.detection.score_threshold=2"])
 
 
 def test_a_setting_is_judged_alone_only_as_far_as_it_can_be() -> None:
@@ -89,3 +89,29 @@ def test_a_setting_is_judged_alone_only_as_far_as_it_can_be() -> None:
     for word in ("train.milestones=[-1]", "model.rpn.nms_threshold=2", "model.rpn.anchor_sizes=[]"):
         with pytest.raises(ConfigError, match=f"command line: {word.partition('=')[0]}"):
             check_overrides([word])
+
+
+@pytest.mark.parametrize(
+    ("weights", "how", "sentence"),
+    [
+        ("w", {"overrides": ["model.detection.score_threshold=2"]}, r"score_threshold=2\.0: choose 0 to 1"),
+        ("w", {"overrides": "model.detection.score_threshold=2"}, r"score_threshold=2\.0: choose 0 to 1"),
+        ("w", {"precision": "fp16"}, "precision='fp16': choose float32, tf32 or bfloat16"),
+        ("w", {"config": "c.yaml"}, "there is no such config"),
+        ("", {}, "weights '': names nothing"),
+        (None, {}, "weights cannot be a NoneType; give a path"),
+        (b"w.pth", {}, "weights cannot be a bytes; give a path"),
+        (["w", 5], {}, "weights cannot be a int; give a path"),
+        ([], {}, "no weights are given"),
+    ],
+)
+def test_python_is_told_too(places: dict[str, Any], weights: Any, how: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        detector.load(places["w"] if weights == "w" else weights, **how)
+
+
+def test_fractions_are_numbers_of_any_type() -> None:
+    assert [as_fraction(one, "x") for one in (0, 0.5, "0.5", np.float32(0.5), np.array(1))] == [0, 0.5, 0.5, 0.5, 1]
+    for wrong in (-0.1, "half", None, [0.5, 0.5], math.nan):
+        with pytest.raises(UserError, match=r"^x=.*: choose 0 to 1\.$"):
+            as_fraction(wrong, "x")

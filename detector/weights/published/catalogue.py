@@ -108,6 +108,7 @@ def find_weights(name: str | Path) -> Path | None:
     path = Path(os.path.expanduser(str(name)))
     if os.path.isdir(path) or not os.path.exists(path):  # unlike Path's own, these never raise, whatever the name
         what = "is a folder" if os.path.isdir(path) else "there is no such file, and no such published name"
+        what = what if str(name).strip() else "names nothing"
         raise UserError(f"weights {shown(str(name))}: {what}; {suggest(str(name))}")
     return path
 
