@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from detector.datasets.pictures.made_here import PREDICTION_LOG
 from detector.disk import write_atomically
 from detector.errors import UserError
 
-LIST = ".pictures"
+LIST = PREDICTION_LOG
 
 
 @dataclass(frozen=True)

@@ -476,3 +476,15 @@ def test_a_video_gives_lines_and_is_gone_on_with(
         main([*words, "--resume"])
     with pytest.raises(UserError, match="for videos"):
         main(["predict", "pictures", "--weights", str(weights), "--resume"])
+
+
+def test_annotated_copies_are_no_pictures_of_the_folder_around_them(
+    weights: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "pictures", "--weights", str(weights), "--device", "cpu", "--output"]
+    assert main([*words, "pictures/found"]) == 0
+    assert list((folder / "pictures/found").glob("*.png"))
+    capsys.readouterr()
+    assert main([*words, "elsewhere"]) == 0
+    printed = capsys.readouterr().out
+    assert "found/" not in printed

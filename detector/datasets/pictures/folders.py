@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from detector.datasets.pictures.made_here import drawn_in, is_run
 from detector.datasets.pictures.suffixes import picture_suffixes
 from detector.errors import UserError
 
@@ -17,21 +18,19 @@ _COMPANIONS |= frozenset(
 )
 
 
-# What the folder of a training run has; it may lie among the pictures that it trains on.
-_RUN = frozenset((".lock", "checkpoints", "config.yaml"))
-
-
 def walk(folder: str | Path, skip: Path | None = None) -> Iterator[Path]:
     """All regular files below a folder, by their names, folder by folder; real folders before links to folders.
 
     Links are followed, and each real folder is entered once, so that a link to a folder above it ends the walk there.
-    Hidden files and folders (`.name`: what systems and editors leave behind) are passed over, and the folders of
-    training runs, whose pictures are of detections. Folders that may not be read are too, as `os.walk` does.
+    Hidden files and folders (`.name`: what systems and editors leave behind) are passed over, the folders of training
+    runs, and in others below what predictions and reports have drawn there (`made_here`). Folders that may not be read
+    are too, as `os.walk` does.
 
     Args:
         skip: a folder that is passed over, unless the walk begins there.
     """
     seen: set[tuple[int, int]] = set()
+    drawn: set[str] = set()
     if skip is not None and skip.is_dir() and not os.path.samefile(skip, folder):
         status = os.stat(skip)
         seen.add((status.st_dev, status.st_ino))
@@ -46,9 +45,11 @@ def walk(folder: str | Path, skip: Path | None = None) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(key)
-        if _RUN.issubset((*folders, *names)) and Path(parent) != Path(folder):
-            folders.clear()
-            continue
+        if Path(parent) != Path(folder):
+            if is_run((*folders, *names)):
+                folders.clear()
+                continue
+            drawn |= drawn_in(parent, names)
         # Real folders before links to them: a file then has the name of where it lies.
         folders[:] = sorted(
             (name for name in folders if not name.startswith(".")),
@@ -56,7 +57,7 @@ def walk(folder: str | Path, skip: Path | None = None) -> Iterator[Path]:
         )
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and path.is_file():
+            if not name.startswith(".") and os.path.join(parent, name) not in drawn and path.is_file():
                 yield path
 
 

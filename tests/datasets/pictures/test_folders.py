@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -70,3 +71,13 @@ def test_a_training_run_among_the_pictures_is_passed_over(tmp_path: Path) -> Non
     (tmp_path / "output/first/checkpoints").mkdir()
     assert list_pictures(tmp_path) == ["a.png"]
     assert list_pictures(tmp_path / "output/first") == ["samples/b.png"]
+
+
+def test_what_predictions_and_reports_have_drawn_is_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "found/b.png", "found/c/d.jpg", "report/label_errors.jpg", "other/label_errors.jpg")
+    (tmp_path / "found/e.png").touch()  # somebody's own, in the same folder
+    (tmp_path / "report/label_errors.csv").touch()
+    lines = [json.dumps(value) for value in ({"made_with": {}}, "b.png", "c/d.jpg", "gone.png", {"pictures": []})]
+    (tmp_path / "found/.pictures").write_text("\n".join(lines) + '\n"torn')
+    assert list_pictures(tmp_path) == ["a.png", "found/e.png", "other/label_errors.jpg"]
+    assert list_pictures(tmp_path / "found") == ["b.png", "c/d.jpg", "e.png"]  # named itself, it is asked for
