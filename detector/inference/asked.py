@@ -11,7 +11,7 @@ from detector.config.recipes import recipe_names
 from detector.errors import UserError, shown
 from detector.weights.published.catalogue import PUBLISHED, find_weights
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 
 def paths_of(weights: object) -> list[str]:

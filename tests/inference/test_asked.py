@@ -96,7 +96,7 @@ def test_a_setting_is_judged_alone_only_as_far_as_it_can_be() -> None:
     [
         ("w", {"overrides": ["model.detection.score_threshold=2"]}, r"score_threshold=2\.0: choose 0 to 1"),
         ("w", {"overrides": "model.detection.score_threshold=2"}, r"score_threshold=2\.0: choose 0 to 1"),
-        ("w", {"precision": "fp16"}, "precision='fp16': choose float32, tf32 or bfloat16"),
+        ("w", {"precision": "fp16"}, "precision='fp16': choose auto, float32, tf32 or bfloat16"),
         ("w", {"config": "c.yaml"}, "there is no such config"),
         ("", {}, "weights '': names nothing"),
         (None, {}, "weights cannot be a NoneType; give a path"),
