@@ -24,6 +24,10 @@ from detector.model.roi_head import FullyConnectedHead, RoIHead
 from detector.model.roi_pooling import RoIPooling, indexed_rois, roi_levels
 from detector.structures import Features, Size
 
+# What NMS ranks boxes by that are not usable, and the last of all, which are cut off again. OpenVINO's NMS leaves out
+# boxes that score the lowest float32 or −∞, so these score more.
+UNUSABLE, LAST = torch.finfo(torch.float32).min / 4, torch.finfo(torch.float32).min / 2
+
 
 class ExportNetwork(nn.Module):
     """One picture to its detections, in the frame of the input image.
@@ -101,7 +105,7 @@ def propose_in_slots(
     usable = torch.isfinite(boxes).all(dim=1) & torch.isfinite(logits)
     usable &= box_ops.is_larger_than(boxes, settings.min_size)
     boxes = boxes.where(usable[:, None], 0.0)
-    ranks = (logits if settings.rank_by == "logit" else logits.sigmoid()).where(usable, torch.finfo(logits.dtype).min)
+    ranks = (logits if settings.rank_by == "logit" else logits.sigmoid()).where(usable, UNUSABLE)
     kept, filled = in_slots(survivors(boxes, ranks, settings.nms_threshold), settings.post_nms_top_n)
     filled &= usable[kept]
     return boxes[kept].where(filled[:, None], 0.0), ranks[kept].where(filled, -torch.inf)
@@ -114,7 +118,7 @@ def survivors(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     more take part, of no size, which overlap with nothing, and of the lowest score, so that they come out last.
     """
     more = boxes.new_zeros(2, 4)
-    kept = nms(torch.cat((boxes, more)), torch.cat((scores, more[:, 0] - torch.inf)), threshold)
+    kept = nms(torch.cat((boxes, more)), torch.cat((scores, more[:, 0] + LAST)), threshold)
     return kept[:-2]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_models import random_batch, tiny_config, tiny_model
 
+from detector.export import network as network_module
 from detector.export.network import ExportNetwork, in_slots, own_place, survivors
 from detector.model.faster_rcnn import FasterRCNN
 
@@ -29,6 +30,28 @@ def test_finds_what_the_network_finds(model: FasterRCNN, size: tuple[int, int], 
     assert torch.allclose(boxes, expected.boxes, atol=1e-3)
     assert torch.allclose(scores, expected.scores, atol=1e-6)
     assert torch.equal(labels, expected.labels)
+
+
+def test_nothing_is_lost_where_nms_leaves_out_the_lowest_scores(
+    model: FasterRCNN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenVINO's does."""
+    original, left_out = network_module.nms, []
+
+    def without_lowest(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+        kept = original(boxes, scores, threshold)
+        left_out.append(int((scores <= torch.finfo(scores.dtype).min).sum()))
+        return kept[scores[kept] > torch.finfo(scores.dtype).min]
+
+    network = ExportNetwork(model)
+    batch = random_batch([(33, 40)])
+    with torch.no_grad():
+        expected = network(batch.pixels.float(), torch.tensor(0.05))
+        monkeypatch.setattr(network_module, "nms", without_lowest)
+        found = network(batch.pixels.float(), torch.tensor(0.05))
+    assert left_out == [0, 0]
+    assert len(expected[1]) > 10
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_small_picture_has_no_more_slots_than_anchors() -> None:
