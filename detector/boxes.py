@@ -23,17 +23,17 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of every pair of boxes of the same frame.
 
     Args:
-        first: [G, 4] xyxy.
-        second: [P, 4] xyxy.
+        first: [*, G, 4] xyxy.
+        second: [*, P, 4] xyxy; * are the same, or there are none.
 
     Returns:
-        [G, P] in [0, 1]; 0 where the intersection is empty, also for boxes without area.
+        [*, G, P] in [0, 1]; 0 where the intersection is empty, also for boxes without area.
     """
-    top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
-    bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
+    top_left = torch.maximum(first[..., :, None, :2], second[..., None, :, :2])
+    bottom_right = torch.minimum(first[..., :, None, 2:], second[..., None, :, 2:])
     extent = (bottom_right - top_left).clamp(min=0)
     intersection = extent[..., 0] * extent[..., 1]
-    union = area(first)[:, None] + area(second)[None, :] - intersection
+    union = area(first)[..., :, None] + area(second)[..., None, :] - intersection
     return torch.where(intersection > 0, intersection / union, torch.zeros_like(intersection))
 
 

@@ -19,6 +19,17 @@ from detector.structures import Size
 
 
 @dataclass(frozen=True)
+class MadeAnchors:
+    """The anchors of one feature map where all of them have been made: [H'·W'·A, 4], in the order of `AnchorGrid`."""
+
+    boxes: Tensor
+
+    def at(self, index: Tensor) -> Tensor:
+        """As of `AnchorGrid`."""
+        return self.boxes[index]
+
+
+@dataclass(frozen=True)
 class ProposalSlots:
     """P slots for the proposals of each of N pictures, the most promising first; those without one come last.
 
@@ -34,17 +45,17 @@ class ProposalSlots:
 def limits_of(sizes: Sequence[Size], device: torch.device) -> Tensor:
     """[N, 1, 4] float32, the largest (x1, y1, x2, y2) of a box in images of these sizes; the host does not wait."""
     limits = torch.tensor([[[width, height, width, height]] for height, width in sizes], dtype=torch.float32)
-    return _sent(limits, device)
+    return sent(limits, device)
 
 
 def ratios_of(from_sizes: Sequence[Size], to_sizes: Sequence[Size], device: torch.device) -> Tensor:
     """[N, 1, 4] float32, what boxes in N images are multiplied with in others of these sizes, as `boxes.rescale`."""
     rows = [[(w / v, h / u) * 2] for (u, v), (h, w) in zip(from_sizes, to_sizes, strict=True)]
-    return _sent(torch.tensor(rows, dtype=torch.float32), device)
+    return sent(torch.tensor(rows, dtype=torch.float32), device)
 
 
-def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """On the device, without a wait."""
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device; the host does not wait."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
@@ -54,7 +65,10 @@ def clip_to(boxes: Tensor, limits: Tensor) -> Tensor:
 
 
 def proposal_slots(
-    scored: Sequence[AnchorScores], anchors: Sequence[AnchorGrid], limits: Tensor, settings: ProposalSettings
+    scored: Sequence[AnchorScores],
+    anchors: Sequence[AnchorGrid | MadeAnchors],
+    limits: Tensor,
+    settings: ProposalSettings,
 ) -> ProposalSlots:
     """The proposals of N pictures: those of `model.proposals.select_proposals`.
 
@@ -65,13 +79,16 @@ def proposal_slots(
         settings: P is `post_nms_top_n`, or the number of anchors that are looked at, if that is less.
     """
     parts = [_of_one_map(s.logits, s.deltas, grid, settings) for s, grid in zip(scored, anchors, strict=True)]
-    logits, boxes = (torch.cat(kind, dim=1) for kind in zip(*parts, strict=True))
-    boxes = clip_to(boxes, limits)
+    logits, deltas, starts = (torch.cat(kind, dim=1) for kind in zip(*parts, strict=True))
+    boxes = box_ops.decode_deltas(
+        starts.flatten(0, 1), deltas.flatten(0, 1), settings.delta_weights, settings.limit_shrinking
+    )
+    boxes = clip_to(boxes.view_as(starts), limits)
     usable = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)
     usable &= box_ops.is_larger_than(boxes, settings.min_size)
     groups = None
     if len(parts) > 1:  # each map is thinned out alone; the first survivors of all in order are the best of all
-        numbers = [torch.full_like(part, number, dtype=torch.int64) for number, (part, _) in enumerate(parts)]
+        numbers = [torch.full_like(part, number, dtype=torch.int64) for number, (part, _, _) in enumerate(parts)]
         ranks = logits if settings.rank_by == "logit" else logits.sigmoid()
         order = ranks.where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
         logits, usable, groups = (t.gather(1, order) for t in (logits, usable, torch.cat(numbers, dim=1)))
@@ -90,9 +107,9 @@ def take_rows(values: Tensor, places: Tensor) -> Tensor:
 
 
 def _of_one_map(
-    logits: Tensor, deltas: Tensor, anchors: AnchorGrid, settings: ProposalSettings
-) -> tuple[Tensor, Tensor]:
-    """Logits [N, B] and boxes [N, B, 4] of the best anchors of one feature map, the best first."""
+    logits: Tensor, deltas: Tensor, anchors: AnchorGrid | MadeAnchors, settings: ProposalSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [N, B], deltas [N, B, 4] and anchors [N, B, 4] of the best of one feature map, the best first."""
     count = min(settings.pre_nms_top_n, logits.shape[1])
     if settings.rank_by == "sigmoid":
         # Row by row: which of many equal ones are the first depends on how torch sorts, as in `model.proposals`.
@@ -102,6 +119,4 @@ def _of_one_map(
         logits = logits.gather(1, chosen)
     else:
         logits, chosen = logits.topk(count, dim=1)
-    rows = take_rows(deltas, chosen).flatten(0, 1)
-    boxes = box_ops.decode_deltas(anchors.at(chosen.flatten()), rows, settings.delta_weights, settings.limit_shrinking)
-    return logits, boxes.view(*chosen.shape, 4)
+    return logits, take_rows(deltas, chosen), anchors.at(chosen.flatten()).view(*chosen.shape, 4)

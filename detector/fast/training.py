@@ -16,6 +16,7 @@ from detector.fast.choose_on_gpu import ON_OTHERS, cudnn_fuses, pooling_way, poo
 from detector.fast.fold_together import Folds, stages_of
 from detector.fast.fuse import PlainBackbone, PlainHead, plain_parts
 from detector.fast.fused_gradient import run_rest
+from detector.fast.proposals import sent
 from detector.fast.roi_align import order_by_size, pool_aligned
 from detector.fast.roi_levels import pool_levels
 from detector.fast.training_blocks import conv_norm, finish, linear, run_block, run_normed, run_opening, run_stage
@@ -170,18 +171,20 @@ def _window_places(features: Features, image: Tensor, cell: Tensor) -> Tensor:
     Returns:
         [S, 9] int64, row by row.
     """
-    step = torch.arange(3, device=cell.device)
-    places = torch.zeros_like(cell)[:, None].expand(-1, 9)
-    before, cells = 0, 0  # padded cells of the maps before, and cells of one image
+    rows, before, cells = [], 0, 0  # padded cells of the maps before, and cells of one image
     for values, _ in features:
         count, _, height, width = values.shape
-        inside = cell - cells
-        row, column = inside // width, inside % width  # of the window's first cell, in the padded map
-        first = before + (image * (height + 2) + row) * (width + 2) + column
-        here = first[:, None] + (step[:, None] * (width + 2) + step).flatten()
-        places = here.where((inside >= 0)[:, None], places)
+        rows.append([before, (height + 2) * (width + 2), width + 2, cells])
         before, cells = before + count * (height + 2) * (width + 2), cells + height * width
-    return places
+    of_map: Sequence[int] | Sequence[Tensor] = rows[0]
+    if len(rows) > 1:
+        table = sent(torch.tensor(rows), cell.device)
+        of_map = table[torch.bucketize(cell, table[:, 3].contiguous(), right=True) - 1].unbind(dim=1)
+    start, size, line, first = of_map
+    inside, columns = cell - first, line - 2
+    corner = start + image * size + inside // columns * line + inside % columns  # of the window, in the padded map
+    lines = torch.stack((corner, corner + line, corner + 2 * line), dim=1)
+    return (lines[..., None] + torch.arange(3, device=cell.device)).flatten(1)
 
 
 class BaseHead(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.config import ModelConfig
+from detector.fast.proposals import MadeAnchors
 from detector.fast.training import training_network
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
@@ -14,7 +15,13 @@ from detector.model.refinement import usable_boxes
 from detector.process_group import mean_over_processes
 from detector.structures import Features, ImageBatch, Size, Target
 from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
-from detector.training.slot_losses import fits_slots, roi_slot_losses, rpn_slot_losses, training_proposals
+from detector.training.slot_losses import (
+    PaddedTargets,
+    fits_slots,
+    roi_slot_losses,
+    rpn_slot_losses,
+    training_proposals,
+)
 from detector.training.targets import (
     AnchorTargetSettings,
     RoITargets,
@@ -92,13 +99,14 @@ class JointTraining(nn.Module):
         self, features: Features, sizes: Sequence[Size], targets: Sequence[Target], seeds: Sequence[int]
     ) -> Losses:
         network, streams = self.network, [[_stream(seed, s) for seed in seeds] for s in (RPN_STREAM, ROI_STREAM)]
-        losses = rpn_slot_losses(network, features, targets, streams[0], self.anchor_settings, self.rpn_beta)
-        proposals = training_proposals(network, features, sizes)
+        anchors, truth = [MadeAnchors(grid.all()) for grid in network.anchors(features)], PaddedTargets.of(targets)
+        losses = rpn_slot_losses(network, features, anchors, truth, streams[0], self.anchor_settings, self.rpn_beta)
+        proposals = training_proposals(network, features, anchors, sizes)
         return losses | roi_slot_losses(
             network,
             features,
             proposals,
-            targets,
+            truth,
             streams[1],
             self.roi_settings,
             self.roi_beta,

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.boxes import encode_deltas
-from detector.fast.proposals import ProposalSlots, limits_of, proposal_slots, take_rows
+from detector.fast.proposals import MadeAnchors, ProposalSlots, limits_of, proposal_slots, take_rows
 from detector.model.faster_rcnn import FasterRCNN
 from detector.process_group import mean_over_processes
 from detector.structures import Features, Size, Target
 from detector.training.losses import foreground_deltas
-from detector.training.matcher import IGNORED
+from detector.training.matcher import IGNORED, NEGATIVE
 from detector.training.slot_sampler import MOST_SLOTS, SlotSample, draw, follows_randperm, sample_slots
 from detector.training.targets import AnchorTargetSettings, RoITargetSettings, match_in_parts
 
@@ -52,41 +52,51 @@ class PaddedTargets:
         most = max(1, *(t.labels.shape[0] for t in targets))
         return cls(
             torch.stack([F.pad(t.boxes, (0, 0, 0, most - t.boxes.shape[0])) for t in targets]),
-            padded([t.labels for t in targets], most, 0),
+            torch.stack([F.pad(t.labels, (0, most - t.labels.shape[0])) for t in targets]),
         )
 
+    @property
+    def there(self) -> Tensor:
+        """[N, G] bool, which rows have a box: labels are 1 and more."""
+        return self.labels > 0
 
-def padded(rows: Sequence[Tensor], count: int, value: int) -> Tensor:
-    """N tensors [L] of int64, none longer than `count`, as [N, count], with `value` after their ends."""
-    return torch.stack([F.pad(row, (0, count - row.shape[0]), value=value) for row in rows])
+    def match(
+        self, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Labels and numbers of boxes, [N, P] each, as `matcher.match` has them of candidates [P, 4] or [N, P, 4].
+
+        Rows without a box overlap nothing, and come last: nothing is matched with them. Of a picture without a box all
+        candidates are negative, whatever the thresholds.
+        """
+        matches = match_in_parts(self.boxes, candidates, positive_iou, negative_iou, keep_best)
+        nothing = ~self.there.any(dim=1, keepdim=True)
+        return matches.labels.masked_fill(nothing, NEGATIVE), matches.index
 
 
 def rpn_slot_losses(
     network: FasterRCNN,
     features: Features,
-    targets: Sequence[Target],
+    anchors: Sequence[MadeAnchors],
+    truth: PaddedTargets,
     seeds: Sequence[int],
     settings: AnchorTargetSettings,
     beta: float,
 ) -> Losses:
-    """`rpn_objectness` and `rpn_box`, as `JointTraining` has them. seeds: of the sampler, one for each picture."""
+    """`rpn_objectness` and `rpn_box`, as `JointTraining` has them.
+
+    Args:
+        anchors: of each feature map.
+        seeds: of the sampler, one for each picture.
+    """
     with torch.no_grad():
-        anchors = torch.cat([grid.all() for grid in network.anchors(features)])
-        matches = [
-            match_in_parts(t.boxes, anchors, settings.positive_iou, settings.negative_iou, keep_best=True)
-            for t in targets
-        ]
-        draws = draw(seeds, anchors.shape[0] + settings.batch_size_per_image, anchors.device)
-        labels = torch.stack([m.labels for m in matches])
+        boxes = torch.cat([of_map.boxes for of_map in anchors])
+        labels, indices = truth.match(boxes, settings.positive_iou, settings.negative_iou, keep_best=True)
+        draws = draw(seeds, boxes.shape[0] + settings.batch_size_per_image, boxes.device)
         chosen = sample_slots(labels, settings.batch_size_per_image, settings.positive_fraction, draws)
-        matched = torch.stack([m.index for m in matches]).gather(1, chosen.places)
-        moves = encode_deltas(
-            anchors[chosen.places.flatten()],
-            take_rows(PaddedTargets.of(targets).boxes, matched).flatten(0, 1),
-            settings.delta_weights,
-        )
+        matched = take_rows(truth.boxes, indices.gather(1, chosen.places))
+        moves = encode_deltas(boxes[chosen.places.flatten()], matched.flatten(0, 1), settings.delta_weights)
     logits, deltas = network.rpn.at(features, list(chosen.places))
-    configured = float(settings.batch_size_per_image * len(targets))
+    configured = float(settings.batch_size_per_image * len(seeds))
     normalizer = chosen.valid.sum().clamp(min=1) if settings.normalize_by_sampled else configured
     positive, valid = chosen.positive.flatten(), chosen.valid.flatten()
     uncertain = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
@@ -97,17 +107,19 @@ def rpn_slot_losses(
 
 
 @torch.no_grad()
-def training_proposals(network: FasterRCNN, features: Features, sizes: Sequence[Size]) -> ProposalSlots:
-    """The network's proposals; no gradient flows through them (§3.2)."""
+def training_proposals(
+    network: FasterRCNN, features: Features, anchors: Sequence[MadeAnchors], sizes: Sequence[Size]
+) -> ProposalSlots:
+    """The network's proposals; no gradient flows through them (§3.2). anchors: of each feature map."""
     limits = limits_of(sizes, features[0].values.device)
-    return proposal_slots(network.rpn(features), network.anchors(features), limits, network.proposal_settings)
+    return proposal_slots(network.rpn(features), anchors, limits, network.proposal_settings)
 
 
 def roi_slot_losses(
     network: FasterRCNN,
     features: Features,
     proposals: ProposalSlots,
-    targets: Sequence[Target],
+    truth: PaddedTargets,
     seeds: Sequence[int],
     settings: RoITargetSettings,
     beta: float,
@@ -121,10 +133,10 @@ def roi_slot_losses(
         together: divide by the number of regions that processes sampled in the mean, not by this one's.
         class_weights: [K+1] of the labels in `roi_class`; None: all 1.
     """
-    truth = PaddedTargets.of(targets)
     with torch.no_grad():
         candidates = torch.cat((proposals.boxes, truth.boxes), dim=1)
-        chosen, matched = _sampled_rois(proposals, targets, candidates.shape[1], seeds, settings)
+        there = torch.cat((proposals.valid, truth.there), dim=1)
+        chosen, matched = _sampled_rois(candidates, there, truth, seeds, settings)
         boxes = take_rows(candidates, chosen.places).where(chosen.valid[..., None], 0.0)
         labels = truth.labels.gather(1, matched).where(chosen.positive, 0).flatten()
         moves = encode_deltas(
@@ -142,26 +154,18 @@ def roi_slot_losses(
 
 
 def _sampled_rois(
-    proposals: ProposalSlots, targets: Sequence[Target], count: int, seeds: Sequence[int], settings: RoITargetSettings
+    candidates: Tensor, there: Tensor, truth: PaddedTargets, seeds: Sequence[int], settings: RoITargetSettings
 ) -> tuple[SlotSample, Tensor]:
-    """Which of `count` candidates, the proposals and then the ground truth, are sampled, and whose box each stands for.
+    """Which candidates [N, P, 4], of those that are `there` [N, P], are sampled, and whose box each stands for.
 
     Returns:
         The sample, and [N, S] int64, numbers of boxes.
     """
-    labels, indices = [], []
-    for boxes, valid, target in zip(proposals.boxes, proposals.valid, targets, strict=True):
-        candidates = torch.cat((boxes, target.boxes))
-        iou = settings.positive_iou
-        matches = match_in_parts(target.boxes, candidates, iou, iou, keep_best=False)
-        there = torch.cat((valid, valid.new_ones(target.boxes.shape[0])))
-        labels.append(matches.labels.where(there, IGNORED))
-        indices.append(matches.index)
-    draws = draw(seeds, count + settings.batch_size_per_image, proposals.boxes.device)
-    chosen = sample_slots(
-        padded(labels, count, IGNORED), settings.batch_size_per_image, settings.positive_fraction, draws
-    )
-    return chosen, padded(indices, count, 0).gather(1, chosen.places)
+    iou, count = settings.positive_iou, settings.batch_size_per_image
+    labels, indices = truth.match(candidates, iou, iou, keep_best=False)
+    draws = draw(seeds, candidates.shape[1] + count, candidates.device)
+    chosen = sample_slots(labels.where(there, IGNORED), count, settings.positive_fraction, draws)
+    return chosen, indices.gather(1, chosen.places)
 
 
 def slot_box_loss(deltas: Tensor, moves: Tensor, positive: Tensor, beta: float) -> Tensor:

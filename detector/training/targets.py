@@ -115,12 +115,16 @@ def refined_targets(boxes: Tensor, target: Target, settings: RoITargetSettings) 
 def match_in_parts(
     boxes: Tensor, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
 ) -> Matches:
-    """`matcher.match` of candidates [P, 4] with boxes [G, 4] of one frame; where these are many, some at a time."""
-    parts = torch.split(boxes, max(1, MOST_PAIRS // max(1, candidates.shape[0])))
+    """`matcher.match` of candidates [P, 4] with boxes [G, 4] of one frame; where these are many, some at a time.
+
+    Or with boxes [N, G, 4] of N pictures, whose candidates are the same, or [N, P, 4].
+    """
+    pictures = boxes.shape[:-2].numel()
+    parts = torch.split(boxes, max(1, MOST_PAIRS // max(1, pictures * candidates.shape[-2])), dim=-2)
     matches = match(pairwise_iou(parts[0], candidates), positive_iou, negative_iou, keep_best)
-    done = parts[0].shape[0]
+    done = parts[0].shape[-2]
     for part in parts[1:]:
         of_part = match(pairwise_iou(part, candidates), positive_iou, negative_iou, keep_best)
         matches = join(matches, of_part, done)
-        done += part.shape[0]
+        done += part.shape[-2]
     return matches

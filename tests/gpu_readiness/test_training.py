@@ -21,6 +21,9 @@ from detector.training.run.ahead import Ahead
 # How often the host waits in a step, whatever its batch holds: to learn whether it may be taken. It may only become
 # smaller.
 WAITS_OF_A_STEP = 1
+# How many kernels PyTorch is asked for in a step, by kind of network and number of pictures: where they are small, the
+# host that asks is what a GPU waits for. They may only become smaller.
+KERNELS_OF_A_STEP = {("bottlenecks", 1): 727, ("bottlenecks", 2): 736, ("FPN", 1): 813, ("FPN", 2): 824}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,15 @@ def test_the_host_waits_once_a_step(gpu: PretendedGPU, kind: str, targets: list[
     gpu.forget()
     trainer.step(batch)
     assert len(gpu.waits) == WAITS_OF_A_STEP, gpu.table()
+
+
+@pytest.mark.parametrize(("kind", "pictures"), KERNELS_OF_A_STEP)
+def test_a_step_asks_for_few_kernels(gpu: PretendedGPU, kind: str, pictures: int) -> None:
+    trainer, batch = Trainer(*network(kind), GPU), training_batch(TARGETS[:pictures])
+    trainer.step(batch)
+    gpu.forget()
+    trainer.step(batch)
+    assert gpu.kernels <= KERNELS_OF_A_STEP[kind, pictures]
 
 
 def test_what_goes_with_every_step_does_not_wait(gpu: PretendedGPU) -> None:

@@ -8,8 +8,11 @@ from device_cases import KINDS, NOTHING, SIZES, TARGETS, network
 from tiny_models import random_batch, tiny_config, tiny_model
 from torch import Tensor
 
+from detector.boxes import pairwise_iou
 from detector.structures import Target
+from detector.training import targets as targets_module
 from detector.training.joint import build_joint
+from detector.training.matcher import match
 from detector.training.slot_losses import PaddedTargets, fits_slots, slot_box_loss
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -63,6 +66,26 @@ def test_targets_are_padded_with_rows_without_a_box() -> None:
     assert torch.equal(padded.boxes[0], TARGETS[0].boxes)
     assert padded.labels.tolist() == [[2, 3], [1, 0], [0, 0]]
     assert PaddedTargets.of([NOTHING]).boxes.shape == (1, 1, 4)
+
+
+@pytest.mark.parametrize("most_pairs", [2**25, 400])
+@pytest.mark.parametrize("thresholds", [(0.5, 0.3), (0.5, 0.0), (0.0, 0.0)])
+def test_pictures_are_matched_together_as_one_by_one(
+    thresholds: tuple[float, float], most_pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(3, 100, 2, generator=generator) * 60
+    candidates = torch.cat((corners, corners + torch.rand(3, 100, 2, generator=generator) * 60), dim=2)
+    pictures = [*TARGETS, NOTHING]
+    expected = [
+        match(pairwise_iou(target.boxes, boxes), *thresholds, keep_best=True)
+        for target, boxes in zip(pictures, candidates, strict=True)
+    ]
+    monkeypatch.setattr(targets_module, "MOST_PAIRS", most_pairs)
+    labels, indices = PaddedTargets.of(pictures).match(candidates, *thresholds, keep_best=True)
+    for i, matches in enumerate(expected):
+        assert torch.equal(labels[i], matches.labels)
+        assert torch.equal(indices[i], matches.index)
 
 
 def test_what_a_box_loss_is_not_asked_about_does_not_count() -> None:
