@@ -54,7 +54,6 @@ def write_large_file(path: Path) -> Path:
     owners = np.sort(random.integers(0, COCO_IMAGES, COCO_ANNOTATIONS)).tolist()
     corners = random.uniform(0, 200, (COCO_ANNOTATIONS, 2)).round(2).tolist()
     edges = random.uniform(2, 99, (COCO_ANNOTATIONS, 2)).round(2).tolist()
-    polygon = random.uniform(0, 300, 16).round(2).tolist()
     with open(path, "w") as file:
         images = [
             {"id": i, "file_name": f"{i:012d}.jpg", "height": h, "width": w, "license": 1, "coco_url": "http://example"}
@@ -64,6 +63,9 @@ def write_large_file(path: Path) -> Path:
         file.write(f'{{"images": {json.dumps(images)}, "categories": {json.dumps(categories)}, "annotations": [')
         for i, (owner, (x, y), (w, h)) in enumerate(zip(owners, corners, edges, strict=True)):
             row = {"id": i, "image_id": owner, "category_id": 1 + i % 80, "bbox": [x, y, w, h], "iscrowd": 0}
+            left, middle, right, top, centre, bottom = x, x + w / 2, x + w, y, y + h / 2, y + h
+            polygon = [left, top, middle, top, right, top, right, centre]
+            polygon += [right, bottom, middle, bottom, left, bottom, left, centre]
             row |= {"area": w * h, "segmentation": [polygon]}
             file.write(("" if i == 0 else ", ") + json.dumps(row))
         file.write("]}")
