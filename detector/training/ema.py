@@ -22,22 +22,27 @@ class AveragedModel(Generic[Model]):
         self.model: Model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
+        self._averages = _tensors(self.model)
+        self._followed: nn.Module = model
+        self._values = _tensors(model)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Follow `model` by one step; whole-number buffers (counters) are copied."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages, values = [], []
-        for average, value in zip(_tensors(self.model), _tensors(model), strict=True):
-            if average.is_floating_point():
-                averages.append(average)
-                values.append(value)
-            else:
-                average.copy_(value)
+        if model is not self._followed:
+            self._followed, self._values = model, _tensors(model)
+        (averages, counters), (values, counts) = self._averages, self._values
         torch._foreach_lerp_(averages, values, 1 - decay)
+        for counter, count in zip(counters, counts, strict=True):
+            counter.copy_(count)
 
 
-def _tensors(model: nn.Module) -> list[torch.Tensor]:
-    # By `.data` and buffers rather than state_dict(), which builds a dictionary with hooks at every step.
-    return [p.data for p in model.parameters()] + list(model.buffers())
+def _tensors(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The floating-point parameters and buffers of a model, and its other buffers; they stay the same as it trains.
+
+    Walking through a large model at every step would take milliseconds.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    return [t for t in tensors if t.is_floating_point()], [t for t in tensors if not t.is_floating_point()]

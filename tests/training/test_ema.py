@@ -42,3 +42,12 @@ def test_the_model_is_left_alone_and_nothing_is_trained_in_the_average() -> None
     assert model.training
     assert not averaged.model.weight.requires_grad
     assert not averaged.model.training
+
+
+def test_another_model_can_be_followed() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    averaged = AveragedModel(model, decay=0.5)
+    other = copy.deepcopy(model)
+    nn.init.constant_(other.weight, model.weight.item() + 1)
+    averaged.update(other)
+    assert averaged.model.weight.item() == pytest.approx(model.weight.item() + 0.9)
