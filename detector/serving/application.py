@@ -16,7 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from detector.datasets.pictures.read import read_image
-from detector.errors import UserError
+from detector.errors import UserError, one_line
 from detector.inference.augmented import Augment
 from detector.inference.detections import Detections
 from detector.inference.predictor import Predictor
@@ -52,6 +52,9 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     503: {"description": "the queue is full; try again after Retry-After seconds"},
     504: {"description": "the answer took longer than the limit"},
 }
+
+
+_THRESHOLD = "score_threshold"  # of the query
 
 
 @dataclass(frozen=True)
@@ -226,6 +229,9 @@ class CountAnswers:
 
 async def _answer(service: Service, request: Request, score_threshold: float) -> Response:
     """The detections of a request's pictures, or why there are none."""
+    others = [name for name in request.query_params if name != _THRESHOLD]
+    if others:
+        return _refusal(422, f"{one_line(others[0], limit=40)}: there is no such word; {_THRESHOLD}=… is the only one.")
     limits = service.limits
     if service.open_requests >= limits.queue + 1:
         return _refusal(503, "the queue is full; try again later.", {"Retry-After": RETRY_AFTER})

@@ -123,6 +123,7 @@ def test_several_pictures_of_a_form(client: Client, predictor: Predictor) -> Non
         ("", form(a=bytes(300_001)), FORM, 413, "larger than 0.3 MB"),
         ("?score_threshold=2", b"x", {}, 422, "score_threshold: Input should be less than or equal to 1"),
         ("?score_threshold=cat", b"x", {}, 422, "score_threshold: "),
+        ("?threshold=0.7", b"x", {}, 422, "threshold: there is no such word; score_threshold=… is the only one."),
     ],
 )
 def test_refusals(client: Client, path: str, body: bytes, headers: dict[str, str], code: int, sentence: str) -> None:
