@@ -1,9 +1,10 @@
 """The parts of a network that trains, fast. Twins of those in `detector.model`, on the same parameters, with gradient.
 
 How it works: fixed batch norms are folded into the convolutions before them as the step goes, so that no copy of a
-parameter is ever held. Everything is channels-last. Frozen stages keep nothing for a backward pass. The 1×1
-convolutions that open conv5_x run before RoIAlign (`roi_head.py` says why they commute). The region proposal network
-runs backwards only where anchors were sampled. Losses and gradients are those of the plain parts to float rounding.
+parameter is ever held. Everything is channels-last; on a GPU a residual block is one function. Frozen stages keep
+nothing for a backward pass. The 1×1 convolutions that open conv5_x run before RoIAlign (`roi_head.py` says why they
+commute). The region proposal network runs backwards only where anchors were sampled. Losses and gradients are those of
+the plain parts to float rounding.
 """
 
 from collections.abc import Sequence
