@@ -2,20 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from detector.datasets.pictures.sizes import ResizeKind, resized_size
 
 SIZES, RATIOS = (32.0, 64.0, 128.0, 256.0, 512.0), (0.5, 1.0, 2.0)
-_ROUNDS = 30  # of k-means, and of moving one number
-_STEPS = (0.8, 0.9, 0.95, 1.05, 1.1, 1.25)  # of a number that is moved
-_STARTS = 3  # guesses that are improved
-_SEARCHED = 8000  # boxes, about, that guesses are judged by, shared among the classes
-_LEAST_SEARCHED = 20  # of a class
-
-_Guess = tuple[tuple[float, ...], tuple[float, ...]]  # sizes and ratios
+_ROUNDS = 30  # of k-means
 
 
 @dataclass(frozen=True)
@@ -46,120 +39,43 @@ def resized_boxes(boxes: np.ndarray, sizes: np.ndarray, shortest: int, longest: 
 
 def fit_of(boxes: np.ndarray, sizes: Sequence[float], ratios: Sequence[float]) -> Anchors:
     """How well anchors fit boxes [B, 2] (height, width), pixels of the input image."""
-    if len(boxes) == 0:
-        return Anchors(tuple(sizes), tuple(ratios), 1.0, 1.0, 1.0)
-    best = _best_ious(boxes, sizes, ratios)
-    recalls = float(np.mean(best >= 0.5)), float(np.mean(best >= 0.7))
-    return Anchors(tuple(sizes), tuple(ratios), *recalls, float(best.mean()))
-
-
-def propose(boxes: np.ndarray, octaves: bool = False, labels: np.ndarray | None = None) -> tuple[Anchors, Anchors]:
-    """The defaults, and the anchors that fit best, whose recall is no lower than theirs at either IoU.
-
-    There are as many sizes and ratios as by default, so that trained weights keep their shapes. The best have the
-    highest sum of the two recalls and the mean IoU, where every class counts alike, as in AP: from several guesses at
-    where the boxes are, one size or ratio after the other is moved as long as that helps.
-
-    Args:
-        boxes: [B, 2] float64 (height, width), pixels of the input image.
-        octaves: each size is twice the one before, as the levels of a pyramid want it.
-        labels: [B] int64, the classes of the boxes. None: all of one class.
-    """
-    default = fit_of(boxes, SIZES, RATIOS)
-    if len(boxes) == 0:
-        return default, default
-    labels = np.zeros(len(boxes), np.int64) if labels is None else labels
-    few = _sampled(labels)
-    search = _Search(boxes[few], labels[few], np.bincount(labels), octaves)
-    edges, shapes = np.log(np.sqrt(boxes[few].prod(axis=1))), np.log(boxes[few, 0] / boxes[few, 1])
-    ratios = [RATIOS, *_ratio_lists(shapes)]
-    sizes = [SIZES, *(_octaves() if octaves else _size_lists(edges))]
-    guesses = sorted(((s, r) for s in sizes for r in ratios), key=search.score, reverse=True)
-    fits = [default, *(fit_of(boxes, *search.improved(guess)) for guess in guesses[:_STARTS])]
-    allowed = [fit for fit in fits if fit.recall50 >= default.recall50 and fit.recall70 >= default.recall70]
-    return default, max(allowed, key=lambda fit: search.score((fit.sizes, fit.ratios)))
-
-
-class _Search:
-    """Looks for sizes and ratios near others that fit boxes [B, 2] of classes [B] better."""
-
-    def __init__(self, boxes: np.ndarray, labels: np.ndarray, counts: np.ndarray, octaves: bool) -> None:
-        """counts: [K] int64, how many boxes of each class these stand for."""
-        self.boxes, self.octaves = boxes, octaves
-        found = np.bincount(labels)
-        self.fair = 1 / np.maximum(found, _LEAST_SEARCHED)[labels]  # a class of few boxes says little
-        self.plain = (counts / np.maximum(found, 1))[labels]
-        self.least = self._recalls(_best_ious(boxes, SIZES, RATIOS))
-
-    def score(self, guess: _Guess) -> float:
-        """The recalls and the mean IoU, summed; less than 0 where a recall is lower than that of the defaults."""
-        best = _best_ious(self.boxes, *guess)
-        if (self._recalls(best) < self.least - 1e-9).any():
-            return float(best.mean()) - 1.0
-        return float(np.average((best >= 0.5) + 1.0 * (best >= 0.7) + best, weights=self.fair))
-
-    def _recalls(self, best: np.ndarray) -> np.ndarray:
-        return np.array([np.average(best >= iou, weights=self.plain) for iou in (0.5, 0.7)])
-
-    def improved(self, guess: _Guess) -> _Guess:
-        """The guess, or a better one that moves of one number at a time lead to."""
-        score = self.score(guess)
-        for _ in range(_ROUNDS):
-            moved = max(self._moves(guess), key=self.score, default=guess)
-            if (new := self.score(moved)) <= score + 1e-6:
-                break
-            guess, score = moved, new
-        return guess
-
-    def _moves(self, guess: _Guess) -> list[_Guess]:
-        sizes, ratios = guess
-        moves: list[_Guess] = []
-        for step in _STEPS:
-            if self.octaves:
-                moves.append((_doubled(sizes[0] * step), ratios))
-            else:
-                moves += [
-                    (_replaced(sizes, i, max(4.0, float(round(sizes[i] * step)))), ratios) for i in range(len(sizes))
-                ]
-            moves += [(sizes, _replaced(ratios, i, round(ratios[i] * step, 2))) for i in range(len(ratios))]
-        return [move for move in moves if _is_sound(*move)]
-
-
-def _sampled(labels: np.ndarray) -> np.ndarray:
-    """[C] int64: ascending rows of boxes of classes [B], evenly chosen from each, no more of one than of another."""
-    classes = np.unique(labels)
-    most = max(_LEAST_SEARCHED, _SEARCHED // len(classes))
-    rows = [np.flatnonzero(labels == label) for label in classes]
-    return np.sort(np.concatenate([row[:: -(-len(row) // most)] for row in rows]))
-
-
-def _best_ious(boxes: np.ndarray, sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
-    """[B] float64: the IoU of each box [B, 2] with the anchor that fits it best, if it lay right on it."""
-    best, areas = np.zeros(len(boxes)), boxes.prod(axis=1)
+    best = np.zeros(len(boxes))
     for size in sizes:
         for ratio in ratios:
             height, width = size * np.sqrt(ratio), size / np.sqrt(ratio)
             shared = np.minimum(boxes[:, 0], height) * np.minimum(boxes[:, 1], width)
-            best = np.maximum(best, shared / (areas + size**2 - shared))
-    return best
+            best = np.maximum(best, shared / (boxes.prod(axis=1) + size**2 - shared))
+    if len(best) == 0:
+        return Anchors(tuple(sizes), tuple(ratios), 1.0, 1.0, 1.0)
+    recalls = float(np.mean(best >= 0.5)), float(np.mean(best >= 0.7))
+    return Anchors(tuple(sizes), tuple(ratios), *recalls, float(best.mean()))
 
 
-def _replaced(values: tuple[float, ...], index: int, value: float) -> tuple[float, ...]:
-    return (*values[:index], value, *values[index + 1 :])
+def propose(boxes: np.ndarray, octaves: bool = False) -> tuple[Anchors, Anchors]:
+    """The defaults, and the anchors that fit best, whose recall is no lower than theirs at either IoU.
 
+    There are as many sizes and ratios as by default, so that trained weights keep their shapes. Fitting is no closer
+    than that: sizes and ratios moved until nearly every box had an IoU of 0.7 (97 % of blood cells instead of 63 %)
+    crowd around the frequent class, whose anchors then fill the RPN's samples. Trained so, the rare small class came
+    late or never: AP 0.410 instead of 0.476 after a fifth of a run.
 
-def _doubled(first: float) -> tuple[float, ...]:
-    return tuple(float(round(max(4.0, first)) * 2**level) for level in range(len(SIZES)))
-
-
-def _is_sound(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> bool:
-    """Whether sizes ascend by a tenth at least, and ratios ascend within what a setting may be."""
-    ascending = all(small * 1.1 <= large for small, large in pairwise(sizes))
-    return ascending and all(a < b for a, b in pairwise(ratios)) and ratios[0] >= 0.01 and ratios[-1] <= 100
+    Args:
+        boxes: [B, 2] float64 (height, width), pixels of the input image.
+        octaves: each size is twice the one before, as the levels of a pyramid want it.
+    """
+    default = fit_of(boxes, SIZES, RATIOS)
+    if len(boxes) == 0:
+        return default, default
+    edges, shapes = np.log(np.sqrt(boxes.prod(axis=1))), np.log(boxes[:, 0] / boxes[:, 1])
+    ratios = [RATIOS, *_ratio_lists(shapes)]
+    sizes = [SIZES, *(_octaves() if octaves else _size_lists(edges))]
+    fits = [fit_of(boxes, s, r) for s in sizes for r in ratios]
+    allowed = [fit for fit in fits if fit.recall50 >= default.recall50 and fit.recall70 >= default.recall70]
+    return default, max(allowed, key=lambda fit: (round(fit.recall50, 3), round(fit.recall70, 3), fit.mean))
 
 
 def _octaves() -> list[tuple[float, ...]]:
-    return [_doubled(first) for first in (8, 11, 16, 23, 32, 45, 64)]
+    return [tuple(float(round(first * 2**level)) for level in range(5)) for first in (8, 11, 16, 23, 32, 45, 64)]
 
 
 def _size_lists(edges: np.ndarray) -> list[tuple[float, ...]]:

@@ -134,7 +134,7 @@ def _input_size(facts: Facts, machine: Machine, kind: str, is_scratch: bool) -> 
 
 def _anchors(facts: Facts, kind: str, shortest: int, longest: int, is_detector: bool) -> Choice:
     boxes = resized_boxes(facts.boxes, facts.sizes, shortest, longest, "pil")
-    default, best = propose(boxes, kind == "fpn", facts.labels)
+    default, best = propose(boxes, octaves=kind == "fpn")
     chosen = default if is_detector and default.recall50 >= _GOOD_RECALL else best
     reason = (
         f"boxes with an anchor of IoU ≥ 0.5: {default.recall50:.1%} by default, {chosen.recall50:.1%} with these; "

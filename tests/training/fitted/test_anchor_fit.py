@@ -7,7 +7,6 @@ import pytest
 
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.datasets.shapes import scene
-from detector.training.fitted import anchor_fit
 from detector.training.fitted.anchor_fit import RATIOS, SIZES, fit_of, propose, resized_boxes
 from detector.training.fitted.facts import facts_of
 
@@ -62,31 +61,3 @@ def test_recall_counts_boxes_that_an_anchor_fits() -> None:
     fit = fit_of(np.array([[32.0, 32], [64, 16], [32, 33], [8, 8]]), [32], [1.0])
     assert fit.recall50 == 0.5
     assert fit.recall70 == 0.5
-
-
-def test_a_rare_class_counts_as_much_as_a_frequent_one() -> None:
-    rng = np.random.default_rng(0)
-    frequent = np.exp(rng.uniform(np.log(60), np.log(900), (2000, 1))) * np.exp(rng.normal(0, 0.3, (2000, 2)))
-    rare = rng.uniform(0.95, 1.05, (20, 2)) * (15, 90)
-    boxes, labels = np.concatenate((frequent, rare)), np.repeat([1, 2], [2000, 20])
-    (_, alike), (default, fair) = propose(boxes), propose(boxes, labels=labels)
-    assert fit_of(rare, alike.sizes, alike.ratios).recall50 == 0.0
-    assert fit_of(rare, fair.sizes, fair.ratios).recall50 == 1.0
-    assert (fair.recall50 >= default.recall50, fair.recall70 >= default.recall70) == (True, True)
-
-
-def test_most_boxes_of_one_size_and_few_of_others_are_all_fitted_closely() -> None:
-    rng = np.random.default_rng(0)
-    edges = np.concatenate((rng.normal(100, 10, 950), rng.normal(38, 5, 50)))
-    default, best = propose(edges[:, None] * np.exp(rng.normal(0, 0.1, (1000, 2))))
-    assert default.recall70 < 0.5
-    assert best.recall70 > 0.95
-
-
-def test_of_very_many_boxes_a_rare_class_is_not_overlooked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anchor_fit, "_SEARCHED", 200)
-    rng = np.random.default_rng(0)
-    boxes = np.concatenate((rng.uniform(90, 110, (3000, 2)), rng.uniform(14, 16, (12, 2))))
-    default, best = propose(boxes, labels=np.repeat([1, 7], [3000, 12]))
-    assert fit_of(boxes[3000:], best.sizes, best.ratios).recall70 == 1.0
-    assert best.recall70 > default.recall70
