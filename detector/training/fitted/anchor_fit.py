@@ -55,7 +55,7 @@ def propose(boxes: np.ndarray, octaves: bool = False) -> tuple[Anchors, Anchors]
     """The defaults, and the anchors that fit best, whose recall is no lower than theirs at either IoU.
 
     There are as many sizes and ratios as by default, so that trained weights keep their shapes. Fitting is no closer
-    than that: sizes and ratios moved until nearly every box had an IoU of 0.7 (97 % of blood cells instead of 63 %)
+    than that: sizes and ratios moved until most boxes had an IoU of 0.7 (97 % of blood cells instead of 63 %)
     crowd around the frequent class, whose anchors then fill the RPN's samples. Trained so, the rare small class came
     late: AP 0.493 instead of 0.546 after two fifths of a run, on one seed.
 
