@@ -19,6 +19,7 @@ from detector.printing import printable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")  # of detection: `arithmetic.AskedPrecision`, without torch
 
 # What a system answers about a path that somebody named, and never because of a fault of ours.
 _REFUSALS = frozenset(
@@ -72,7 +73,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="use the network as written, not its fast execution")
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "tf32", "bfloat16"),
+        choices=PRECISIONS,
         default="auto",
         help="bfloat16 is about twice as fast, its detections nearly the same; tf32 is an NVIDIA GPU's own mode; auto "
         "is bfloat16 on an NVIDIA GPU that has it, else float32 (default: %(default)s)",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detector.fast.proposals import sent
 from detector.fast.roi_align_kernel import _backward, _forward, _launch
 from detector.model.roi_pooling import RoIPooling
 
@@ -42,10 +43,8 @@ def pool_pyramid(
 
 def _on_device(rows: list[list[int]], device: torch.device) -> Tensor:
     """A table of int64 on a device; the host does not wait."""
-    if device.type != "cuda":
-        return torch.tensor(rows, device=device)
-    if not torch.cuda.is_current_stream_capturing():
-        return torch.tensor(rows).pin_memory().to(device, non_blocking=True)
+    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+        return sent(torch.tensor(rows), device)
     # A graph would read the host's memory anew each time, when something else lies there.
     table = torch.empty(len(rows), len(rows[0]), dtype=torch.int64, device=device)
     for to, row in zip(table, rows, strict=True):

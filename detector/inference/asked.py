@@ -6,12 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from detector.command import PRECISIONS
 from detector.config import check_overrides
 from detector.config.recipes import recipe_names
 from detector.errors import UserError, shown
 from detector.weights.published.catalogue import PUBLISHED, find_weights
-
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 
 def paths_of(weights: object) -> list[str]:
