@@ -120,7 +120,7 @@ class TrainConfig:
     freeze: tuple[str, ...] = ()
     class_weights: Any = None  # in the head's loss, by class name: {WBC: 2, Platelets: 3}; other classes have 1
     # auto: bfloat16 autocast on a GPU that has it, float16 with a loss scale on an older GPU, float32 elsewhere.
-    # float32 uses no TF32 on a GPU, tf32 does.
+    # float32 uses no TF32 on a GPU, tf32 does. bfloat16 is float32 on a CPU without kernels for it.
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
     # Exponential moving average of the weights, e.g. 0.999; evaluated and saved instead.
     ema_decay: float | None = limited(None, 1e-6, 0.9999999)

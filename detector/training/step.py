@@ -1,5 +1,6 @@
 """One optimizer step's forward and backward passes."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -12,8 +13,11 @@ from detector.arithmetic import TrainingPrecision, autocast, check_precision, fl
 from detector.config import TrainConfig
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
+from detector.fast.choose import has_kernels
 from detector.process_group import maximum_over_processes
 from detector.training.process.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
 
 Losses = dict[str, Tensor]
 
@@ -22,13 +26,23 @@ def choose_precision(train: TrainConfig, device: torch.device) -> TrainingPrecis
     """How training computes on this device. Raises UserError where `tf32` is asked for and the device has none.
 
     Left to choose, it is bfloat16 on a GPU that has it, float16 on one that does not (before NVIDIA's Ampere), and
-    float32 elsewhere.
+    float32 elsewhere. On a processor without bfloat16 kernels it is float32 where bfloat16 is asked for, as it is in
+    detection (`choose_execution`): PyTorch would imitate them, one product at a time.
     """
     if train.precision == "auto":
         if device.type != "cuda":
             return "float32"
         return "bfloat16" if has_bfloat16(device) else "float16"
     check_precision(train.precision, device)
+    if device.type == "cpu":
+        if train.precision == "bfloat16" and not has_kernels(torch.bfloat16):
+            log.warning(
+                "train.precision=bfloat16 is not used: this processor has no kernels for it. Training computes in"
+                " float32, which is many times as fast here and rounds less."
+            )
+            return "float32"
+        if train.precision == "float16":
+            log.warning("train.precision=float16 is slow on a CPU, many times slower than float32 on most.")
     return train.precision
 
 

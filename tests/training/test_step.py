@@ -115,11 +115,20 @@ def test_an_allocation_that_fails_on_the_cpu_is_out_of_memory_and_another_error_
 def test_precision() -> None:
     train = TrainConfig()
     assert choose_precision(train, CPU) == "float32"
-    assert choose_precision(replace(train, precision="bfloat16"), CPU) == "bfloat16"
     assert choose_precision(replace(train, precision="float32"), CPU) == "float32"
     assert choose_precision(replace(train, precision="float16"), CPU) == "float16"
     with pytest.raises(UserError, match="tf32 exists only on CUDA devices, not on cpu"):
         choose_precision(replace(train, precision="tf32"), CPU)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_bfloat16_is_float32_on_a_processor_without_its_kernels_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, able: bool
+) -> None:
+    """PyTorch imitates the kernels: one step of a recipe for a CPU took over ten minutes in place of seconds."""
+    monkeypatch.setattr("detector.training.step.has_kernels", lambda dtype: able and dtype == torch.bfloat16)
+    assert choose_precision(TrainConfig(precision="bfloat16"), CPU) == ("bfloat16" if able else "float32")
+    assert ("train.precision=bfloat16 is not used: this processor has no kernels for it" in caplog.text) == (not able)
 
 
 @pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float16")])
