@@ -23,6 +23,7 @@ from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
 from detector.datasets.faults import Fault, by_kind
 from detector.datasets.formats.contents import Format
 from detector.datasets.formats.open_dataset import guess_format
+from detector.datasets.formats.yolo_splits import picture_folders
 from detector.datasets.layouts.apply import describe_layout, take_data_word, with_layout
 from detector.datasets.splits import describe_hold_out
 from detector.disk import write_atomically
@@ -52,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "annotations",
         type=Path,
-        help="data=FOLDER; or COCO's JSON; VOC's folder or list of names; YOLO's data.yaml or labels folder",
+        help="data=FOLDER; or COCO's JSON; VOC's folder or list of names; YOLO's data.yaml, a split of it "
+        "(data.yaml#train) or labels folder",
     )
     parser.add_argument("--images", type=Path, help="folder of the pictures")
     parser.add_argument(
@@ -112,7 +114,8 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
     if is_folder_word(args):
         return check_folder(args, config, say)
     data_format = args.format or guess_format(args.annotations)
-    check_sheets_place(args, data_format, [args.images])
+    folders = [] if args.images is None else picture_folders(args.annotations, args.images)
+    check_sheets_place(args, data_format, folders)
     predictor = load_model(args, say)
     say(f"annotations {args.annotations} ({data_format})")
     say(f"pictures    {'stay closed' if args.no_images else args.images}")
@@ -145,7 +148,9 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
     words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
     layout = take_data_word(words)[1]
     assert layout is not None
-    check_sheets_place(args, layout.format, [place.images for place in layout.splits.values()])
+    places = layout.splits.values()
+    folders = [folder for place in places for folder in picture_folders(place.annotations, place.images)]
+    check_sheets_place(args, layout.format, folders)
     predictor = load_model(args, say)
     say_all(say, describe_layout(layout))
     if "val" not in layout.splits and "train" in layout.splits:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detector.commands.label_check import DEFAULT_FOLDER
 from detector.datasets.formats.contents import Format, required_folder
+from detector.datasets.formats.yolo_splits import is_there
 from detector.errors import UserError
 from detector.inference.asked import check_asked
 
@@ -17,7 +18,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.weights is not None:
         check_asked([args.weights])
     for path in (args.against, args.other_images):
-        if path is not None and not path.exists():
+        if path is not None and not is_there(path):
             raise UserError(f"{path}: cannot read the other split (no such file or folder); check the path.")
     for path, option in ((args.report, "--report"), (args.fix, "--fix")):
         if path is not None and path.is_dir():
@@ -46,7 +47,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"{args.fix}: --fix would overwrite the annotations; choose another name.")
 
 
-def check_sheets_place(args: argparse.Namespace, data_format: Format, folders: Sequence[Path | None]) -> None:
+def check_sheets_place(args: argparse.Namespace, data_format: Format, folders: Sequence[Path]) -> None:
     """Raise UserError where sheets would lie among YOLO's pictures, which are all that is in a folder.
 
     Args:
@@ -56,7 +57,7 @@ def check_sheets_place(args: argparse.Namespace, data_format: Format, folders: S
         return
     sheets: Path = args.sheet or DEFAULT_FOLDER
     for folder in folders:
-        if folder is not None and sheets.resolve().is_relative_to(folder.resolve()):
+        if sheets.resolve().is_relative_to(folder.resolve()):
             raise UserError(
                 f"{sheets}: lies in {folder}, where the sheets would be pictures without labels from then on; choose "
                 "another folder with --sheet."

@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "input",
         metavar="IN",
         type=Path,
-        help="COCO's JSON; VOC's folder of XML files or list of names; YOLO's data.yaml or labels folder",
+        help="COCO's JSON; VOC's folder of XML files or list of names; YOLO's data.yaml, a split of it "
+        "(data.yaml#train) or labels folder",
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="the JSON file, or a new folder for voc and yolo")
     parser.add_argument("--from", dest="source", choices=FORMATS, required=True, help="format of IN")

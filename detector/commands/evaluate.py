@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector import command
-from detector.commands.scored_data import find_scored_data, first_of_a_run
+from detector.commands.scored_data import find_scored_data, first_of_a_run, given_truth
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
 from detector.printing import log_to_screen, printable
@@ -86,6 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise UserError for words that do not go together, and for what is not there, before anything takes time."""
+    from detector.datasets.formats.yolo_splits import is_there
+
     if (args.weights is None) == (args.detections is None):
         raise UserError("give either --weights, to score a model, or --detections, to score a results file.")
     has_data = any(word.startswith("data=") for word in args.settings)
@@ -102,7 +104,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.weights is not None and (args.annotations is None) != (args.images is None):
         raise UserError("--annotations and --images belong together; give both, or none for the run's val split.")
     for path, what in ((args.annotations, "annotations"), (args.detections, "detections")):
-        if path is not None and not path.exists():
+        if path is not None and not is_there(path):
             raise UserError(f"{path}: cannot read the {what} (no such file or folder); check the path.")
     if args.images is not None and not args.images.is_dir():
         raise UserError(f"{args.images}: no such folder of pictures; check --images.")
@@ -136,16 +138,15 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
     check_arguments(args)
 
     from detector import process_group
-    from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
-    from detector.evaluation.report.worst import no_pictures, pictures_in, pictures_of
+    from detector.evaluation.ground_truth import ground_truth_of
+    from detector.evaluation.report.worst import pictures_of
     from detector.evaluation.results import read_results
 
     truth: GroundTruth | None
     try:
         if args.detections is not None:
             if args.annotations:
-                truth = read_ground_truth(args.annotations)
-                show_picture = pictures_in(args.images, truth) if args.images else no_pictures
+                truth, show_picture = given_truth(args.annotations, args.images)
             else:
                 dataset = find_scored_data(args, None).open()
                 truth, show_picture = ground_truth_of(dataset), pictures_of(dataset)

@@ -108,10 +108,10 @@ def read_truth(args: argparse.Namespace, config: Config | None, folder: Path | N
     Raises:
         UserError: nothing says which annotations, or they cannot be read.
     """
-    from detector.datasets.formats.open_dataset import guess_format, open_dataset
+    from detector.commands.scored_data import given_truth
     from detector.datasets.splits import open_split
-    from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
-    from detector.evaluation.report.worst import no_pictures, pictures_in, pictures_of
+    from detector.evaluation.ground_truth import ground_truth_of
+    from detector.evaluation.report.worst import pictures_of
 
     annotations, images = args.annotations, args.images
     settings = None if config is None else config.input
@@ -121,16 +121,7 @@ def read_truth(args: argparse.Namespace, config: Config | None, folder: Path | N
             raise UserError(f"{where}: nothing says which annotations it is of; give --annotations.")
         dataset = open_split(config.data, "val", drop_degenerate_boxes=True)
         return ground_truth_of(dataset), pictures_of(dataset, settings)
-    data_format = guess_format(annotations)
-    if images is not None and not images.is_dir():
-        raise UserError(f"{images}: no such folder of pictures; check --images, or leave it out.")
-    if data_format == "coco":
-        truth = read_ground_truth(annotations)
-        return truth, no_pictures if images is None else pictures_in(images, truth, settings)
-    if images is None:
-        raise UserError(f"{annotations}: these annotations need their pictures; give --images.")
-    dataset = open_dataset(data_format, annotations, images)
-    return ground_truth_of(dataset), pictures_of(dataset, settings)
+    return given_truth(annotations, images, settings)
 
 
 def read_history(folder: Path | None) -> list[dict[str, object]]:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from detector.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.config import DataConfig
+    from detector.config import DataConfig, InputConfig
     from detector.datasets.dataset import DetectionDataset
+    from detector.evaluation.ground_truth import GroundTruth
+    from detector.evaluation.report.worst import ShowPicture
 
 
 def first_of_a_run(weights: Sequence[str]) -> str:
@@ -58,6 +60,7 @@ def find_scored_data(args: argparse.Namespace, weights: str | None) -> ScoredDat
     """
     from detector.config import Config, DataConfig, override_config
     from detector.datasets.formats.open_dataset import guess_format
+    from detector.datasets.formats.yolo_splits import is_there
     from detector.datasets.layouts.apply import describe_layout, take_data_word, with_layout
     from detector.datasets.splits import split_paths
     from detector.weights.run_config import read_run_config
@@ -89,7 +92,7 @@ def find_scored_data(args: argparse.Namespace, weights: str | None) -> ScoredDat
             f"{there[0]}, of the embedded set that {path} names, is not there; training renders it, or give "
             "--annotations and --images."
         )
-    for missing in (one for one in there if not Path(one).exists()):
+    for missing in (one for one in there if not is_there(one)):
         raise UserError(
             f"{missing}, which {path} names, is not there; restore it, or give --annotations and --images, or "
             "data=FOLDER."
@@ -103,3 +106,31 @@ def require_split(data: DataConfig, split: str, source: str) -> None:
 
     if split_paths(data, split) is None and not (split == "val" and data.hold_out):
         raise UserError(f"{source}: names no {split} split; give --annotations and --images, or data=FOLDER.")
+
+
+def given_truth(
+    annotations: Path, images: Path | None, settings: InputConfig | None = None
+) -> tuple[GroundTruth, ShowPicture]:
+    """The ground truth of annotations of any format, and their pictures by their ids.
+
+    Args:
+        images: the folder of pictures; None will do for COCO, and shows none.
+        settings: of the network as which the pictures are read.
+
+    Raises:
+        UserError: they cannot be read, or need their pictures.
+    """
+    from detector.datasets.formats.open_dataset import guess_format, open_dataset
+    from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
+    from detector.evaluation.report.worst import no_pictures, pictures_in, pictures_of
+
+    data_format = guess_format(annotations)
+    if images is not None and not images.is_dir():
+        raise UserError(f"{images}: no such folder of pictures; check --images, or leave it out.")
+    if data_format == "coco":
+        truth = read_ground_truth(annotations)
+        return truth, no_pictures if images is None else pictures_in(images, truth, settings)
+    if images is None:
+        raise UserError(f"{annotations}: these annotations need their pictures; give --images.")
+    dataset = open_dataset(data_format, annotations, images)
+    return ground_truth_of(dataset), pictures_of(dataset, settings)

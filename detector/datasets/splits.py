@@ -1,10 +1,9 @@
 """The splits of a config's data, opened alike by training, scoring and checking."""
 
-from pathlib import Path
-
 from detector.config import DataConfig
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.formats.open_dataset import open_dataset
+from detector.datasets.formats.yolo_splits import is_there
 from detector.datasets.hold_out import hold_out
 from detector.errors import UserError
 
@@ -91,7 +90,7 @@ def missing_paths(data: DataConfig) -> list[str]:
     """The settings that name files or folders which are not there, as `key=path`."""
     keys = [f"{split}_{what}" for split in ("train", "val", "test") for what in ("annotations", "images")]
     values = ((key, getattr(data, key)) for key in keys)
-    return [f"data.{key}={path}" for key, path in values if path is not None and not Path(path).exists()]
+    return [f"data.{key}={path}" for key, path in values if path is not None and not is_there(path)]
 
 
 def _open(data: DataConfig, annotations: str, images: str, like: DetectionDataset | None = None) -> DetectionDataset:

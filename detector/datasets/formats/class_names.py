@@ -96,6 +96,12 @@ def _refuse_lists(entries: dict[str, yaml.Node], path: Path) -> None:
             raise UserError(
                 f"{path}: its {split} split is a list of pictures; give {node.value.strip()} itself as the annotations."
             )
+        words = [entry.value for entry in node.value] if isinstance(node, yaml.SequenceNode) else []
+        if any(isinstance(word, str) and word.strip().lower().endswith(".txt") for word in words):
+            raise UserError(
+                f"{path}: its {split} split has lists of pictures among its places; give {path}#{split} as the "
+                "annotations."
+            )
 
 
 def _names(node: yaml.Node, path: Path) -> list[str]:

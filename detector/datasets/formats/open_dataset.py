@@ -12,6 +12,7 @@ from detector.datasets.formats.parsing import parse
 from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.formats.voc import voc_contents
 from detector.datasets.formats.yolo import yolo_contents
+from detector.datasets.formats.yolo_splits import named_split
 from detector.datasets.pictures.folders import list_files
 from detector.errors import UserError
 
@@ -28,8 +29,8 @@ def read_contents(
     Args:
         data_format: `coco`, `voc` or `yolo`.
         annotations: COCO's JSON file; VOC's folder of XML files, or a list file of names in ImageSets/Main; YOLO's
-            data.yaml, folder of label files, or list of pictures. `coco_contents`, `voc_contents` and `yolo_contents`
-            have the details.
+            data.yaml, one of its splits (`data.yaml#train`), folder of label files, or list of pictures.
+            `coco_contents`, `voc_contents` and `yolo_contents` have the details.
         images: folder of the pictures; None will do for COCO and VOC.
         masks: see `coco_contents`.
         like: see `open_dataset`.
@@ -86,6 +87,8 @@ def guess_format(annotations: Path) -> Format:
     Raises:
         UserError: there is nothing, or nothing that looks like annotations.
     """
+    if named_split(annotations) is not None:
+        return "yolo"
     if not annotations.exists():
         raise UserError(f"{annotations}: no such file or folder of annotations. Check the path.")
     if annotations.is_dir():

@@ -8,6 +8,8 @@ from detector.datasets.formats.text_files import lines_of, read_text
 from detector.datasets.pictures.suffixes import picture_suffixes
 from detector.errors import UserError
 
+_STARTS = 3  # folders above a list at which its paths may start
+
 
 def is_picture_list(source: Path) -> bool:
     """Whether a file is a list of pictures.
@@ -47,6 +49,29 @@ def read_picture_list(source: Path, images: Path) -> list[str]:
             raise UserError(f"{source}: lists {line} more than once. Remove the repetition.")
         names[name] = None
     return list(names)
+
+
+def list_folder(path: Path, source: Path) -> Path:
+    """The folder around the pictures of a list: the one named `images` above them all, where there is one.
+
+    Args:
+        source: what names the list, for messages.
+
+    Raises:
+        UserError: the list is empty, or its first picture is not there.
+    """
+    lines = [line.replace("\\", "/") for line in _lines(path)]
+    if not lines:
+        raise UserError(f"{path}: lists no pictures; {source} names it as a split.")
+    starts = [path.parent, *path.parents[1:_STARTS]]
+    for dropped, spelled in enumerate(shortened(lines[0])):
+        start = next((start for start in starts if (start / spelled).is_file()), None)
+        if start is not None:
+            places = [os.path.normpath(start / [*shortened(line)[: dropped + 1]][-1]) for line in lines]
+            folder = Path(os.path.commonpath([os.path.dirname(place) for place in places]))
+            above = [parent for parent in (folder, *folder.parents) if parent.name == "images"]
+            return above[0] if above else folder
+    raise UserError(f"{path}: lists {lines[0]}, which is not there. Correct the paths.")
 
 
 def _below(path: str, source: Path, root: str) -> str | None:

@@ -1,6 +1,6 @@
 """YOLO annotation trees (one text file a picture, coordinates as fractions) in the form of a COCO file's contents."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from detector.datasets.fault_kinds import (
 from detector.datasets.faults import Fault
 from detector.datasets.formats.class_names import find_class_file, read_classes
 from detector.datasets.formats.contents import Contents, Row
-from detector.datasets.formats.picture_list import is_picture_list, read_picture_list
+from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.formats.text_files import lines_of, read_text
 from detector.datasets.formats.yolo_line import Line, ambiguous_poses, read_line
-from detector.datasets.pictures.folders import by_stem, list_files, list_pictures, unread_files
+from detector.datasets.formats.yolo_splits import named_split
+from detector.datasets.formats.yolo_tree import read_trees
 from detector.datasets.pictures.read import ImageError, image_size
 from detector.errors import UserError
 from detector.structures import Size
@@ -25,8 +26,6 @@ from detector.structures import Size
 # Fractions with their usual six digits say a position to a thousandth of a pixel. Rounding at a billionth takes away
 # nothing but the traces of the division, so that coordinates survive the way back.
 DECIMALS = 9
-
-_NO_LABELS = ("classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt")
 
 
 def yolo_contents(annotations: str | Path, images: Path) -> Contents:
@@ -42,30 +41,25 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
         annotations: the labels folder, with `data.yaml` or `classes.txt` in it or up to three folders above; or one of
             these files itself, with the labels where the path of `images` has `labels` in the place of `images`, in a
             folder `labels` beside the file, or among the pictures; or a list of pictures (`train.txt`), of which only
-            these are read, with the class names beside it or above.
-        images: the folder of pictures, searched with its subfolders.
+            these are read, with the class names beside it or above; or a split of the file (`data.yaml#train`), of
+            whose folders and lists, joined in their order, the pictures are read, with the labels of each beside it in
+            the same way.
+        images: the folder of pictures, searched with its subfolders; of `data.yaml#train` any folder around them all,
+            where their file names start.
 
     Raises:
-        UserError: there is no such tree or no list of names, no picture has a text file, or two pictures would share
-            one.
+        UserError: there is no such tree or no list of names, no picture has a text file, two pictures would share one,
+            or a picture is in two places of a split.
     """
     source = Path(annotations)
+    named = named_split(source)
     is_list = is_picture_list(source)
     # A YAML file that only has the names may have lists of pictures as splits.
-    names_alone = is_list or source.is_dir()
-    categories, keypoints = read_classes(find_class_file(source.parent if is_list else source), names_alone)
-    folder = labels_folder(source, images)
-    all_pictures = list_pictures(images)
-    stems = by_stem(all_pictures)
-    pictures = read_picture_list(source, images) if is_list else all_pictures
-    files = list_files(folder, (".txt",)) if folder.is_dir() else []
-    texts = {name: folder / text for name, text in _texts_of(pictures, files).items()}
-    if texts and not any(path.is_file() for path in texts.values()):
-        first = next(iter(texts))
-        raise UserError(
-            f"{folder}: none of the {len(pictures)} pictures in {images} has a text file here; that of {first} would "
-            f"be {texts[first].relative_to(folder)}. Give them the same folders and names."
-        )
+    names_alone = named is not None or is_list or source.is_dir()
+    names_at = named[0] if named is not None else source.parent if is_list else source
+    categories, keypoints = read_classes(find_class_file(names_at), names_alone)
+    tree = read_trees(source, images)
+    texts = tree.texts
     faults: list[Fault] = []
     image_rows: list[Row] = []
     lines: list[tuple[int, str, Size, Line]] = []  # image id, words for messages, size of the picture, what it says
@@ -89,10 +83,8 @@ def yolo_contents(annotations: str | Path, images: Path) -> Contents:
     if keypoints is None and ambiguous_poses([read for *_, read in lines]):
         faults += [_ambiguous(texts, image_rows, *entry) for entry in lines if len(entry[3].values) > 4]
         lines = [entry for entry in lines if len(entry[3].values) == 4]
-    own = [text for text in files if (folder / text).resolve() != source.resolve()]
-    faults += _without_picture(own, stems)
-    if not is_list:
-        faults += [Fault(UNREAD_FILES, detail=text) for text in unread_files(images)]
+    faults += [Fault(LABELS_WITHOUT_PICTURE, image=text) for text in tree.strays]
+    faults += [Fault(UNREAD_FILES, detail=line) for line in tree.unread]
     return _contents(str(annotations), image_rows, categories.to_coco(), lines, faults)
 
 
@@ -118,20 +110,6 @@ def _contents(
     return Contents(source, content, faults, [name for _, name, _, _ in lines], corners)
 
 
-def labels_folder(source: Path, images: Path) -> Path:
-    """Where the text files lie, for the two paths that `yolo_contents` takes."""
-    if source.is_dir():
-        return source
-    parts = images.parts
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        parallel = Path(*parts[:last], "labels", *parts[last + 1 :])
-        if parallel.is_dir():
-            return parallel
-    beside = source.parent / "labels"
-    return beside if beside.is_dir() else images
-
-
 def _lines(path: Path, image: Row, faults: list[Fault]) -> list[tuple[int, list[str]]]:
     """The numbers of the lines of a picture's text file, and their words; none where there is no file."""
     if not path.is_file():
@@ -151,22 +129,3 @@ def _ambiguous(texts: dict[str, Path], images: list[Row], image_id: int, name: s
         "with visibility) into data.yaml, or kpt_shape: null where there are none."
     )
     return Fault(UNREADABLE_OBJECT, image_id, file_name, name, reason)
-
-
-def _without_picture(texts: list[str], pictures: dict[str, str]) -> list[Fault]:
-    return [
-        Fault(LABELS_WITHOUT_PICTURE, image=name)
-        for name in texts
-        if str(PurePosixPath(name).with_suffix("")) not in pictures and not _is_no_label(PurePosixPath(name).name)
-    ]
-
-
-def _texts_of(pictures: list[str], texts: list[str]) -> dict[str, str]:
-    """The text file of each picture, whether or not it is there; `.TXT` only where it is and `.txt` is not."""
-    there = {str(PurePosixPath(name).with_suffix("")): name for name in sorted(texts)}  # capitals first: .txt wins
-    names = {name: PurePosixPath(name).with_suffix("") for name in pictures}
-    return {name: there.get(str(stem), f"{stem}.txt") for name, stem in names.items()}
-
-
-def _is_no_label(name: str) -> bool:
-    return name in _NO_LABELS or name.lower().startswith("readme")

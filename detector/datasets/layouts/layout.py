@@ -23,7 +23,7 @@ class Layout:
     """A folder of annotated pictures, understood.
 
     source: what was given. kind: for people, such as `Roboflow export`. splits: by their names of `SPLITS`; one without
-    names is `train`. notes: what lies there and is not used, as sentences.
+    names is `train`. notes: what lies there and is not used, or is joined, as sentences.
     """
 
     source: Path

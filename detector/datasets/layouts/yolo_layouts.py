@@ -7,10 +7,11 @@ from pathlib import Path
 from detector.datasets.formats.class_names import find_class_file
 from detector.datasets.formats.picture_list import is_picture_list
 from detector.datasets.formats.text_files import lines_of, read_text
+from detector.datasets.formats.yolo_splits import read_splits
 from detector.datasets.layouts.layout import SPLITS, Candidate, Layout, Split
 from detector.datasets.layouts.names import files_of, has_pictures, named_folders, one_of_each, split_folders, split_of
 from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
-from detector.datasets.layouts.yolo_yaml import read_splits, yaml_layout
+from detector.datasets.layouts.yolo_yaml import yaml_layout
 from detector.errors import UserError
 
 _NO_LABELS = ("classes.txt", "obj.names", "labels.txt", "requirements.txt", "license.txt")

@@ -1,14 +1,13 @@
 """Lists of pictures, one path a line, as the splits of YOLO and darknet trees."""
 
-import os
 from pathlib import Path
 
-from detector.datasets.formats.picture_list import shortened
+from detector.datasets.formats.picture_list import list_folder
 from detector.datasets.formats.text_files import lines_of, read_text
 from detector.datasets.layouts.layout import SPLITS, Layout, Split
 from detector.errors import UserError
 
-_STARTS = 3  # folders above a list at which its paths may start
+_STARTS = 3  # folders above a `.data` file at which its paths may start
 
 
 def list_split(path: Path, source: Path) -> Split:
@@ -17,18 +16,7 @@ def list_split(path: Path, source: Path) -> Split:
     Raises:
         UserError: the list is empty, or its first picture is not there.
     """
-    lines = [line.strip().replace("\\", "/") for line in lines_of(read_text(path, "list of pictures")) if line.strip()]
-    if not lines:
-        raise UserError(f"{path}: lists no pictures; {source} names it as a split.")
-    starts = [path.parent, *path.parents[1:_STARTS]]
-    for dropped, spelled in enumerate(shortened(lines[0])):
-        start = next((start for start in starts if (start / spelled).is_file()), None)
-        if start is not None:
-            places = [os.path.normpath(start / [*shortened(line)[: dropped + 1]][-1]) for line in lines]
-            folder = Path(os.path.commonpath([os.path.dirname(place) for place in places]))
-            above = [parent for parent in (folder, *folder.parents) if parent.name == "images"]
-            return Split(path, above[0] if above else folder)
-    raise UserError(f"{path}: lists {lines[0]}, which is not there. Correct the paths.")
+    return Split(path, list_folder(path, source))
 
 
 def darknet_layout(path: Path, source: Path) -> Layout:

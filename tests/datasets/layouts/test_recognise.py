@@ -1,7 +1,6 @@
 """Folders as people have them: each is understood, with every box where it is; what is ambiguous is refused."""
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,19 +124,6 @@ def two_whole_files(root: Path) -> None:
     layouts.coco(root / "more.json", layouts.numbers("all"))
 
 
-def folders_of_a_split_among_others(root: Path) -> None:
-    for folder, split in (("a", "train"), ("b", "val"), ("c", "test")):
-        for n in layouts.numbers(split):
-            layouts.picture(root / "images" / folder / f"{n}.png", n)
-            layouts.line(root / "labels" / folder / f"{n}.txt", n)
-    (root / "data.yaml").write_text("path: .\ntrain: [images/a, images/b]\nval: images/c\nnames: [cat, dog]\n")
-
-
-def lists_of_a_split(root: Path) -> None:
-    layouts.ultralytics_lists(root)
-    (root / "data.yaml").write_text("train: [train.txt, val.txt]\nval: val.txt\nnames: [cat, dog]\n")
-
-
 def two_picture_folders(root: Path) -> None:
     layouts.labels_file(root)
     shutil.copytree(root / "data", root / "images")
@@ -151,8 +137,6 @@ AMBIGUOUS: dict[Callable[[Path], None], tuple[str, ...]] = {
     two_years: ("/VOC2007", "/VOC2012"),
     two_sets: ("/first", "/second"),
     two_whole_files: ("/labels.json", "/more.json"),
-    folders_of_a_split_among_others: ("one folder", "/images/a", "/images/b -type f > data_train.txt"),
-    lists_of_a_split: ("the lists into one", "/train.txt ", "/val.txt > data_train.txt"),
     two_picture_folders: ("data.train_images=", "/data", "/images"),
 }
 
@@ -171,20 +155,6 @@ def test_each_choice_that_is_named_can_be_taken(tmp_path: Path) -> None:
     assert take_data_word([f"data={tmp_path}", "data.format=coco"])[1] == recognise(tmp_path, "coco")
     assert recognise(tmp_path / "data.yaml").format == "yolo"
     assert recognise(tmp_path, "coco").splits["val"].images == tmp_path / "valid"
-
-
-def test_several_folders_become_one_list_by_the_command_that_is_named(tmp_path: Path) -> None:
-    folders_of_a_split_among_others(tmp_path)
-    with pytest.raises(UserError) as error:
-        recognise(tmp_path)
-    command = str(error.value).partition("beside it (")[2].partition(") and write")[0]
-    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    text = (tmp_path / "data.yaml").read_text().replace("[images/a, images/b]", "data_train.txt")
-    (tmp_path / "data.yaml").write_text(text)
-    train, val = open_train_and_val(with_layout(DataConfig(), recognise(tmp_path)))
-    assert val is not None
-    assert sorted(int(Path(train.file_name(i)).stem) for i in range(len(train))) == [0, 1, 2, 3, 100, 101]
-    assert (len(val), train.object_counts().tolist()) == (2, [1] * 6)
 
 
 def test_what_is_no_set_is_refused_with_what_it_is(tmp_path: Path) -> None:
