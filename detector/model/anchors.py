@@ -21,7 +21,7 @@ class AnchorGrid:
         offset: where the first cell's centre lies, in strides from the image's corner.
         stride: pixels of the input image from one row of cells to the next.
         rows, columns: H' and W' of the feature map.
-        column_stride: pixels from one column to the next; None: as many.
+        column_stride: pixels from one column to the next; None: `stride`.
     """
 
     base: Tensor

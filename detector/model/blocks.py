@@ -72,7 +72,15 @@ class Projection(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut, for ResNet-18 and 34 (ResNet paper, figure 5 left)."""
+    """Two 3×3 convolutions and a shortcut, for ResNet-18 and 34 (ResNet paper, figure 5 left).
+
+    Args:
+        in_channels: of its input.
+        width: channels of both convolutions, and of its output.
+        stride: of the first convolution and of the shortcut.
+        norm, norm_eps: after each convolution.
+        dilation: of both convolutions.
+    """
 
     expansion = 1
 

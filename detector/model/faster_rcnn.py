@@ -21,7 +21,7 @@ class Backbone(Protocol):
     """`resnet.ResNetC4`, `resnet.ResNetC5`, `fpn.FPN`, and their twins in `detector.fast`."""
 
     def __call__(self, pixels: Tensor) -> Features:
-        """Network input [N, 3, H, W] to feature maps."""
+        """Network input [N, 3, H, W] to feature maps, the finest first."""
 
 
 class RPN(Protocol):
@@ -143,7 +143,7 @@ class FasterRCNN(nn.Module):
             for i, size in enumerate(sizes)
         ]
 
-    def judge(
+    def head_outputs(
         self, features: Features, boxes: Sequence[Tensor], sizes: Sequence[Size] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Class logits [R, K+1] and deltas [R, K, 4] of any regions; arguments as of `score`."""
@@ -167,7 +167,7 @@ class FasterRCNN(nn.Module):
             one for each class, pixels of the input image, not clipped. Where the network gave an infinite or NaN number
             for a region, all of that region's scores and boxes are NaN, so that `select` drops it.
         """
-        logits, deltas = self.judge(features, boxes, sizes)
+        logits, deltas = self.head_outputs(features, boxes, sizes)
         settings = self.detection_settings
         scores, refined = decode_scores(
             logits, deltas, torch.cat(list(boxes)), settings.delta_weights, settings.limit_shrinking

@@ -7,19 +7,16 @@ from detector.model.blocks import NormKind, make_norm
 from detector.model.resnet import ResNetC5
 from detector.structures import FeatureMap, Features
 
-POOLED_STAGES = (
-    2,
-    3,
-    4,
-    5,
-)  # whose maps become a level each; one more level, the coarsest, is the last one's subsample
+# The stages whose maps become a level each; one more level, the coarsest, is a subsample of the last one's.
+POOLED_STAGES = (2, 3, 4, 5)
 
 
 class FPN(nn.Module):
     """A ResNet whose maps are merged from the coarsest to the finest.
 
-    A level is the 3×3 convolution of what its stage's map, by a 1×1 convolution, and the next coarser merged map,
-    doubled in size, add up to. The coarsest level is for the region proposal network alone.
+    From the coarsest stage down, a 1×1 convolution of the stage's map (lateral) is added to the coarser merged map,
+    doubled in size; a 3×3 convolution of the sum (output) is the level. The coarsest level of all, a subsample, is for
+    the region proposal network alone.
 
     Args:
         body: gives the maps of `POOLED_STAGES`.
@@ -71,7 +68,7 @@ class NormedConv(nn.Module):
 
 
 def xavier(layer: nn.Conv2d | nn.Linear) -> None:
-    """Fresh weights, uniform with a variance of 1/(3 · inputs), as Caffe2 calls Xavier's; the bias is 0."""
+    """Fresh weights, uniform in ±√(3 / inputs), a variance of 1/inputs: what Caffe2 calls Xavier's. The bias is 0."""
     nn.init.kaiming_uniform_(layer.weight, a=1)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -43,6 +43,6 @@ def join_context(vectors: Vectors, features: Features, boxes: Sequence[Tensor], 
         sizes: of the N input images without padding: what the whole picture is.
     """
     wholes = [b.new_tensor([[0.0, 0.0, width, height]]) for b, (height, width) in zip(boxes, sizes, strict=True)]
-    found = vectors(features, [torch.cat(pair) for pair in zip(boxes, wholes, strict=True)])
-    parts = torch.split(found, [b.shape[0] + 1 for b in boxes])
+    of_regions_and_wholes = vectors(features, [torch.cat(pair) for pair in zip(boxes, wholes, strict=True)])
+    parts = torch.split(of_regions_and_wholes, [b.shape[0] + 1 for b in boxes])
     return torch.cat([torch.cat((part[:-1], part[-1:].expand(len(part) - 1, -1)), dim=1) for part in parts])

@@ -83,8 +83,8 @@ def _top(logits: Tensor, settings: ProposalSettings) -> tuple[Tensor, Tensor]:
     """The logits of the best anchors of a map, descending by what ranks them, and the anchors' numbers."""
     count = min(settings.pre_nms_top_n, logits.shape[0])
     if settings.rank_by == "sigmoid":
-        # Many are 1.0. Which of them are among the top n is for torch's own sort to say, as it is in mmdetection; where
-        # all are, NMS goes by their numbers.
+        # Many sigmoids are exactly 1.0. Which of these come among the top n is decided by torch's unstable sort, as in
+        # mmdetection; where all anchors are taken, the order of equal ones is that of their numbers.
         is_cut = logits.shape[0] > settings.pre_nms_top_n
         chosen = logits.sigmoid().sort(descending=True, stable=not is_cut).indices[:count]
         return logits[chosen], chosen

@@ -98,6 +98,7 @@ class JointTraining(nn.Module):
     def _losses_in_slots(
         self, features: Features, sizes: Sequence[Size], targets: Sequence[Target], seeds: Sequence[int]
     ) -> Losses:
+        """The four losses, sampled into slots (`slot_losses.py`)."""
         network, streams = self.network, [[_stream(seed, s) for seed in seeds] for s in (RPN_STREAM, ROI_STREAM)]
         anchors, truth = [MadeAnchors(grid.all()) for grid in network.anchors(features)], PaddedTargets.of(targets)
         losses = rpn_slot_losses(network, features, anchors, truth, streams[0], self.anchor_settings, self.rpn_beta)
@@ -115,6 +116,7 @@ class JointTraining(nn.Module):
         )
 
     def _rpn_losses(self, features: Features, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
+        """The losses of the region proposal network, on the anchors that are sampled of N images."""
         anchors = torch.cat([grid.all() for grid in self.network.anchors(features)])
         samples = [
             anchor_targets(anchors, target, self.anchor_settings, _stream(seed, RPN_STREAM))
@@ -138,15 +140,16 @@ class JointTraining(nn.Module):
         targets: Sequence[Target],
         seeds: Sequence[int],
     ) -> Losses:
+        """The losses of the head, on the RoIs that are sampled of N images, and on what they become with `refine`."""
         samples = [
             roi_targets(boxes, target, self.roi_settings, _stream(seed, ROI_STREAM))
             for boxes, target, seed in zip(proposals, targets, seeds, strict=True)
         ]
-        class_logits, deltas = self.network.judge(features, [s.boxes for s in samples], sizes)
+        class_logits, deltas = self.network.head_outputs(features, [s.boxes for s in samples], sizes)
         losses = self._head_losses("roi", class_logits, deltas, samples)
         if self.refine:
             again = self._refined_samples(class_logits, deltas, samples, sizes, targets)
-            refined = self.network.judge(features, [s.boxes for s in again], sizes)
+            refined = self.network.head_outputs(features, [s.boxes for s in again], sizes)
             losses |= self._head_losses("refine", *refined, again)
         return losses
 
@@ -189,6 +192,7 @@ class JointTraining(nn.Module):
 
 
 def _stream(seed: int, stream: int) -> int:
+    """The seed of one sampler, from that of the image and the sampler's number, 0 or 1."""
     return (2 * seed + stream) % 2**63
 
 

@@ -91,7 +91,7 @@ def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, 
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
     matched = matches.index[positives]
     boxes = candidates[positives]
-    labels = torch.cat((target.labels[matched], torch.full_like(negatives, NEGATIVE)))
+    labels = torch.cat((target.labels[matched], torch.zeros_like(negatives)))
     deltas = encode_deltas(boxes, target.boxes[matched], settings.delta_weights)
     return RoITargets(torch.cat((boxes, candidates[negatives])), labels, deltas)
 
@@ -107,7 +107,7 @@ def refined_targets(boxes: Tensor, target: Target, settings: RoITargetSettings) 
     matches = match_in_parts(target.boxes, boxes, settings.positive_iou, settings.positive_iou, keep_best=False)
     positives, negatives = (torch.nonzero(matches.labels == kind).flatten() for kind in (POSITIVE, NEGATIVE))
     matched = matches.index[positives]
-    labels = torch.cat((target.labels[matched], torch.full_like(negatives, NEGATIVE)))
+    labels = torch.cat((target.labels[matched], torch.zeros_like(negatives)))
     deltas = encode_deltas(boxes[positives], target.boxes[matched], settings.delta_weights)
     return RoITargets(boxes[torch.cat((positives, negatives))], labels, deltas)
 

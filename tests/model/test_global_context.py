@@ -93,7 +93,7 @@ def test_the_context_reaches_classes_and_boxes() -> None:
     (vector,) = model.roi_head.vectors(features, [whole])
     head = model.roi_head
     own = head.vectors(features, boxes)
-    logits, deltas = model.judge(features, boxes, images.sizes)
+    logits, deltas = model.head_outputs(features, boxes, images.sizes)
     context = context_of(model)
     expected = head.cls_score(own) + context.cls_score(vector)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
@@ -124,14 +124,14 @@ def test_heads_of_other_kinds_have_it_too(kind: str) -> None:
     model, images = build_model(with_context(config)).eval(), random_batch(SIZES)
     boxes = [torch.tensor([[8.0, 8, 40, 40]])] * 2
     features = model.features(images)
-    before, _ = model.judge(features, boxes, images.sizes)
+    before, _ = model.head_outputs(features, boxes, images.sizes)
     nn.init.ones_(context_of(model).cls_score.weight)
-    after, _ = model.judge(features, boxes, images.sizes)
+    after, _ = model.head_outputs(features, boxes, images.sizes)
     assert before.shape == (2, 4)
     assert (after - before).abs().min() > 0
     assert joint_losses(model, config, True) == pytest.approx(joint_losses(model, config, False), rel=1e-4)
     fused = fuse(model, torch.float64)
-    found, _ = fused.judge(fused.features(images), boxes, images.sizes)
+    found, _ = fused.head_outputs(fused.features(images), boxes, images.sizes)
     torch.testing.assert_close(found, after, rtol=1e-5, atol=1e-5)
 
 
