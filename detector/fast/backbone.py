@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from detector.fast.choose import choose_convolution
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import Unit, fold_norm, fuse_conv, is_foldable
 from detector.model import resnet as plain
@@ -134,13 +135,17 @@ def fuse_stage(stage: nn.Sequential, execution: Execution, maps: RoIMaps | None 
 
 def fuse_block(block: BasicBlock | Bottleneck, execution: Execution, maps: RoIMaps | None = None) -> FusedBlock:
     """One block with all that follows each convolution fused to it. maps: as for `fuse_stage`."""
-    shortcut, shift = None, None
+    shortcut: Unit | None = None
+    shift = None
     shrink = copy_of_shrinkage(block, execution)
     if isinstance(block.shortcut, Projection):
-        # cuDNN has no kernel for a bias alone; it may as well be added with that of the convolution that it joins.
-        apart = execution.cudnn and shrink is None and is_foldable(block.shortcut.norm)
-        shortcut = fuse_conv(block.shortcut.conv, block.shortcut.norm, False, execution, maps=maps, with_bias=not apart)
-        shift = fold_norm(block.shortcut.conv, block.shortcut.norm)[1] if apart else None
+        conv, norm = block.shortcut.conv, block.shortcut.norm
+        if execution.cudnn and shrink is None and is_foldable(norm):
+            # cuDNN has no kernel for a bias alone; it may as well be added with that of the convolution that it joins.
+            weight, shift = fold_norm(conv, norm)
+            shortcut = choose_convolution(weight, None, conv.stride[0], 0, False, execution, maps)
+        else:
+            shortcut = fuse_conv(conv, norm, False, execution, maps=maps)
     *opening, last = convolutions(block)
     units = []
     for conv, norm in opening:

@@ -13,19 +13,15 @@ from torch import Tensor, nn
 
 from detector.fast.choose_on_gpu import pools_levels_by_kernel
 from detector.fast.convolution import Execution, RoIMaps
-from detector.fast.folding import fuse_conv
-from detector.fast.roi_head import output_weights
+from detector.fast.folding import fuse_normed
+from detector.fast.roi_head import BaseHead, output_weights
 from detector.fast.roi_levels import pool_levels
 from detector.model import roi_head as plain
-from detector.model.fpn import NormedConv
 from detector.model.roi_pooling import indexed_rois
 from detector.structures import Features
 
-# RoIs that go together through the convolutions, where there are any: on a CPU few enough for its cache.
-CPU_CHUNK, DEVICE_CHUNK = 50, 1024
 
-
-class FullyConnectedHead(nn.Module):
+class FullyConnectedHead(BaseHead):
     """RoI pooling, fully connected layers and the two sibling layers, with copies of the parameters.
 
     Args:
@@ -33,59 +29,30 @@ class FullyConnectedHead(nn.Module):
         execution: type and kernels.
     """
 
-    weight: Tensor
-    bias: Tensor
-
     def __init__(self, head: plain.FullyConnectedHead, execution: Execution) -> None:
-        super().__init__()
-        self.plain_pooling = head.pooling
-        self.execution = execution
-        self.chunk = CPU_CHUNK if head.cls_score.weight.device.type == "cpu" else DEVICE_CHUNK
-        device = head.cls_score.weight.device
-        self.kernel = pools_levels_by_kernel(head.pooling, device, execution.dtype, False, execution.timed)
-        maps = RoIMaps(self.chunk, head.pooling.size)
-        self.convs = nn.Sequential(*(_fuse(conv, execution, maps) for conv in head.layers.convs))
-        layers = [(_weight(layer), _bias(layer)) for layer in head.layers.fcs]
-        siblings = (head.cls_score, head.bbox_pred)
-        weights, bias = output_weights(head), torch.cat([layer.bias.detach() for layer in siblings])
-        self.channels, self.has_context = head.cls_score.in_features, head.has_context
+        weights = output_weights(head)
+        layers = [linear_layer(layer) for layer in head.layers.fcs]
         if layers:
             layers[0] = (channels_last_columns(layers[0][0], head.pooling.size), layers[0][1])
         else:
             weights = [channels_last_columns(weight, head.pooling.size) for weight in weights]
-        self.fcs = nn.Sequential(*(LinearReLU(w, b, execution.dtype) for w, b in layers))
-        self.num_logits = head.cls_score.out_features
-        # These keep float32 or better, as in `roi_head.py`.
-        self.register_buffer("weight", torch.cat(weights, dim=1).to(execution.precision))
-        self.register_buffer("bias", bias.to(execution.precision))
-
-    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Score and refine RoIs.
-
-        Args:
-            features: of N images.
-            boxes: N tensors [P_i, 4] float32 xyxy, absolute pixels of the input image.
-
-        Returns:
-            Class logits [R, K+1] and deltas [R, K, 4], float32, as the plain head.
-        """
-        return self.predict(self.vectors(features, boxes))
-
-    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers as one: vectors [R, C'], with context [R, 2·C'], to logits and deltas, float32."""
-        outputs = F.linear(vectors, self.weight, self.bias).float()
-        logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
-        return logits, torch.unflatten(deltas, 1, (-1, 4))
+        super().__init__(head, weights, execution)
+        self.execution = execution
+        device = head.cls_score.weight.device
+        self.kernel = pools_levels_by_kernel(head.pooling, device, execution.dtype, False, execution.timed)
+        maps = RoIMaps(self.chunk, head.pooling.size)
+        self.convs = nn.Sequential(*(fuse_normed(conv, True, execution, maps) for conv in head.layers.convs))
+        self.fcs = nn.Sequential(*(LinearReLU(weight, bias, execution.dtype) for weight, bias in layers))
 
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see: [R, C'], float32 or better, the RoIs of the first image first."""
         rois = indexed_rois(boxes)
         if rois.shape[0] == 0:
             return self.weight.new_empty(0, self.channels)
-        if self.plain_pooling.kind == "pool":
-            pooled = self.plain_pooling(features, boxes)
+        if self.pooling.kind == "pool":
+            pooled = self.pooling(features, boxes)
         else:
-            pooled = pool_levels(features, rois, self.plain_pooling, self.kernel)
+            pooled = pool_levels(features, rois, self.pooling, self.kernel)
         maps = self.execution.channels_last(pooled)
         if len(self.convs) > 0:
             maps = torch.cat([self.convs(part) for part in torch.split(maps, self.chunk)])
@@ -122,17 +89,7 @@ def channels_last_columns(weight: Tensor, size: int) -> Tensor:
     return torch.unflatten(weight, 1, (-1, size * size)).transpose(1, 2).flatten(1)
 
 
-def _fuse(conv: nn.Module, execution: Execution, maps: RoIMaps) -> nn.Module:
-    assert isinstance(conv, NormedConv)
-    norm = None if isinstance(conv.norm, nn.Identity) else conv.norm
-    return fuse_conv(conv.conv, norm, True, execution, maps=maps)
-
-
-def _weight(layer: nn.Module) -> Tensor:
+def linear_layer(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [O, C] and bias [O] of a fully connected layer, without gradient."""
     assert isinstance(layer, nn.Linear)
-    return layer.weight.detach()
-
-
-def _bias(layer: nn.Module) -> Tensor:
-    assert isinstance(layer, nn.Linear)
-    return layer.bias.detach()
+    return layer.weight.detach(), layer.bias.detach()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from detector.fast.choose import TILE_BLOCK, Conv, choose_convolution
 from detector.fast.convolution import Execution, FusedConv, RoIMaps
 from detector.fast.group_norm import is_by_kernel, normalize
+from detector.model import fpn
 from detector.model.blocks import FrozenBatchNorm2d
 
 BATCH_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -102,7 +103,6 @@ def fuse_conv(
     extra_bias: Tensor | None = None,
     maps: RoIMaps | None = None,
     tiles: int = TILE_BLOCK,
-    with_bias: bool = True,
 ) -> Unit:
     """One unit of a convolution, the norm after it and a ReLU.
 
@@ -114,7 +114,6 @@ def fuse_conv(
         extra_bias: [O], to be added after the norm as well; only with a norm that can be folded.
         maps: what it is applied to, where that is nearly always of one size.
         tiles: that are computed together, where it is computed by tiles.
-        with_bias: False leaves out what is added; only with a norm that can be folded.
     """
     weight, bias = fold_norm(conv, norm)
     stride, padding = conv.stride[0], int(conv.padding[0])
@@ -123,25 +122,33 @@ def fuse_conv(
         if extra_bias is not None:
             assert bias is not None
             bias = bias + extra_bias
-        bias = bias if with_bias else None
         return choose_convolution(weight, bias, stride, padding, relu, execution, maps, *others)
     assert extra_bias is None
     plain = choose_convolution(weight, bias, stride, padding, False, execution, maps, *others)
     return NormedConv(plain, copy.deepcopy(norm).to(execution.dtype), relu, execution.timed)
 
 
-def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> FusedConv:
-    """A 1×1 convolution and the factors of its norm, at stride 1 and without bias: what commutes with RoIAlign."""
-    weight, _ = fold_norm(conv, norm)
-    return FusedConv(weight, None, 1, 0, False, execution)
+def fuse_normed(
+    conv: nn.Module, relu: bool, execution: Execution, maps: RoIMaps | None = None, tiles: int = TILE_BLOCK
+) -> Unit:
+    """One unit of a `detector.model.fpn.NormedConv`; arguments as of `fuse_conv`."""
+    assert isinstance(conv, fpn.NormedConv)
+    norm = None if isinstance(conv.norm, nn.Identity) else conv.norm
+    return fuse_conv(conv.conv, norm, relu, execution, maps=maps, tiles=tiles)
 
 
-def remaining_part(conv: nn.Conv2d, norm: nn.Module, relu: bool, execution: Execution) -> nn.Module:
-    """What remains to be done after `linear_part`."""
-    _, bias = fold_norm(conv, norm)
-    if bias is not None:
-        return BiasReLU(bias, relu, execution)
-    return NormReLU(norm, relu, execution)
+def linear_part(conv: nn.Conv2d, norm: nn.Module, execution: Execution) -> tuple[FusedConv, Tensor | None]:
+    """A 1×1 convolution and the factors of its norm, at stride 1 and without bias: what commutes with RoIAlign.
+
+    And the bias [O] that is left, float64; None where the norm cannot be folded, and all of it is left.
+    """
+    weight, bias = fold_norm(conv, norm)
+    return FusedConv(weight, None, 1, 0, False, execution), bias
+
+
+def remaining_part(bias: Tensor | None, norm: nn.Module, relu: bool, execution: Execution) -> nn.Module:
+    """What remains to be done after `linear_part`, which gave this bias, and where wanted a ReLU."""
+    return NormReLU(norm, relu, execution) if bias is None else BiasReLU(bias, relu, execution)
 
 
 def is_foldable(norm: nn.Module) -> bool:

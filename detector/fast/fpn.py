@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from detector.fast.backbone import FusedStages, run_by_picture
 from detector.fast.choose import PYRAMID_TILE_BLOCK
 from detector.fast.convolution import Execution
-from detector.fast.folding import fuse_conv
+from detector.fast.folding import fuse_normed
 from detector.model import fpn as plain
 from detector.structures import FeatureMap, Features
 
@@ -47,7 +47,7 @@ class FusedPyramid(nn.Module):
     def __init__(self, backbone: plain.FPN, execution: Execution) -> None:
         super().__init__()
         self.lateral, self.output = (
-            nn.ModuleList(fuse_normed(conv, execution) for conv in convs)
+            nn.ModuleList(fuse_normed(conv, False, execution, tiles=PYRAMID_TILE_BLOCK) for conv in convs)
             for convs in (backbone.lateral, backbone.output)
         )
 
@@ -66,10 +66,3 @@ class FusedPyramid(nn.Module):
             del values
             levels.append(output(merged))
         return levels[::-1]
-
-
-def fuse_normed(conv: nn.Module, execution: Execution) -> nn.Module:
-    """One unit of a convolution and the norm or bias after it."""
-    assert isinstance(conv, plain.NormedConv)
-    norm = None if isinstance(conv.norm, nn.Identity) else conv.norm
-    return fuse_conv(conv.conv, norm, False, execution, tiles=PYRAMID_TILE_BLOCK)

@@ -16,18 +16,67 @@ from torchvision.ops import roi_pool
 from detector.fast.backbone import copy_of_shrinkage, fuse_stage
 from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
 from detector.fast.convolution import Execution, RoIMaps
-from detector.fast.folding import BiasReLU, fold_norm, fuse_conv, is_foldable, linear_part, remaining_part
+from detector.fast.folding import BiasReLU, fuse_conv, linear_part, remaining_part
 from detector.fast.roi_align import order_by_size, pool_aligned
 from detector.model import roi_head as plain
 from detector.model.blocks import Bottleneck, Projection
 from detector.model.roi_pooling import RoIPooling, indexed_rois
 from detector.structures import FeatureMap, Features
 
-# RoIs that go through conv5_x together: on a CPU few enough for its cache, elsewhere enough to fill the device.
+PlainHead = plain.RoIHead | plain.FullyConnectedHead
+
+# RoIs that go through convolutions together: on a CPU few enough for its cache, elsewhere enough to fill the device.
 CPU_CHUNK, DEVICE_CHUNK = 50, 1024
 
 
-class RoIHead(nn.Module):
+class BaseHead(nn.Module):
+    """What both heads share: the two sibling layers as one matrix product. The twin of `detector.model`'s.
+
+    The product keeps float32 or better: it is a thousandth of the work, and scores deserve it.
+
+    Args:
+        head: whose sibling layers are copied.
+        weights: of its sibling layers, from `output_weights`.
+        execution: type and kernels.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, head: PlainHead, weights: Sequence[Tensor], execution: Execution) -> None:
+        super().__init__()
+        self.pooling = head.pooling
+        self.chunk = CPU_CHUNK if head.cls_score.weight.device.type == "cpu" else DEVICE_CHUNK
+        self.num_logits = head.cls_score.out_features
+        self.channels, self.has_context = head.cls_score.in_features, head.has_context
+        bias = torch.cat([layer.bias.detach() for layer in (head.cls_score, head.bbox_pred)])
+        self.register_buffer("weight", torch.cat(list(weights), dim=1).to(execution.precision))
+        self.register_buffer("bias", bias.to(execution.precision))
+
+    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Score and refine RoIs.
+
+        Args:
+            features: of N images.
+            boxes: N tensors [P_i, 4] float32 xyxy, absolute pixels of the input image.
+
+        Returns:
+            Class logits [R, K+1] and deltas [R, K, 4], float32, as the plain head.
+        """
+        return self.predict(self.vectors(features, boxes))
+
+    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """The two sibling layers: vectors [R, C'], with context [R, 2·C'], to logits and deltas, float32."""
+        outputs = F.linear(vectors, self.weight, self.bias).float()
+        logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
+        return logits, torch.unflatten(deltas, 1, (-1, 4))
+
+    def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
+        """What the sibling layers see: [R, C'], float32 or better, the RoIs of the first image first."""
+        raise NotImplementedError
+
+
+class RoIHead(BaseHead):
     """RoI pooling, conv5_x and the two sibling layers, with copies of the parameters.
 
     Args:
@@ -35,14 +84,8 @@ class RoIHead(nn.Module):
         execution: type and kernels.
     """
 
-    weight: Tensor
-    bias: Tensor
-
     def __init__(self, head: plain.RoIHead, execution: Execution) -> None:
-        super().__init__()
-        self.pooling = head.pooling
-        self.chunk = CPU_CHUNK if head.cls_score.weight.device.type == "cpu" else DEVICE_CHUNK
-        self.num_logits = head.cls_score.out_features
+        super().__init__(head, output_weights(head), execution)
         conv5_x, average = head.conv5_x[:-1], head.conv5_x[-1]
         assert isinstance(average, plain.AveragePool)
         self.stage: HoistedStage | PooledStage
@@ -52,29 +95,6 @@ class RoIHead(nn.Module):
             way = pooling_way(head.pooling, first, device, execution.dtype, gradient=False, timed=execution.timed)
         stage = HoistedStage if way.hoisted else PooledStage
         self.stage = stage(head.pooling, conv5_x, self.chunk, execution, way.kernel)
-        # These keep float32 or better: they are a thousandth of the work, and scores deserve it.
-        layers = (head.cls_score, head.bbox_pred)
-        self.channels, self.has_context = head.cls_score.in_features, head.has_context
-        self.register_buffer("weight", torch.cat(output_weights(head), dim=1).to(execution.precision))
-        self.register_buffer("bias", torch.cat([layer.bias.detach() for layer in layers]).to(execution.precision))
-
-    def forward(self, features: Features, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Score and refine RoIs.
-
-        Args:
-            features: one map of N images.
-            boxes: N tensors [P_i, 4] float32 xyxy, absolute pixels of the input image.
-
-        Returns:
-            Class logits [R, K+1] and deltas [R, K, 4], float32, as the plain `RoIHead.forward`.
-        """
-        return self.predict(self.vectors(features, boxes))
-
-    def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """The two sibling layers as one: vectors [R, C'], with context [R, 2·C'], to logits and deltas, float32."""
-        outputs = F.linear(vectors, self.weight, self.bias).float()
-        logits, deltas = outputs[:, : self.num_logits], outputs[:, self.num_logits :]
-        return logits, torch.unflatten(deltas, 1, (-1, 4))
 
     def vectors(self, features: Features, boxes: Sequence[Tensor]) -> Tensor:
         """What the sibling layers see: [R, C'], float32 or better, the RoIs of the first image first."""
@@ -94,7 +114,7 @@ class RoIHead(nn.Module):
         return vectors
 
 
-def output_weights(head: plain.RoIHead | plain.FullyConnectedHead) -> list[Tensor]:
+def output_weights(head: PlainHead) -> list[Tensor]:
     """The weights of both sibling layers, one below the other: for regions [K+1 + 4K, C'], then for their context."""
     pairs = [(head.cls_score, head.bbox_pred)]
     if head.context is not None:
@@ -165,10 +185,10 @@ class HoistedStage(nn.Module):
         self.pooling = pooling
         self.execution = execution
         self.steps = [first.conv1.stride[0], first.shortcut.conv.stride[0]]
-        self.reduce = linear_part(first.conv1, first.norm1, execution)
-        self.project = linear_part(first.shortcut.conv, first.shortcut.norm, execution)
+        self.reduce, reduce_bias = linear_part(first.conv1, first.norm1, execution)
+        self.project, project_bias = linear_part(first.shortcut.conv, first.shortcut.norm, execution)
         maps = RoIMaps(chunk, pooling.size)
-        layers = LayersAfterHoisting(first, first.shortcut, conv5_x[1:], maps, execution)
+        layers = LayersAfterHoisting(conv5_x, (reduce_bias, project_bias), maps, execution)
         # The kernel does this too, before it writes what it has pooled.
         self.finish = layers.after_reduce if kernel and isinstance(layers.after_reduce, BiasReLU) else None
         if self.finish is not None:
@@ -194,31 +214,33 @@ class LayersAfterHoisting(nn.Module):
     """What remains of conv5_x.
 
     Args:
-        first, shortcut: the block that opens the stage, and its projection.
-        others: the blocks after it.
+        conv5_x: the stage, as it is defined.
+        biases: what `linear_part` left of the norms of its first convolution and of its first shortcut.
         maps: pooled ones, before the stage's stride.
         execution: type and kernels.
     """
 
     def __init__(
-        self, first: Bottleneck, shortcut: Projection, others: nn.Sequential, maps: RoIMaps, execution: Execution
+        self, conv5_x: nn.Sequential, biases: tuple[Tensor | None, Tensor | None], maps: RoIMaps, execution: Execution
     ) -> None:
         super().__init__()
+        first, (reduce_bias, project_bias) = conv5_x[0], biases
+        assert isinstance(first, Bottleneck)
+        assert isinstance(first.shortcut, Projection)
         reduced = maps.after(first.conv1.stride[0])
         convolved = reduced.after(first.conv2.stride[0])
         self.execution = execution
-        self.after_reduce = remaining_part(first.conv1, first.norm1, True, execution)
+        self.after_reduce = remaining_part(reduce_bias, first.norm1, True, execution)
         self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution, maps=reduced)
-        bias = None
-        self.after_project: nn.Module = nn.Identity()
         self.shrink = copy_of_shrinkage(first, execution)
-        if is_foldable(shortcut.norm) and self.shrink is None:
-            # The shortcut's bias may as well be added with that of the convolution that it joins.
-            _, bias = fold_norm(shortcut.conv, shortcut.norm)
-        else:
-            self.after_project = remaining_part(shortcut.conv, shortcut.norm, False, execution)
-        self.conv3 = fuse_conv(first.conv3, first.norm3, self.shrink is None, execution, bias, convolved)
-        self.blocks = fuse_stage(others, execution, convolved)
+        # The shortcut's bias may as well be added with that of the convolution that it joins.
+        joins = project_bias is not None and self.shrink is None
+        self.after_project: nn.Module = nn.Identity()
+        if not joins:
+            self.after_project = remaining_part(project_bias, first.shortcut.norm, False, execution)
+        extra_bias = project_bias if joins else None
+        self.conv3 = fuse_conv(first.conv3, first.norm3, self.shrink is None, execution, extra_bias, convolved)
+        self.blocks = fuse_stage(conv5_x[1:], execution, convolved)
 
     def forward(self, reduced: Tensor, shortcut: Tensor) -> Tensor:
         """The two pooled maps, [r, C, S, S] and [r, C', S', S'], which may be overwritten, to [r, C', S', S']."""

@@ -66,7 +66,8 @@ def test_two_parts_are_the_whole(norm: nn.Module) -> None:
         tensor.data.uniform_(0.5, 1.5)
     conv = nn.Conv2d(4, 8, 1, bias=False)
     x = torch.randn(2, 4, 7, 6)
-    linear, rest = linear_part(conv, norm, PLAIN), remaining_part(conv, norm, True, PLAIN)
+    linear, bias = linear_part(conv, norm, PLAIN)
+    rest = remaining_part(bias, norm, True, PLAIN)
     torch.testing.assert_close(rest(linear(x)), norm(conv(x)).relu())
     torch.testing.assert_close(linear(2 * x), 2 * linear(x))
 
@@ -76,7 +77,7 @@ def test_a_norm_alone_computes_in_the_precision_of_its_parameters() -> None:
     norm = nn.GroupNorm(2, 8)
     nn.init.normal_(norm.weight)
     execution = Execution(torch.bfloat16, onednn=False, winograd=False)
-    rest = remaining_part(nn.Conv2d(4, 8, 1, bias=False), norm, False, execution)
+    rest = remaining_part(None, norm, False, execution)
     x = channels_last(2, 8, 7, 6, dtype=torch.bfloat16)
     assert rest(x).dtype == torch.float32
     assert torch.equal(rest(x), rest(x.float()))
