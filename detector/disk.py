@@ -5,6 +5,7 @@ its place, forced onto the disk, and renamed. A kill, a full disk or a lost mach
 new one, never a part. (Logs that grow line by line are the exception: their readers leave out an unfinished last line.)
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -143,12 +144,39 @@ def hold(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         lock.release()
 
 
+def tells_damage(error: OSError) -> bool:
+    """Whether what the system says of a file that is read means that its content is not there (any more).
+
+    All else, a missing permission or too many open files say, is about who reads it and when: the file may be whole.
+    """
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line, without its end, to a file of lines, which is made where it is missing.
+
+    What a full disk or a kill has left torn at the end of the file stays a line of its own. Raises OSError.
+    """
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line + b"\n")
+
+
 def half_written(path: Path) -> list[Path]:
     """What killed processes left of their `write_atomically` to this path. Call it where no process writes there."""
     if not path.parent.is_dir():
         return []
     pattern = re.compile(re.escape(f".{path.name}.") + r"\d+\.partial")
     return [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+
+
+def half_written_in(folder: Path) -> list[Path]:
+    """The same for every path in a folder, but not in those within it."""
+    if not folder.is_dir():
+        return []
+    return [entry for entry in folder.iterdir() if re.fullmatch(r"\..+\.\d+\.partial", entry.name)]
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from detector.disk import file_digest, hold, put_in_place, remove_folder, sync_file, whole_folder, write_atomically
+from detector.disk import (
+    append_line,
+    file_digest,
+    hold,
+    put_in_place,
+    remove_folder,
+    sync_file,
+    tells_damage,
+    whole_folder,
+    write_atomically,
+)
 from detector.errors import UserError
 
 FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else None
@@ -198,3 +208,19 @@ def test_a_killed_holder_lets_go_even_if_a_child_of_it_lives_on(tmp_path: Path) 
             pass
     finally:
         os.kill(orphan, 9)
+
+
+def test_a_line_is_added_behind_what_was_left_torn(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for line in (b"one", b"two"):
+        append_line(log, line)
+    with open(log, "ab") as file:
+        file.write(b"thr")
+    append_line(log, b"four")
+    assert log.read_bytes() == b"one\ntwo\nthr\nfour\n"
+
+
+def test_only_what_is_not_there_is_damage() -> None:
+    codes = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+    assert all(tells_damage(OSError(code, "")) for code in codes)
+    assert not any(tells_damage(OSError(code, "")) for code in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENOMEM))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.datasets.pictures.made_here import PREDICTION_LOG
-from detector.disk import write_atomically
+from detector.disk import append_line, write_atomically
 from detector.errors import UserError
 
 LIST = PREDICTION_LOG
@@ -95,11 +95,11 @@ class PictureLog:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write the line of a batch. Raises UserError where there is no room."""
-        self._write(_line({"pictures": [asdict(entry) for entry in entries]}))
+        self._write({"pictures": [asdict(entry) for entry in entries]})
 
     def announce(self, output: str) -> None:
         """Write the line that an annotated picture may be there from now on. Raises UserError as `append`."""
-        self._write(_line(output))
+        self._write(output)
 
     def announced(self) -> list[str]:
         """The names of all annotated pictures that may be there, relative to the folder."""
@@ -130,10 +130,9 @@ class PictureLog:
                 except ValueError:  # torn by a kill
                     continue
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, value: object) -> None:
         try:
-            with open(self.path, "ab", buffering=0) as file:
-                file.write(line)
+            append_line(self.path, json.dumps(value).encode())
         except OSError as error:
             raise UserError(
                 f"{self.folder}: cannot be written ({error.strerror}); make room, or choose another --output."

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -16,7 +17,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from detector.disk import write_atomically
+from detector.disk import append_line, write_atomically
 from detector.errors import UserError
 from detector.printing import PrintableFormatter
 from detector.training.report.trackers import Trackers
@@ -107,10 +108,9 @@ class RunLog:
         """Append a line to a JSON-lines file."""
         if self.rank != 0:
             return
-        line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False)
         try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(line)
+            append_line(path, line.encode())
         except OSError as error:
             self.warning(f"{path}: cannot write the numbers of this run ({error.strerror or error}).")
 
@@ -197,7 +197,8 @@ class _FileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 (the base class's names)
         if not self._lost:
             self._lost = True
-            print(f"warning: {self.baseFilename}: cannot write the log ({sys.exc_info()[1]}).", file=sys.stderr)
+            with suppress(OSError):  # standard error may be a file on the same full disk
+                print(f"warning: {self.baseFilename}: cannot write the log ({sys.exc_info()[1]}).", file=sys.stderr)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

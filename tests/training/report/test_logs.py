@@ -142,3 +142,14 @@ def test_memory_in_use_grows_with_an_array() -> None:
     with mmap.mmap(-1, size) as fresh:  # an array might get memory that was freed but kept
         np.frombuffer(fresh, np.uint8)[:] = 1
         assert memory_in_use() - before > 0.8 * size
+
+
+def test_a_line_that_a_full_disk_cut_short_costs_none_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with RunLog(tmp_path, rank=0) as log:
+        log.metrics({"iteration": 1})
+        with file_size_limit(path.stat().st_size + 5):
+            log.metrics({"iteration": 2})
+        assert path.read_bytes() == b'{"iteration": 1}\n{"ite'
+        log.metrics({"iteration": 3})
+    assert [row["iteration"] for row in read_metrics(path)] == [1, 3]
