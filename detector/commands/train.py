@@ -84,10 +84,20 @@ def choose_config(
         data = next((word.removeprefix("data=") for word in settings if word.startswith("data=")), None)
     name = path.stem if data is None or config is not None else folder_name(str(data))
     output = output or Path("output") / name
-    goes_on = resume and config is None and (output / CONFIG_FILE).is_file()
-    if goes_on:
+    if resume and config is None and has_settings(output):
         return configure(output / CONFIG_FILE, settings, is_resumed_config=True), output
     return configure(None if data is not None and config is None else path, settings, device=device), output
+
+
+def has_settings(output: Path) -> bool:
+    """Whether a run's folder says the settings of its run. A config that is gone is written again from a checkpoint."""
+    path = output / CONFIG_FILE
+    if path.is_file() and path.stat().st_size:
+        return True
+
+    from detector.training.run.resume import restore_config
+
+    return restore_config(output)
 
 
 def folder_name(data: str) -> str:
@@ -126,8 +136,11 @@ def explain_lines(configured: Configured, output: Path) -> tuple[str, ...]:
 
 
 def check_before_start(config: Config, resume: bool) -> None:
-    """Raise UserError for what would stop a run, before anything takes time."""
-    check_paths(config)
+    """Raise UserError for what would stop a run, before anything takes time.
+
+    One that goes on has its weights in its checkpoint: the files that it began from may be gone.
+    """
+    check_paths(config, with_weights=not resume)
 
     from detector.training.report.trackers import check_installed
     from detector.training.run.start import check_names, check_start
@@ -140,13 +153,13 @@ def check_before_start(config: Config, resume: bool) -> None:
         check_weights(config)
 
 
-def check_paths(config: Config) -> None:
-    """Raise UserError for weights and data that are not there: now, and not when much is rendered and read."""
+def check_paths(config: Config, with_weights: bool) -> None:
+    """Raise UserError for data, and weights, that are not there: now, and not when much is rendered and read."""
     from detector.datasets.splits import missing_paths
     from detector.weights.published.catalogue import find_weights
 
     for weights in (config.model.weights, config.model.backbone.weights):
-        if weights is not None:
+        if weights is not None and with_weights:
             find_weights(weights)
     if config.data.generate is not None:
         return

@@ -27,7 +27,7 @@ from detector.training.run.feed import explain_dead_worker, no_workers_left, ste
 from detector.training.run.finish import finish_run
 from detector.training.run.output import FIRST_BATCH, SAMPLES, claim, is_finished, locked
 from detector.training.run.parts import Run
-from detector.training.run.set_up import set_up
+from detector.training.run.set_up import prepare_output, set_up
 from detector.training.run.validation import Evaluation
 from detector.training.schedule import learning_rate
 from detector.training.step import (
@@ -109,6 +109,9 @@ def train_until(
                 if is_finished(output) and plan.is_finished(run.progress, run.config.train):
                     log.info(f"{output} is finished; {plan.what_goes_further(run.progress, run.config.train)}.")
                     return Outcome(run.progress.iteration, 0)
+                process_group.on_main(lambda: prepare_output(run))
+                if plan.is_finished(run.progress, run.config.train):
+                    log.info(f"iteration {run.progress.iteration} is there already: no step is left, only the end.")
                 settings = flatten(config_to_dict(run.config))
                 log.begin_numbers(run.progress, config.train.tensorboard, config.train.trackers, settings)
                 return run_loop(run, stop, watchdog)

@@ -200,3 +200,22 @@ def test_words_that_stand_for_nothing_are_refused_before_anything_is_done(tmp_pa
         main(["train", str(tmp_path)])
     with pytest.raises(UserError, match=f"given as data={re.escape(str(tmp_path))}"):
         main(["check-data", str(tmp_path)])
+
+
+def test_what_a_run_began_from_may_be_gone_and_its_config_too(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    few = ["train.iterations=2", "train.evaluate_every=0", "train.validation_loss=false"]
+    begun_from = tmp_path / "first/model_final.safetensors"
+    words = ["train", "--device", "cpu", "--config", str(tmp_path / "tiny.yaml")]
+    save_config(tiny_config(data, *few), tmp_path / "tiny.yaml")
+    assert main([*words, "--output", str(tmp_path / "first")]) == 0
+    output = tmp_path / "second"
+    assert main([*words, "--output", str(output), "--weights", str(begun_from)]) == 0
+    begun_from.unlink()
+    again = ["train", "--device", "cpu", "--output", str(output), "--resume"]
+    for length, more in ((3, []), (4, ["--weights", "R50-C4-3x"])):
+        assert main([*again, f"train.iterations={length}", *more]) == 0
+        assert load_config(output / "config.yaml").model.weights == str(begun_from)
+        provenance = read_weights(output / "model_final.safetensors").provenance
+        assert (provenance["started_from"], provenance["iterations"]) == ("model_final.safetensors", length)
+        (output / "config.yaml").unlink()

@@ -200,12 +200,29 @@ def test_a_finished_run_is_left_alone_or_taken_further(
     assert train(tiny_config(data), tmp_path / "run", resume=True, device="cpu") == Outcome(12, 0)
     assert "is finished" in capsys.readouterr().out
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == (straight["plain"] / "metrics.jsonl").read_bytes()
+    config = (tmp_path / "run/config.yaml").read_bytes()
+    assert train(tiny_config(data, "train.iterations=8"), tmp_path / "run", resume=True, device="cpu") == Outcome(12, 0)
+    assert (tmp_path / "run/config.yaml").read_bytes() == config  # of the models that are there
     longer = tiny_config(data, "train.iterations=14")
     assert train(longer, tmp_path / "run", resume=True, device="cpu") == Outcome(14, 0)
     assert read_weights(tmp_path / "run/model_final.safetensors").provenance["iterations"] == 14
     short = tiny_config(data, "train.iterations=2")
     assert train(short, tmp_path / "run", overwrite=True, device="cpu") == Outcome(2, 0)
     assert list(losses(tmp_path / "run")) == [1, 2]
+
+
+def test_without_a_whole_checkpoint_no_model_is_replaced(
+    data: list[str], straight: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(straight["plain"], tmp_path / "run")
+    for path in list_checkpoints(tmp_path / "run/checkpoints"):
+        (path / "progress.json").write_bytes(b"")
+    kept = ("model_best.safetensors", "model_final.safetensors", "metrics.jsonl", "config.yaml")
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in kept if (straight["plain"] / name).exists()}
+    with pytest.raises(UserError, match="no whole checkpoint to resume from, and a run from the beginning would"):
+        train(tiny_config(data, "train.log_every=2"), tmp_path / "run", resume=True, device="cpu")
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in before} == before
+    assert len(before) >= 3
 
 
 def spoil(

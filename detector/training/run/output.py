@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from detector.config import CONFIG_FILE as CONFIG_FILE
-from detector.disk import hold
+from detector.disk import half_written_in, hold
 from detector.errors import UserError
 from detector.training.report.logs import EVENTS_FOLDER, LOG_FILE, METRICS_FILE
 from detector.training.state.checkpoint import list_checkpoints
@@ -47,6 +47,7 @@ def claim(output: Path, resume: bool, overwrite: bool) -> None:
             )
         _delete_run(output)
     try:
+        delete_half_written(output)
         (output / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         probe = output / CHECKPOINTS / f".probe.{os.getpid()}"
         with open(probe, "wb") as file:
@@ -85,6 +86,17 @@ def locked(output: Path) -> Iterator[None]:
         yield
 
 
+def delete_half_written(output: Path) -> None:
+    """Delete what killed starts left of files that they were writing; hidden, it would fill the disk unseen.
+
+    The checkpoints' own are deleted when the next one is saved. Raises OSError.
+    """
+    for folder in (output, *(output / name for name in RUN_FOLDERS)):
+        for torn in half_written_in(folder):
+            if torn.is_file():
+                torn.unlink()
+
+
 def holds_run(output: Path) -> bool:
     """Whether an earlier run left something worth keeping; one that ended before its first checkpoint did not."""
     return is_finished(output) or (output / BEST_MODEL).is_file() or bool(list_checkpoints(output / CHECKPOINTS))
@@ -93,6 +105,17 @@ def holds_run(output: Path) -> bool:
 def is_finished(output: Path) -> bool:
     """Whether a run has come to its end here: the final model is written last."""
     return (output / FINAL_MODEL).is_file()
+
+
+def check_no_models(output: Path) -> None:
+    """Raise UserError for models that a run has left, where it cannot be gone on with: starting again replaces them."""
+    for name in (BEST_MODEL, FINAL_MODEL):
+        if (output / name).is_file():
+            raise UserError(
+                f"{output}: has no whole checkpoint to resume from, and a run from the beginning would replace its "
+                f"{name}; --weights {output / name} with another --output trains on from that, --overwrite deletes the "
+                "run and starts again."
+            )
 
 
 def check_room(output: Path, checkpoint_bytes: int, keep: int, warn: Callable[[str], None]) -> None:

@@ -1,14 +1,18 @@
 """Whether a checkpoint and a config belong to one run, and what changes where they differ."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from detector.categories import CategoryMap, list_categories
-from detector.config import Config, differences
+from detector.config import CONFIG_FILE, Config, differences, save_config
 from detector.datasets.fingerprint import Fingerprint, describe_change
 from detector.errors import UserError
-from detector.training.state.checkpoint import TrainingState
+from detector.training.run.output import CHECKPOINTS
+from detector.training.state.checkpoint import TrainingState, list_checkpoints, read_settings
 
 UNREAD = ("model.weights", "model.backbone.weights")  # the checkpoint has all weights
+TRAINING_FILES = ("data.train_annotations", "data.train_images")
 # Settings that say what is written, shown and scored, or where from; the weights come out the same.
 WITHOUT_EFFECT = (
     "model.detection.",
@@ -63,7 +67,9 @@ def check_resumable(
         )
     changed = differences(state.config, config)
     unread = [line for line in changed if line.startswith(UNREAD)]
-    harmless = [line for line in changed if line.startswith(WITHOUT_EFFECT)]
+    before, now = state.annotations.get("train"), annotations.get("train")
+    moved = TRAINING_FILES if before is not None and before == now else ()  # the same pictures elsewhere
+    harmless = [line for line in changed if line.startswith(WITHOUT_EFFECT + moved)]
     others = [line for line in changed if line not in harmless + unread]
     if unread:
         warn(f"without effect, because the run goes on from its checkpoint: {'; '.join(unread)}.")
@@ -74,8 +80,8 @@ def check_resumable(
             f"settings changed since the checkpoint, so the result will not be that of an uninterrupted run: "
             f"{'; '.join(others)}."
         )
-    for split, before in state.annotations.items():
-        change = describe_change(before, annotations[split]) if split in annotations else None
+    for split, earlier in state.annotations.items():
+        change = describe_change(earlier, annotations[split]) if split in annotations else None
         if change:
             warn(f"the annotations of the {split} split changed since the checkpoint: {change}. {CONSEQUENCES[split]}")
     if state.world_size != world_size:
@@ -83,6 +89,26 @@ def check_resumable(
             f"resumed with {_processes(world_size)} instead of {state.world_size}: a step still has "
             f"{config.train.batch_size} images, the same ones, and sums round differently."
         )
+
+
+def begun_from(config: Config, begun: Config) -> Config:
+    """The settings of a run that goes on, which still says what the run began from (`begun`) and not what is unread."""
+    backbone = replace(config.model.backbone, weights=begun.model.backbone.weights)
+    return replace(config, model=replace(config.model, weights=begun.model.weights, backbone=backbone))
+
+
+def restore_config(output: Path) -> bool:
+    """Write the config of a run's folder again from its newest checkpoint that says it; whether there is one.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    for path in list_checkpoints(output / CHECKPOINTS):
+        config = read_settings(path)
+        if config is not None:
+            save_config(config, output / CONFIG_FILE)
+            return True
+    return False
 
 
 def _processes(count: int) -> str:

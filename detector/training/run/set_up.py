@@ -28,10 +28,10 @@ from detector.training.loss_scale import LossScale
 from detector.training.optimizer import build_optimizer, load_momentum_buffers
 from detector.training.report.logs import RunLog
 from detector.training.report.meter import Meter
-from detector.training.run.output import CHECKPOINTS, CONFIG_FILE, check_room
+from detector.training.run.output import CHECKPOINTS, CONFIG_FILE, check_no_models, check_room
 from detector.training.run.parts import Run
 from detector.training.run.plan import is_evaluation_due
-from detector.training.run.resume import check_resumable
+from detector.training.run.resume import begun_from, check_resumable
 from detector.training.run.start import check_batch, check_start, open_data, pictures_of_epoch, with_classes
 from detector.training.run.void import void_settings
 from detector.training.schedule import in_iterations
@@ -82,6 +82,7 @@ def set_up(
     state = find_state(output, log) if resume else None
     if state is not None:
         check_resumable(state, config, train_data.categories, annotations, process_group.world_size(), log.warning)
+        config = begun_from(config, state.config)
     else:
         check_start(config.model)
     if val_data is None:
@@ -96,9 +97,7 @@ def set_up(
     if state is None:
         with at_once():
             initialise(model, config, train_data.categories)
-    run = assemble(config, output, device, train_data, val_data, annotations, model, state, log)
-    process_group.on_main(lambda: prepare_output(run))
-    return run
+    return assemble(config, output, device, train_data, val_data, annotations, model, state, log)
 
 
 def warn_of_faults(train_data: DetectionDataset, val_data: DetectionDataset | None, log: RunLog) -> None:
@@ -171,7 +170,11 @@ def assemble(
 
 
 def find_state(output: Path, log: RunLog) -> TrainingState | None:
-    """The newest whole checkpoint's state, the same in every process."""
+    """The newest whole checkpoint's state, the same in every process; None where there is none.
+
+    Raises:
+        UserError: there is none, and a run has left models, which one from the beginning would replace.
+    """
 
     def find() -> Path | None:
         newest = load_newest(output / CHECKPOINTS, log.warning)
@@ -179,6 +182,7 @@ def find_state(output: Path, log: RunLog) -> TrainingState | None:
 
     path = process_group.on_main(find)
     if path is None:
+        process_group.on_main(lambda: check_no_models(output))
         log.warning(f"{output} has no checkpoint to resume from: the run starts at the beginning.")
         return None
     log.info(f"resuming from {path}")

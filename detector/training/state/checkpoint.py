@@ -30,7 +30,7 @@ from torch import Tensor
 from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
 from detector.datasets.fingerprint import Fingerprint
-from detector.disk import file_digest, remove_folder, whole_folder, write_atomically, write_synced
+from detector.disk import file_digest, remove_folder, tells_damage, whole_folder, write_atomically, write_synced
 from detector.errors import UserError, one_line, shown
 from detector.training.loss_scale import LossScale, read_loss_scale
 from detector.training.state.progress import Progress, read_progress
@@ -75,9 +75,9 @@ def save_checkpoint(folder: Path, state: TrainingState) -> Path:
         CheckpointError: it could not be written; nothing that was there before is changed.
     """
     final = folder / checkpoint_name(state.progress.iteration)
-    if final.exists() and is_whole(final):
-        return final
     try:
+        if final.exists() and is_whole(final):
+            return final
         with whole_folder(final) as partial:
             _write_files(partial, state)
     except OSError as error:
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path) -> TrainingState:
 
     Raises:
         CheckpointError: it is not whole.
-        UserError: it is whole, but of another version of this program.
+        UserError: it may not be read, or it is whole, but of another version of this program.
     """
     problem = find_damage(path)
     if problem:
@@ -138,6 +138,15 @@ def load_checkpoint(path: Path) -> TrainingState:
         raise
     except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({one_line(repr(error))}).") from None
+
+
+def read_settings(path: Path) -> Config | None:
+    """Every setting of the run that wrote a checkpoint; None where it does not say them, or is damaged."""
+    try:
+        stored = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+        return _read_config(path, stored)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # UserError is a ValueError
+        return None
 
 
 def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
@@ -184,12 +193,16 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether every file is there and has the content it was written with."""
+    """Whether every file is there and has the content it was written with. Raises UserError as `find_damage`."""
     return find_damage(path) is None
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, in words; None for a whole one."""
+    """What is wrong with a checkpoint's files, in words; None for a whole one.
+
+    Raises:
+        UserError: they may not be read, which says nothing about them.
+    """
     try:
         sums = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
         if not {MODEL, MOMENTUM, PROGRESS} <= sums.keys():
@@ -200,6 +213,11 @@ def find_damage(path: Path) -> str | None:
         if (path / EVALUATED).exists() and not _read_evaluation(path):
             return f"{EVALUATED} does not match its checksum"
     except OSError as error:
+        if not tells_damage(error):
+            raise UserError(
+                f"{error.filename or path}: cannot be read ({error.strerror or error}), and may be whole; make it "
+                "readable and try again, or delete the checkpoint."
+            ) from None
         return f"{Path(error.filename or MANIFEST).name} is missing or cannot be read"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "its manifest cannot be read"

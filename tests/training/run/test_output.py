@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import UserError
-from detector.training.run.output import check_room, claim, holds_run, is_finished, locked
+from detector.training.run.output import check_no_models, check_room, claim, holds_run, is_finished, locked
 
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
@@ -50,6 +50,26 @@ def test_overwrite_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
 def test_what_a_run_without_checkpoints_left_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("an error at the start")
     claim(tmp_path, resume=False, overwrite=False)
+
+
+def test_what_killed_starts_left_half_written_is_deleted(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    (tmp_path / "evaluation").mkdir()
+    torn = [tmp_path / ".model_best.safetensors.77.partial", tmp_path / "evaluation" / ".detections.json.8.partial"]
+    others = [tmp_path / ".notes.partial", tmp_path / "model.9.partial"]
+    for path in (*torn, *others):
+        path.write_bytes(b"half")
+    claim(tmp_path, resume=True, overwrite=False)
+    assert not any(path.exists() for path in torn)
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("name", ["model_best.safetensors", "model_final.safetensors"])
+def test_models_that_a_run_from_the_beginning_would_replace(tmp_path: Path, name: str) -> None:
+    check_no_models(tmp_path)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"no whole checkpoint .* would replace its {name}; --weights .*/{name} with"):
+        check_no_models(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from detector.categories import Category, CategoryMap
-from detector.config import Config, ModelConfig, TrainConfig
+from detector.config import BackboneConfig, Config, DataConfig, ModelConfig, RoIConfig, TrainConfig
 from detector.datasets.fingerprint import Fingerprint
 from detector.errors import UserError
-from detector.training.run.resume import check_resumable
+from detector.training.run.resume import begun_from, check_resumable
 from detector.training.state.checkpoint import TrainingState
 from detector.training.state.progress import Progress
 
@@ -72,3 +72,18 @@ def test_annotations_that_changed_are_said() -> None:
 def test_weights_to_start_from_are_not_read_again_and_that_is_said() -> None:
     (said,) = compare(replace(Config(), model=ModelConfig(weights="R101-C4-3x")))
     assert said == ("without effect, because the run goes on from its checkpoint: model.weights: None → R101-C4-3x.")
+
+
+def test_a_run_that_goes_on_still_says_what_it_began_from() -> None:
+    begun = replace(Config(), model=ModelConfig(weights="R101-C4-3x", backbone=BackboneConfig(weights="a.pth")))
+    other = replace(Config(), model=ModelConfig(weights="b.pth", roi=RoIConfig(batch_size_per_image=9)))
+    assert begun_from(other, begun) == replace(other, model=replace(begun.model, roi=other.model.roi))
+    assert begun_from(begun, Config()) == Config()
+
+
+def test_a_data_set_that_has_moved_is_still_the_same() -> None:
+    elsewhere = replace(Config(), data=DataConfig(train_annotations="b.json", train_images="b"))
+    (said,) = compare(elsewhere)
+    assert said.startswith("settings changed since the checkpoint: data.train_annotations: None → b.json; data.train_i")
+    said, *_ = compare(elsewhere, now=BEFORE | {"train": Fingerprint(10, 29, "c")})
+    assert said.startswith("settings changed since the checkpoint, so the result will not be that of an uninterrupted")

@@ -17,6 +17,7 @@ from detector.categories import CategoryMap
 from detector.config import Config, ModelConfig
 from detector.datasets.fingerprint import Fingerprint
 from detector.errors import UserError
+from detector.training.state import checkpoint
 from detector.training.state.checkpoint import (
     CheckpointError,
     Progress,
@@ -120,6 +121,25 @@ def test_any_damage_is_found_and_the_checkpoint_before_is_taken(tmp_path: Path, 
     assert len(warnings) == 1
     assert "iteration_0000002" in warnings[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["damaged_iteration_0000002", "iteration_0000001"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_what_may_not_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    save_checkpoint(tmp_path, make_state(1))
+    newest = save_checkpoint(tmp_path, make_state(2))
+
+    def refuse(path: Path) -> str:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "file_digest", refuse)
+        with pytest.raises(UserError, match=rf"averaged\.safetensors: cannot be read \({os.strerror(code)}\), and may"):
+            load_newest(tmp_path, pytest.fail)
+        with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
+            save_checkpoint(tmp_path, make_state(2))
+    found = load_newest(tmp_path, pytest.fail)
+    assert found is not None
+    assert found[0] == newest
 
 
 def test_no_checkpoint_at_all(tmp_path: Path) -> None:
