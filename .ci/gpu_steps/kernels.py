@@ -24,6 +24,7 @@ from torchvision.ops import nms  # noqa: E402
 from detector.config import BackboneConfig, Config, ModelConfig  # noqa: E402
 from detector.fast import choose_on_gpu  # noqa: E402
 from detector.fast.choose_on_gpu import ON_GPU, ON_OTHERS, Opening, cudnn_fuses  # noqa: E402
+from detector.fast.fastest import seconds  # noqa: E402
 from detector.fast.fuse import fuse  # noqa: E402
 from detector.fast.nms import survivors, ways  # noqa: E402
 from detector.model.build import build_model  # noqa: E402
@@ -40,7 +41,7 @@ OPENINGS = {
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     """The shortest of some calls."""
     if device.type == "cuda":
-        return round(1000 * choose_on_gpu.seconds(call, device), 4)
+        return round(1000 * seconds(call, device), 4)
     call()
     began = time.perf_counter()
     call()

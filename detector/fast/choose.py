@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 # Large maps by tiles of 4×4 outputs. Z: R101's backbone 1.32 s direct, 1.10 by tiles; the RPN 0.22, 0.12 (bfloat16).
 # X, a whole R101 with 1000 proposals, direct : by tiles and whole maps, two runs: float32 7.52 : 5.83, 8.09 : 6.19 s;
-# bfloat16 2.17 : 2.12, 3.76 : 2.88 s. A: a pyramid's
-# finest level, 256 channels of 200×304, float32, CPU time: 0.91 s direct, 0.57 by tiles (0.54 with 256 together).
+# bfloat16 2.17 : 2.12, 3.76 : 2.88 s. A: a pyramid's finest level, 256 channels of 200×304, float32, CPU time: 0.91 s
+# direct, 0.57 by tiles (0.54 with 256 together).
 TILE_BLOCK = 64  # tiles that are computed together
 # Of the 3×3 convolutions of a pyramid and its RPN. A, 256 channels: the products reach 62 GFLOP/s in blocks of 64, 76
 # of 128, 73 of 256, 72 of 512.
@@ -220,7 +220,8 @@ def onednn_block() -> int:
 def product_pays(weight: Tensor, maps: RoIMaps, execution: Execution, processor: Processor) -> bool:
     """Whether a 1×1 convolution, weight [O, C, 1, 1], of RoIs' maps runs faster as a matrix product.
 
-    False where that is not tried: without AMX, in other types than bfloat16, or with timing switched off."""
+    False where that is not tried: without AMX, in other types than bfloat16, or with timing switched off.
+    """
     if not (execution.timed and processor.amx and execution.dtype == torch.bfloat16):
         return False
     return product_is_faster(weight.shape[0], weight.shape[1], maps, execution.dtype)

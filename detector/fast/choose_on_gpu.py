@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from detector.fast.fastest import fastest, pass_to_time
 from detector.fast.group_norm_fault import EPS, by_pytorch, group_norm_fault
 from detector.fast.roi_align_fault import levels_fault, pooling_fault, pyramid, regions
 from detector.fast.roi_levels import pool_levels
@@ -24,10 +24,6 @@ from detector.model.roi_pooling import LevelRule, RoIPooling
 
 log = logging.getLogger(__name__)
 
-Way = TypeVar("Way")
-
-GAIN = 1.03  # so many times faster another way has to be than the one before it
-CALLS = 10  # of which the quickest counts
 MAP, REGIONS = (50, 76), 512  # of what is tried: a picture of 800×1216 at stride 16
 
 MAPS = 256  # of regions, on which convolutions are tried
@@ -51,12 +47,16 @@ ON_CPU = PoolingWay(kernel=False, hoisted=True)
 # torchvision's RoIAlign pools every bin of both hoisted maps, in float32: two and a half times as many values as it
 # does of the features, which takes longer than the products that are saved (by counting).
 ON_OTHERS = PoolingWay(kernel=False, hoisted=False)
+# What a GPU chooses from, the usual way first.
 ON_GPU = (ON_OTHERS, PoolingWay(kernel=True, hoisted=False), PoolingWay(kernel=True, hoisted=True))
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The two 1×1 convolutions that open conv5_x. strides: of the first, and of the shortcut's."""
+    """The two 1×1 convolutions that open conv5_x: the first, and the shortcut's.
+
+    channels: of the input of both. reduced, projected: of their outputs. strides: theirs.
+    """
 
     channels: int
     reduced: int
@@ -65,7 +65,7 @@ class Opening:
 
     @classmethod
     def of(cls, block: Bottleneck) -> "Opening":
-        """Of the block that has them."""
+        """Those of a block that begins with a projection."""
         assert isinstance(block.shortcut, Projection)
         first, shortcut = block.conv1, block.shortcut.conv
         strides = (first.stride[0], shortcut.stride[0])
@@ -142,10 +142,10 @@ def _pooling_call(
         maps = pooled(features, 1)
         return [F.conv2d(maps, w, stride=stride) for w, stride in zip(weights, opening.strides, strict=True)]
 
-    def both_ways() -> None:
-        torch.autograd.backward([out.sum() for out in forward()])
+    def backward(outs: list[Tensor]) -> None:
+        torch.autograd.backward([out.sum() for out in outs])
 
-    return both_ways if gradient else torch.no_grad()(forward)
+    return pass_to_time(forward, backward, gradient)
 
 
 def pools_levels_by_kernel(
@@ -162,7 +162,7 @@ def pools_levels_by_kernel(
 def _kernel_pools_levels(
     shape: tuple[int, int, bool, LevelRule | None], device: torch.device, dtype: torch.dtype, gradient: bool
 ) -> bool:
-    """Whether the kernel is there, right, and faster than pooling every level by itself."""
+    """Whether the kernel is there, computes what it should, and is faster than pooling every level by itself."""
     pooling = RoIPooling("align", *shape)
     fault = _interpreted() or levels_fault(pooling, device, dtype)
     if fault is not None:
@@ -184,10 +184,10 @@ def _levels_call(
     def forward() -> Tensor:
         return pool_levels(features, rois, pooling, kernel).to(dtype)
 
-    def both_ways() -> None:
-        torch.autograd.backward(forward().sum())
+    def backward(out: Tensor) -> None:
+        torch.autograd.backward(out.sum())
 
-    return both_ways if gradient else torch.no_grad()(forward)
+    return pass_to_time(forward, backward, gradient)
 
 
 def normalizes_by_kernel(device: torch.device, dtype: torch.dtype, of_weights: torch.dtype, gradient: bool) -> bool:
@@ -203,7 +203,7 @@ def normalizes_by_kernel(device: torch.device, dtype: torch.dtype, of_weights: t
 
 @cache
 def _kernel_normalizes(device: torch.device, dtype: torch.dtype, of_weights: torch.dtype, gradient: bool) -> bool:
-    """Whether the kernel is there, right, and faster than PyTorch's."""
+    """Whether the kernel is there, computes what it should, and is faster than PyTorch's."""
     fault = _interpreted() or group_norm_fault(device, dtype)
     if fault is not None:
         log.warning("Group norm runs through PyTorch (%s): slower, but as exact.", fault)
@@ -239,15 +239,15 @@ def norm_call(
 
     incoming = torch.ones_like(maps)
 
-    def both_ways() -> None:
-        torch.autograd.grad(forward(), given, incoming)
+    def backward(out: Tensor) -> None:
+        torch.autograd.grad(out, given, incoming)
 
-    return both_ways if gradient else torch.no_grad()(forward)
+    return pass_to_time(forward, backward, gradient)
 
 
 @cache
 def cudnn_fuses(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether cuDNN's convolution with bias, addition and ReLU in one kernel is there, right, and faster than three."""
+    """Whether cuDNN's one kernel of convolution, bias, addition and ReLU is there, right, and faster than three."""
     if device.type != "cuda" or dtype == torch.float64:
         return False
     generator = torch.Generator().manual_seed(0)
@@ -273,27 +273,3 @@ def cudnn_fuses(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     log.info("Convolutions with an addition run in %s.", "one kernel of cuDNN's" if faster else "three kernels")
     return faster
-
-
-def fastest(calls: dict[Way, Callable[[], object]], device: torch.device) -> Way:
-    """The quickest of these calls; another than the first has to be `GAIN` times as fast as the best before it."""
-    taken = {way: seconds(call, device) for way, call in calls.items()}
-    best = next(iter(taken))
-    for way, time in taken.items():
-        if time * GAIN < taken[best]:
-            best = way
-    return best
-
-
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The shortest of `CALLS` calls on a GPU, after two that warm up."""
-    call()
-    call()
-    make = partial(torch.cuda.Event, enable_timing=True)
-    events = [(make(), make()) for _ in range(CALLS)]
-    for begin, end in events:
-        begin.record()
-        call()
-        end.record()
-    torch.cuda.synchronize(device)
-    return min(begin.elapsed_time(end) for begin, end in events) / 1000

@@ -26,7 +26,8 @@ class Compiled(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         """The part's output, of the same shape as without compiling.
 
-        Raises what the part itself raises, and torch.OutOfMemoryError."""
+        Raises what the part itself raises, and torch.OutOfMemoryError.
+        """
         if self.compiled is not None:
             try:
                 return self.compiled(*inputs)  # compiles before it runs: where it fails, the inputs are still whole

@@ -87,8 +87,7 @@ class FusedConv(nn.Module):
         self.is_pointwise = is_pointwise(weight, stride, padding) and groups == 1
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """[N, C, H, W] channels-last to [N, O, H', W'] channels-last; `residual`, of the result's shape, may be
-        overwritten."""
+        """[N, C, H, W] to [N, O, H', W'], channels-last; the residual, of the same size, may be overwritten."""
         if self.cudnn and x.shape[0] > 0:
             return self._by_cudnn(x, residual)
         if not self.onednn:

@@ -22,7 +22,11 @@ Pair = tuple[nn.Conv2d, nn.Module]
 
 @dataclass(frozen=True)
 class Folded:
-    """A convolution with its norm. weight, bias: in the type that is computed in. offset: the bias in float32."""
+    """A convolution with its norm.
+
+    weight: [O, C, k, k], bias: [O], in the type that is computed in. offset: the bias in the norm's own type. version:
+    of the convolution's weight when it was folded; a later one means that the weight has changed since.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -57,9 +61,9 @@ class Folds:
 
     def take_all(self, convs: Sequence[nn.Conv2d], dtype: torch.dtype) -> list[Folded] | None:
         """As `take` of each; None, and nothing is taken, unless all of them are there, in this type."""
-        found = [self._ready.get(conv) for conv in convs]
-        ready = [fold for fold in found if fold is not None and fold.weight.dtype == dtype]
-        if len(ready) < len(found) or not all(map(_would_do, ready, convs)):
+        folded = [self._ready.get(conv) for conv in convs]
+        ready = [fold for fold in folded if fold is not None and fold.weight.dtype == dtype]
+        if len(ready) < len(folded) or not all(map(_would_do, ready, convs)):
             return None
         for conv in convs:
             del self._ready[conv]

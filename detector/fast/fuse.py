@@ -6,9 +6,9 @@ computes the same from copies of the same parameters in less time, and its file'
 `roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks; `fpn.py` and `box_head.py` are
 for the other kinds of model, `roi_levels.py` pools from the levels of a pyramid. On a CPU, `roi_align.py`
 computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need fewer multiplications (`winograd.py`,
-`whole_maps.py`). The stages that join the parts are those of `detector.model.faster_rcnn`; on a GPU what passes between
-them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch, and kernels are chosen there
-(`choose_on_gpu.py`) and started together for sizes that come often (`graphs.py`).
+`whole_maps.py`). The stages that join the parts are those of `detector.model.faster_rcnn`. On a GPU what passes between
+them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch; kernels are chosen by the clock
+(`choose_on_gpu.py`), and started together for sizes that come often (`graphs.py`).
 """
 
 import copy
@@ -23,7 +23,7 @@ from detector.fast.compiled import Compiled
 from detector.fast.convolution import Execution
 from detector.fast.fpn import FPN
 from detector.fast.graphs import Graphed
-from detector.fast.roi_head import RoIHead
+from detector.fast.roi_head import PlainHead, RoIHead
 from detector.fast.rpn import RPNHead
 from detector.fast.slots import SlotFasterRCNN
 from detector.model import fpn as plain_fpn
@@ -31,13 +31,12 @@ from detector.model import resnet, roi_head, rpn
 from detector.model.faster_rcnn import FasterRCNN
 
 PlainBackbone = resnet.ResNetC4 | resnet.ResNetC5 | plain_fpn.FPN
-PlainHead = roi_head.RoIHead | roi_head.FullyConnectedHead
 
 
 def fuse(
     model: FasterRCNN, dtype: torch.dtype = torch.float32, compiled: bool = False, timed: bool = True
 ) -> FasterRCNN:
-    """Make a second `FasterRCNN` on the same device that finds the same in less time.
+    """Make a second `FasterRCNN` on the same device that gives the same detections in less time.
 
     It copies the parameters: when the network's change afterwards, or the network moves to another device, fuse again.
     Batch norms are taken as in evaluation, with their stored statistics. Gradients do not flow through it.
@@ -48,7 +47,8 @@ def fuse(
             processor has it and near to them: weights are folded in float64 before they are rounded, and RoIAlign,
             scores and boxes stay float32. A CPU without bfloat16 kernels uses float32 instead. float64 is for tests.
         compiled: compile backbone and conv5_x with `torch.compile` when they first run, which takes a minute.
-        timed: where kernels give the same bits, try for up to half a second which is the faster, once a process.
+        timed: on a CPU, where kernels give the same bits, try for up to half a second which is the faster, once a
+            process. On a GPU, choose kernels that differ in rounding by the clock, and use CUDA graphs.
 
     Raises:
         UserError: another type, or a network that is fused already.

@@ -21,14 +21,14 @@ from detector.model.blocks import BasicBlock, Bottleneck, Projection
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a convolution, both axes."""
+    """Stride and padding of a convolution, the same on both axes."""
 
     stride: int
     padding: int
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "Shape":
-        """That of a module."""
+        """Those of a convolution module."""
         return cls(conv.stride[0], int(conv.padding[0]))
 
 

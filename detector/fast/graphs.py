@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.fast.choose_on_gpu import fastest
+from detector.fast.fastest import fastest
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from detector.fast.choose_on_gpu import normalizes_by_kernel
 
 MAPS = 64  # fewer keep no GPU busy: those of pictures, not of RoIs
-VALUES = (
-    16_384  # of a group: 14×14 cells of 64 channels, padded to powers of two; more do not fit a program's registers
-)
+# Of a group: 14×14 cells of 64 channels, padded to powers of two. More do not fit a program's registers.
+VALUES = 16_384
 TYPES = (torch.bfloat16, torch.float32)
 
 

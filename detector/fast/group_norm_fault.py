@@ -55,17 +55,17 @@ def _errors(
 
     exact = results(by_pytorch, torch.float64, torch.float64)
     usual = results(by_pytorch, torch.float32, torch.float32)
-    found = results(group_norm, dtype, torch.float32)
+    computed = results(group_norm, dtype, torch.float32)
     names = ("results", "gradients of maps", "gradients of weights", "gradients of biases")
     return [
         (name, _off(ours, right), _off(theirs, right), torch.finfo(ours.dtype).eps)
-        for name, ours, theirs, right in zip(names, found, usual, exact, strict=True)
+        for name, ours, theirs, right in zip(names, computed, usual, exact, strict=True)
     ]
 
 
-def _off(found: Tensor, exact: Tensor) -> float:
+def _off(computed: Tensor, exact: Tensor) -> float:
     """The largest error, relative to the largest value."""
-    return float((found.double() - exact).abs().max() / exact.abs().max())
+    return float((computed.double() - exact).abs().max() / exact.abs().max())
 
 
 def by_pytorch(maps: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, relu: bool) -> Tensor:

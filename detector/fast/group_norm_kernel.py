@@ -84,11 +84,12 @@ def _launch(kernel: Any, operands: tuple[Tensor, ...], groups: int, relu: bool, 
 
 @triton.jit
 def _group(channels, cells, groups, of_group: tl.constexpr, cell_block: tl.constexpr, channel_block: tl.constexpr):
-    """Of the program's group.
+    """Where the values of the program's group are.
 
     Returns:
-        where its first value is in the maps, where all are from there [cells, channels], which of them there are, its
-        channels, which of them there are, and where its first channel is in [N, C].
+        The place of its first value in the maps; the places of all its values from there [cell_block, channel_block],
+        and which of these there are; the numbers of its channels [channel_block], and which of these there are; and the
+        place of its map's first channel in [N, C].
     """
     cell, number = tl.arange(0, cell_block), tl.arange(0, channel_block)
     image, first = tl.program_id(0) // groups, tl.program_id(0) % groups * of_group

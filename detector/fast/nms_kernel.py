@@ -40,7 +40,7 @@ def largest_float32(threshold: float) -> float:
 
 
 @triton.jit
-def _exceeds(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, threshold):
+def exceeds(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, threshold):
     """Whether boxes [A, 1] and [1, B] have an IoU above the threshold. Two without area have none.
 
     The order of the two changes no bit. Its callers compile it with `enable_fp_fusion=False`.
@@ -80,7 +80,7 @@ def _scan(
             slot = first + tl.arange(0, chunk)
             filled = slot < done
             place = tl.load(kept + slot, mask=filled, other=0)
-            over = _exceeds(
+            over = exceeds(
                 tl.load(boxes + place * 4)[:, None], tl.load(boxes + place * 4 + 1)[:, None],
                 tl.load(boxes + place * 4 + 2)[:, None], tl.load(boxes + place * 4 + 3)[:, None],
                 x1[None, :], y1[None, :], x2[None, :], y2[None, :], threshold,
@@ -91,7 +91,7 @@ def _scan(
             first += chunk
         # Among themselves: those stay that none of the better ones that stay overlaps. From all that are alive, what
         # is true of ever more of them is found, and in at most `block` rounds nothing changes any more.
-        over = before & _exceeds(
+        over = before & exceeds(
             x1[:, None], y1[:, None], x2[:, None], y2[:, None],
             x1[None, :], y1[None, :], x2[None, :], y2[None, :], threshold,
         )  # fmt: skip

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from detector.fast.nms_kernel import _exceeds, largest_float32
+from detector.fast.nms_kernel import exceeds, largest_float32
 
 BLOCK, ROWS = 64, 128  # boxes that share a word, and boxes that one program compares with them
 COLUMNS = 4  # of those that share a word, compared at a time
@@ -89,7 +89,7 @@ def _compare(
             lane = first + tl.arange(0, columns)
             at = start + lane
             ax1, ay1, ax2, ay2 = _corners(boxes, at, total)
-            over = _exceeds(
+            over = exceeds(
                 ax1[:, None], ay1[:, None], ax2[:, None], ay2[:, None],
                 bx1[None, :], by1[None, :], bx2[None, :], by2[None, :], threshold,
             ) & ((row < start)[None, :] | (at[:, None] < row[None, :]))  # fmt: skip

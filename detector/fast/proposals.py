@@ -49,7 +49,7 @@ def limits_of(sizes: Sequence[Size], device: torch.device) -> Tensor:
 
 
 def ratios_of(from_sizes: Sequence[Size], to_sizes: Sequence[Size], device: torch.device) -> Tensor:
-    """[N, 1, 4] float32, what boxes in N images are multiplied with in others of these sizes, as `boxes.rescale`."""
+    """[N, 1, 4] float32, by which `boxes.rescale` multiplies boxes of N images to move them to other sizes."""
     rows = [[(w / v, h / u) * 2] for (u, v), (h, w) in zip(from_sizes, to_sizes, strict=True)]
     return sent(torch.tensor(rows, dtype=torch.float32), device)
 

@@ -20,7 +20,7 @@ def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype)
     maps = torch.randn(2, 40, *MAP, generator=generator).to(device, dtype, memory_format=torch.channels_last)
     rois = regions(REGIONS, MAP, device, generator)
 
-    def found() -> Tensor:
+    def by_kernel() -> Tensor:
         from detector.fast.roi_align_kernel import pool
 
         return pool(maps, rois, pooling, 16)
@@ -29,7 +29,7 @@ def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype)
         values, scale = maps.to(computed_in).contiguous(), 1.0 / 16
         return roi_align(values, rois.to(computed_in), pooling.size, scale, pooling.sampling_ratio, pooling.aligned)
 
-    return _fault(found, by_torchvision, dtype)
+    return _fault(by_kernel, by_torchvision, dtype)
 
 
 def levels_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -44,7 +44,7 @@ def levels_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) 
 
 
 def _fault(
-    found: Callable[[], Tensor], by_torchvision: Callable[[torch.dtype], Tensor], dtype: torch.dtype
+    by_kernel: Callable[[], Tensor], by_torchvision: Callable[[torch.dtype], Tensor], dtype: torch.dtype
 ) -> str | None:
     """Why a kernel does not pool as exactly as torchvision's, or that it cannot be run; None where it is right.
 
@@ -53,7 +53,7 @@ def _fault(
     """
     try:
         exact = by_torchvision(torch.float64)
-        pooled = (found(), by_torchvision(torch.float32))
+        pooled = (by_kernel(), by_torchvision(torch.float32))
         error, usual = (float((one.double() - exact).abs().max() / exact.abs().max()) for one in pooled)
     except Exception as reason:  # without Triton, without a compiler, on a GPU that it does not know
         return f"{type(reason).__name__}: {(str(reason).strip() or 'no reason given').splitlines()[0]}"

@@ -71,7 +71,7 @@ class _Pool(torch.autograd.Function):
         added = rois if bias is None else bias.float().contiguous()
         given, size_of_map = (maps, rois, out, added, rois, rois), (maps.shape[2], maps.shape[3], 1.0 / stride)
         choices = {"has_bias": bias is not None, "relu": relu, "pyramid": False}
-        _launch(_forward, given, size_of_map, pooling, step, **choices)
+        launch(forward_kernel, given, size_of_map, pooling, step, **choices)
         ctx.save_for_backward(rois, out if relu else None)
         ctx.rest = (maps.shape, maps.dtype, pooling, stride, step, None if bias is None else bias.dtype)
         return out
@@ -86,13 +86,13 @@ class _Pool(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_maps = torch.empty(shape, dtype=torch.float32, device=gradient.device, memory_format=torch.channels_last)
         given, size_of_map = (of_maps.zero_(), rois, gradient, rois, rois), (shape[2], shape[3], 1.0 / stride)
-        _launch(_backward, given, size_of_map, pooling, step, pyramid=False)
+        launch(backward_kernel, given, size_of_map, pooling, step, pyramid=False)
         wants_bias = ctx.needs_input_grad[2]  # a folded norm's offset is fixed
         of_bias = gradient.sum(dim=(0, 2, 3), dtype=torch.float32).to(bias_type) if wants_bias else None
         return of_maps.to(dtype), None, of_bias, None, None, None, None
 
 
-def _launch(
+def launch(
     kernel: Any,
     operands: tuple[Tensor, ...],
     map_size: tuple[int, int, float],
@@ -110,7 +110,7 @@ def _launch(
     count, channels, size, _ = bins.shape
     if bins.numel() == 0:
         return
-    block = min(FORWARD_CHANNELS if kernel is _forward else BACKWARD_CHANNELS, triton.next_power_of_2(channels))
+    block = min(FORWARD_CHANNELS if kernel is forward_kernel else BACKWARD_CHANNELS, triton.next_power_of_2(channels))
     with torch.cuda.device_of(maps):
         kernel[(count * size, triton.cdiv(channels, block))](
             *operands, channels, *map_size, size, step,
@@ -185,11 +185,12 @@ def _share(start, length, grid, bin, cell, cells, samples: tl.constexpr):
 
 
 @triton.jit
-def _forward(
+def forward_kernel(
     maps, rois, out, bias, levels, table, channels, height, width, scale, size, step, bins, ratio,
     aligned: tl.constexpr, has_bias: tl.constexpr, relu: tl.constexpr, pyramid: tl.constexpr,
     width_block: tl.constexpr, block: tl.constexpr, samples: tl.constexpr,
 ):  # fmt: skip
+    """`pool`: one row of one RoI's bins, for a block of channels."""
     row = tl.program_id(0)
     roi = row // size
     channel = tl.program_id(1) * block + tl.arange(0, block)
@@ -232,11 +233,12 @@ def _forward(
 
 
 @triton.jit
-def _backward(
+def backward_kernel(
     maps, rois, bins_gradient, levels, table, channels, height, width, scale, size, step, bins, ratio,
     aligned: tl.constexpr, pyramid: tl.constexpr,
     width_block: tl.constexpr, block: tl.constexpr, samples: tl.constexpr,
 ):  # fmt: skip
+    """The gradient of the maps, added up in `maps`, from that of one row of one RoI's bins, for a block of channels."""
     row = tl.program_id(0)
     roi = row // size
     channel = tl.program_id(1) * block + tl.arange(0, block)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from detector.fast.proposals import sent
-from detector.fast.roi_align_kernel import _backward, _forward, _launch
+from detector.fast.roi_align_kernel import backward_kernel, forward_kernel, launch
 from detector.model.roi_pooling import RoIPooling
 
 
@@ -63,7 +63,7 @@ class _PoolCells(torch.autograd.Function):
             dtype=cells.dtype, device=cells.device, memory_format=torch.channels_last,
         )  # fmt: skip
         choices = {"has_bias": False, "relu": False, "pyramid": True}
-        _launch(_forward, (cells, rois, out, rois, levels, table), (0, 0, 0.0), pooling, 1, **choices)
+        launch(forward_kernel, (cells, rois, out, rois, levels, table), (0, 0, 0.0), pooling, 1, **choices)
         ctx.save_for_backward(rois, levels, table)
         ctx.rest = (cells.shape, cells.dtype, pooling)
         return out
@@ -74,5 +74,5 @@ class _PoolCells(torch.autograd.Function):
         shape, dtype, pooling = ctx.rest
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         of_cells = torch.zeros(shape, dtype=torch.float32, device=gradient.device)
-        _launch(_backward, (of_cells, rois, gradient, levels, table), (0, 0, 0.0), pooling, 1, pyramid=True)
+        launch(backward_kernel, (of_cells, rois, gradient, levels, table), (0, 0, 0.0), pooling, 1, pyramid=True)
         return of_cells.to(dtype), None, None, None, None

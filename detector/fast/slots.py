@@ -20,7 +20,7 @@ from detector.structures import ImageBatch, Selection
 
 
 class SlotFasterRCNN(FasterRCNN):
-    """`FasterRCNN` whose forward pass waits for the device once, at its end. Its arguments are the same."""
+    """`FasterRCNN` with the same arguments, whose forward pass waits for the device once, where its result is read."""
 
     def __init__(self, *parts: Any, **named: Any) -> None:
         super().__init__(*parts, **named)
@@ -29,7 +29,7 @@ class SlotFasterRCNN(FasterRCNN):
     def forward(self, images: ImageBatch) -> Sequence[Selection]:
         """Detect objects: N `Selection`s in the frame of the input images, in the host's memory.
 
-        It returns when the device has been told what to do; who looks at a selection first waits for it.
+        It returns when the device has been told what to do; whoever looks at a selection first waits for it.
         """
         return SlotSelections(self.slots(images))
 

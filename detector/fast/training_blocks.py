@@ -36,12 +36,12 @@ def run_stage(stage: nn.Sequential, x: Tensor, frozen: bool, folds: Folds | None
     return x
 
 
-def run_normed(conv: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:
-    """A convolution with a norm or a bias after it, [N, C, H, W] to [N, O, H, W]."""
+def run_normed(conv: nn.Module, x: Tensor) -> Tensor:
+    """A `detector.model.fpn.NormedConv`: a convolution with a norm or a bias after it, [N, C, H, W] to [N, O, H, W]."""
     assert isinstance(conv, fpn.NormedConv)
     if isinstance(conv.norm, nn.Identity):
         return conv2d(x, conv.conv.weight, conv.conv.bias, 1, int(conv.conv.padding[0]))
-    return conv_norm(conv.conv, conv.norm, x, folds)
+    return conv_norm(conv.conv, conv.norm, x)
 
 
 def run_block(block: nn.Module, x: Tensor, folds: Folds | None = None) -> Tensor:

@@ -72,7 +72,7 @@ class FasterRCNN(nn.Module):
     letters are those of `detector.structures`.
 
     Each part has a quicker twin with the same inputs and outputs: `detector.fast.fuse` assembles the twins for
-    detection, with copies of the parameters, `detector.fast.training` those for training, which share them.
+    detection, with copies of the parameters; `detector.fast.training` those for training, which share them.
 
     Args:
         normalize: pixels to network input.

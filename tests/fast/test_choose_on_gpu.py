@@ -1,6 +1,5 @@
 """What a GPU's kernels are chosen by, with clocks that say what the test wants."""
 
-from collections.abc import Callable
 from unittest.mock import Mock
 
 import pytest
@@ -10,7 +9,7 @@ from device_cases import network
 from torch import Tensor
 
 from detector.fast import choose_on_gpu
-from detector.fast.choose_on_gpu import ON_CPU, ON_GPU, ON_OTHERS, PoolingWay, cudnn_fuses, fastest, pooling_way
+from detector.fast.choose_on_gpu import ON_CPU, ON_GPU, ON_OTHERS, PoolingWay, cudnn_fuses, pooling_way
 from detector.fast.convolution import Execution, FusedConv
 from detector.model.blocks import Bottleneck
 from detector.model.roi_head import RoIHead
@@ -34,22 +33,6 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     choose_on_gpu._fastest_pooling.cache_clear()
     choose_on_gpu.cudnn_fuses.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("taken", "expected"),
-    [
-        ({"a": 1.0, "b": 0.9, "c": 0.95}, "b"),
-        ({"a": 1.0, "b": 0.99, "c": 1.0}, "a"),
-        ({"a": 3.0, "b": 2.0, "c": 1.0}, "c"),
-    ],
-)
-def test_the_quickest_counts_and_a_little_quicker_does_not(
-    monkeypatch: pytest.MonkeyPatch, taken: dict[str, float], expected: str
-) -> None:
-    monkeypatch.setattr(choose_on_gpu, "seconds", lambda call, _device: call())
-    calls: dict[str, Callable[[], object]] = {way: (lambda time=time: time) for way, time in taken.items()}
-    assert fastest(calls, CUDA) == expected
 
 
 def test_a_cpu_and_other_devices_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ build(nms_mask_kernel._scan_words, {"block": 64, "chunk": 1024}, divides=False)
 for kind in ("bf16", "fp32"):
     for pyramid in (True, False):
         finish = {"has_bias": not pyramid, "relu": not pyramid, "pyramid": pyramid}
-        build(roi_align_kernel._forward, pooling | finish, maps="*" + kind, out="*" + kind)
-        build(roi_align_kernel._backward, pooling | {"pyramid": pyramid}, maps="*fp32", bins_gradient="*" + kind)
+        build(roi_align_kernel.forward_kernel, pooling | finish, maps="*" + kind, out="*" + kind)
+        build(roi_align_kernel.backward_kernel, pooling | {"pyramid": pyramid}, maps="*fp32", bins_gradient="*" + kind)
 floats = dict.fromkeys(("weight", "bias", "means", "scales", "of_weight", "of_bias"), "*fp32")
 for kind, of_group, block in (("bf16", 16, 64), ("bf16", 64, 64), ("fp32", 12, 256)):
     shape = {"of_group": of_group, "cell_block": block, "channel_block": 1 << (of_group - 1).bit_length()}

@@ -9,7 +9,7 @@ from device_cases import network
 from interpreted import kernels
 from torch import Tensor
 
-from detector.fast import box_head, choose_on_gpu, roi_align_fault, training
+from detector.fast import box_head, choose_on_gpu, roi_align_fault, training_heads
 from detector.fast.choose_on_gpu import pools_levels_by_kernel
 from detector.fast.convolution import Execution
 from detector.fast.roi_align import align, bin_weights
@@ -162,10 +162,10 @@ def test_heads_of_a_pyramid_pool_by_it_where_it_is_chosen(monkeypatch: pytest.Mo
     monkeypatch.setattr(pyramid, "pool_pyramid", launches)
 
     def vectors(by_kernel: bool) -> list[Tensor]:
-        for module in (box_head, training):
+        for module in (box_head, training_heads):
             monkeypatch.setattr(module, "pools_levels_by_kernel", lambda *_given, **_named: by_kernel)
         execution = Execution(torch.float32, onednn=False)
-        heads = (box_head.FullyConnectedHead(plain, execution), training.FullyConnectedHead(plain))
+        heads = (box_head.FullyConnectedHead(plain, execution), training_heads.FullyConnectedHead(plain))
         return [head.vectors(features, boxes) for head in heads]
 
     expected = vectors(by_kernel=False)
