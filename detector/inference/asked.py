@@ -48,6 +48,11 @@ def check_asked(
     check_overrides(overrides)
     if precision not in PRECISIONS:
         raise UserError(f"precision={shown(precision)}: choose {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}.")
+    check_plain(fast, precision, compiled)
+
+
+def check_plain(fast: bool, precision: str, compiled: bool) -> None:
+    """Raise UserError where the network as it is written (not `fast`) is asked for what it does not have."""
     if not fast and (precision == "bfloat16" or compiled):
         raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
 

@@ -1,7 +1,7 @@
 """Some at a time of whatever comes one by one."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,3 +12,9 @@ def in_batches(items: Iterable[T], count: int) -> Iterator[list[T]]:
     remaining = iter(items)
     while batch := list(islice(remaining, count)):
         yield batch
+
+
+def in_batches_alike(items: Iterable[T], count: int, key: Callable[[T], object]) -> Iterator[list[T]]:
+    """The items in their order, neighbours for which `key` is the same together, at most `count` at a time."""
+    for _, neighbours in groupby(items, key):
+        yield from in_batches(neighbours, count)

@@ -16,7 +16,7 @@ from detector.errors import UserError
 from detector.inference import other_forms
 from detector.inference.choosing import Mask, chosen_rows, labels_of
 from detector.inference.showing import cut_out, notebook_png, show_picture, write_picture
-from detector.inference.sources import Channels, GivenPicture, Picture, check_channels, in_order
+from detector.inference.sources import Channels, GivenPicture, Picture, in_order, picture_of
 from detector.model.postprocess import to_original_frame
 from detector.printing import printable
 from detector.structures import Selection, Size
@@ -186,7 +186,7 @@ class Detections:
         Raises:
             UserError: the picture is not known, cannot be read, or is of another form; or a class is unknown.
         """
-        rgb, order = self._rgb(image, channels)
+        rgb, order = picture_of(self.picture, self.image_size, image, channels)
         some = self if classes is None else self.of_classes(classes)
         names = self.categories.names
         return in_order(draw_detections(rgb, some.boxes, some.labels, some.scores, names, labels, line_width), order)
@@ -237,7 +237,7 @@ class Detections:
         Raises:
             UserError: the picture is not known or cannot be read.
         """
-        rgb, order = self._rgb(image, channels)
+        rgb, order = picture_of(self.picture, self.image_size, image, channels)
         return [in_order(part, order) for part in cut_out(rgb, self.boxes, margin)]
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
@@ -291,19 +291,5 @@ class Detections:
         self, image: Picture | None, labels: bool, line_width: int | None, classes: Sequence[str | int] | None
     ) -> np.ndarray:
         """[H, W, 3] uint8 RGB, whatever order of colours the picture was given in."""
-        rgb, _ = self._rgb(image, None)
+        rgb, _ = picture_of(self.picture, self.image_size, image)
         return self.draw(rgb, "rgb", labels=labels, line_width=line_width, classes=classes)
-
-    def _rgb(self, image: Picture | None, channels: Channels | None) -> tuple[np.ndarray, Channels]:
-        """The picture given here, else the one that `predict` was given, [H, W, 3] RGB; and the order to return."""
-        known = self.picture
-        order: Channels = channels or (known.channels if known else "rgb")
-        check_channels(order)
-        if image is not None:
-            return replace(known or GivenPicture(image), source=image, channels=order).rgb(), order
-        if known is None:
-            raise UserError("these detections do not know their picture; give it as the first argument.")
-        rgb = known.rgb()
-        if rgb.shape[:2] != self.image_size:
-            raise UserError("the picture is no longer the one that was predicted on; give that as the first argument.")
-        return rgb, order

@@ -51,7 +51,7 @@ def load(
     overrides = [overrides] if isinstance(overrides, str) else overrides
     check_asked(several, config, overrides, fast, precision, compiled)
     chosen = choose_device(device)
-    detection_precision(precision, chosen, fast)
+    resolved = detection_precision(precision, chosen, fast)  # now: fetching weights may take long
     predictors = []
     for one in several:
         loaded = resolve_weights(str(one), None if config is None else str(config), boxes_only)
@@ -62,7 +62,7 @@ def load(
         model = build_model(settings)
         load_state(model, loaded.state_dict, str(one), "use the config that it was trained with.")
         model = model.to(chosen)
-        predictors.append(Predictor(model, settings, loaded.categories, loaded.provenance, fast, precision, compiled))
+        predictors.append(Predictor(model, settings, loaded.categories, loaded.provenance, fast, resolved, compiled))
     return join(predictors, [str(one) for one in several])
 
 

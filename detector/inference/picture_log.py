@@ -110,12 +110,12 @@ class PictureLog:
 
         Batches are whole or not there, as a picture's detections can depend, in their last bits, on those of its batch.
         """
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for value in self._values():
             batch = _batch(value)
             if all(one.detections is None or (self.folder / one.output).is_file() for one in batch):
-                found |= {one.output: one for one in batch}
-        return found
+                entries |= {one.output: one for one in batch}
+        return entries
 
     def _values(self) -> Iterator[Any]:
         """What the whole lines of all files say."""

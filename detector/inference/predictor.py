@@ -6,25 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
 import torch
 
-from detector.arithmetic import AskedPrecision, computing_type, detection_precision, float32_products
+from detector.arithmetic import AskedPrecision, computing_type, detection_precision
 from detector.categories import CategoryMap, match_categories
 from detector.config import Config
-from detector.datasets.loading.batch import make_batch
-from detector.datasets.pictures.transforms import prepare_for_test
 from detector.errors import UserError
 from detector.fast.fuse import fuse
-from detector.inference.asked import as_fraction
+from detector.inference.asked import as_fraction, check_plain
 from detector.inference.augmented import Augment, Detecting, choose_detecting
 from detector.inference.detections import Detections
 from detector.inference.ensemble import Member
-from detector.inference.sources import Channels, GivenPicture, Picture, named
+from detector.inference.same_size import detect_alike, prepare
+from detector.inference.sources import Channels, Picture, named
 from detector.inference.streaming import in_batches_of_one_order, pictures_in
 from detector.inference.tiles import Tiling, predict_tiled
 from detector.model.faster_rcnn import FasterRCNN
-from detector.structures import Size
 
 if TYPE_CHECKING:
     from detector.evaluation.coco_eval import CocoMetrics, Evaluator
@@ -64,14 +61,12 @@ class Predictor:
         precision: AskedPrecision = "auto",
         compiled: bool = False,
     ) -> None:
-        chosen = detection_precision(precision, model.device, fast)
-        if not fast and (precision == "bfloat16" or compiled):
-            raise UserError("bfloat16 and compiling belong to the fast execution; leave out --plain (fast=False).")
+        check_plain(fast, precision, compiled)
+        self.precision = detection_precision(precision, model.device, fast)
         self.model = model.eval()
-        self.network = fuse(model, computing_type(chosen), compiled) if fast else model
+        self.network = fuse(model, computing_type(self.precision), compiled) if fast else model
         # Of an ensemble there are more: see `join`.
         self.members: tuple[Member, ...] = (Member(self.network, config.input),)
-        self.precision = chosen
         self.config = config
         self.categories = categories
         self.provenance = dict(provenance or {})
@@ -265,46 +260,7 @@ class Predictor:
         batch_size: int,
         channels: Channels,
     ) -> list[Detections]:
-        """The detections of each picture; neighbours whose network inputs have one size go through together."""
-        detections: list[Detections] = []
-        waiting: list[np.ndarray] = []  # network inputs of one size, and the sizes of the pictures they came from
-        sizes: list[Size] = []
-        given: list[GivenPicture] = []
-        for number, source in enumerate(sources):
-            picture = GivenPicture(source, channels, self.config.input.max_pixels, self.config.input.bit_depth)
-            with named(source, number, len(sources)):
-                image = picture.rgb()
-            pixels = prepare_for_test(image, detecting.input)
-            if waiting and (len(waiting) == batch_size or pixels.shape != waiting[0].shape):
-                detections += self._detect(detecting, waiting, sizes, given, score_threshold)
-                waiting, sizes, given = [], [], []
-            waiting.append(pixels)
-            sizes.append((image.shape[0], image.shape[1]))
-            given.append(picture)
-        return detections + self._detect(detecting, waiting, sizes, given, score_threshold) if waiting else detections
-
-    def _detect(
-        self,
-        detecting: Detecting,
-        pixels: list[np.ndarray],
-        sizes: list[Size],
-        given: list[GivenPicture],
-        score_threshold: float,
-    ) -> list[Detections]:
-        """Put network inputs of one size through the network. sizes: of the original images; given: what these are."""
-        batch = make_batch(pixels, sizes, list(range(len(pixels))), detecting.input.pad_to_multiple)
-        try:
-            # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
-            with torch.inference_mode(), float32_products(self.precision):
-                selections = detecting.network(batch.to(self.device))
-        except torch.OutOfMemoryError:
-            raise UserError(
-                f"{self.device} does not have enough memory for {len(pixels)} pictures of {batch.sizes[0]}; lower the "
-                "batch size, or input.min_size_test and input.max_size_test in the config."
-            ) from None
-        return [
-            Detections.of_selection(selection, size, original, self.categories, picture).at_least(score_threshold)
-            for selection, size, original, picture in zip(
-                selections, batch.sizes, batch.original_sizes, given, strict=True
-            )
-        ]
+        """The detections of each picture, without those that score less."""
+        prepared = prepare(sources, channels, self.config.input, detecting.input)
+        of_each = detect_alike(detecting, prepared, batch_size, self.categories, self.device, self.precision)
+        return [detections.at_least(score_threshold) for detections in of_each]

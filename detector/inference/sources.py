@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from detector.datasets.pictures.read import MAX_PIXELS, ImageError, from_pil, read_image
 from detector.errors import UserError, shown
+from detector.structures import Size
 
 Picture = str | Path | bytes | np.ndarray | Image.Image | Tensor
 Channels = Literal["rgb", "bgr"]
@@ -82,6 +83,32 @@ def as_rgb(
         f"a picture cannot be a {type(source).__name__}; give a path, bytes, an [H, W, 3] uint8 RGB array, a PIL "
         "image, a [3, H, W] uint8 tensor, or a list of these; with stream=True anything that gives them one by one."
     )
+
+
+def picture_of(
+    known: GivenPicture | None, size: Size, image: Picture | None = None, channels: Channels | None = None
+) -> tuple[np.ndarray, Channels]:
+    """The picture of some detections, to draw on: [H, W, 3] uint8 RGB; and the order of colours that is wanted back.
+
+    Args:
+        known: the picture that was predicted on; None where nobody has said.
+        size: (height, width) that it had.
+        image: another one to take in its place, in any form that `predict` accepts.
+        channels: the order of colours of an array or tensor given, and of what is returned; None for that of `known`.
+
+    Raises:
+        UserError: the picture is not known, cannot be read, or is of another size or form.
+    """
+    order: Channels = channels or (known.channels if known else "rgb")
+    check_channels(order)
+    if image is not None:
+        return replace(known or GivenPicture(image), source=image, channels=order).rgb(), order
+    if known is None:
+        raise UserError("these detections do not know their picture; give it as the first argument.")
+    rgb = known.rgb()
+    if rgb.shape[:2] != size:
+        raise UserError("the picture is no longer the one that was predicted on; give that as the first argument.")
+    return rgb, order
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """Detecting in whatever comes, one picture after another, without holding more than a batch of them."""
 
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from detector.errors import UserError
-from detector.inference.batches import in_batches
+from detector.inference.batches import in_batches_alike
 from detector.inference.gather import gather
 from detector.inference.inputs import find_inputs, split_videos
 from detector.inference.sources import Channels
@@ -38,9 +37,8 @@ def in_batches_of_one_order(
     pictures: Iterator[tuple[Any, Channels]], count: int
 ) -> Iterator[tuple[list[Any], Channels]]:
     """Neighbours of one order of colours, at most `count` together."""
-    for channels, group in itertools.groupby(pictures, key=lambda pair: pair[1]):
-        for batch in in_batches((picture for picture, _ in group), count):
-            yield batch, channels
+    for pairs in in_batches_alike(pictures, count, key=lambda pair: pair[1]):
+        yield [picture for picture, _ in pairs], pairs[0][1]
 
 
 def _in_word(word: str) -> Iterator[Any]:
