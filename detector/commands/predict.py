@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -18,15 +16,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from detector import command
+from detector.commands.predict_inputs import Given, is_setting, look_at
 from detector.commands.tile_words import add_tile_arguments, tiling_of
-from detector.errors import UserError
 from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
-    from detector.inference.gather import Gathered
-    from detector.inference.inputs import Input, VideoOutput
     from detector.inference.predictor import Predictor
-    from detector.inference.video.frames import Video
 
 PUBLISHED_DEFAULT = "R101-C4-3x"
 PATIENCE = timedelta(days=30)  # of several processes with the slowest of them, which may have a long video
@@ -127,62 +122,6 @@ def run(args: argparse.Namespace) -> int:
         process_group.stop()
 
 
-@dataclass(frozen=True)
-class Given:
-    """What the words of the command line stand for.
-
-    gathered: the words. inputs: pictures; outputs: the file for the annotated copy of each.
-    unused: a sentence for each word that stands for nothing. videos: files and cameras, each with what is written about
-    it. settings: key=value.
-    """
-
-    gathered: Gathered
-    inputs: list[Input]
-    outputs: list[Path]
-    unused: list[str]
-    videos: list[tuple[Video, VideoOutput]]
-    settings: list[str]
-
-
-def look_at(args: argparse.Namespace, fetched: Path) -> Given:
-    """Find the inputs; what comes from elsewhere is put into the folder `fetched`. Raises UserError."""
-    from detector.inference.gather import gather
-    from detector.inference.inputs import find_inputs, name_outputs, name_videos, split_videos
-    from detector.inference.video.frames import open_video
-
-    gathered = gather(args.inputs, fetched)
-    settings = [word for word in gathered.words if is_setting(word)]
-    words, found = split_videos([word for word in gathered.words if not is_setting(word)])
-    inputs: list[Input] = []
-    unused = list(gathered.missed)
-    if words or not found:
-        try:
-            inputs, unused = find_inputs(words, args.output, gathered.missed)
-        except UserError as error:
-            if not found:
-                raise
-            unused = [str(error)]
-    inputs = [replace(one, name=gathered.origins.get(one.name, one.name)) for one in inputs]
-    if (args.resume or args.every > 1) and not found:
-        raise UserError(
-            "--resume and --every are for videos, and there is none among the inputs (pictures: --skip-done)."
-        )
-    if args.skip_done and not inputs:
-        raise UserError(
-            "--skip-done is for pictures, and there is none among the inputs; --resume goes on with videos."
-        )
-    videos: list[tuple[Video, VideoOutput]] = []
-    sources = list(dict.fromkeys(found))
-    for source, output in zip(sources, name_videos(sources, args.output), strict=True):
-        try:
-            videos.append((open_video(source), output))  # before anything that takes time
-        except UserError as error:
-            unused.append(str(error))
-    if not inputs and not videos:
-        raise UserError(" ".join(unused))
-    return Given(gathered, inputs, name_outputs(inputs, args.output), unused, videos, settings)
-
-
 def predict_all(args: argparse.Namespace, given: Given) -> int:
     """`run`, with what it is to look at."""
     from detector import process_group
@@ -276,11 +215,6 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
 
 def silent(*_words: object, **_how: object) -> None:
     """Print nothing: what processes other than the main one have to say about what all of them are about to do."""
-
-
-def is_setting(word: str) -> bool:
-    """Whether a word is written as key.path=value, and no file has that name."""
-    return re.match(r"(model|input|data|train)\.[a-z0-9_.]+=", word) is not None and not os.path.exists(word)
 
 
 def choose_weights(runs: Path) -> tuple[str, str]:

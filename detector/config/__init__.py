@@ -1,15 +1,11 @@
-"""Settings as typed dataclasses (`settings`), read from YAML and the command line (`loading`)."""
+"""Settings as typed dataclasses (`settings`), read from YAML and the command line (`loading`, `plain_data`)."""
 
 from detector.config.detection import AugmentForm, DetectionConfig, ViewsConfig
 from detector.config.limits import ConfigError
 from detector.config.loading import (
     CONFIG_FILE,
     check_overrides,
-    config_from_dict,
     config_text,
-    config_to_dict,
-    differences,
-    flatten,
     load_config,
     override_config,
     project_root,
@@ -17,6 +13,7 @@ from detector.config.loading import (
     save_config,
 )
 from detector.config.network import BackboneConfig, FPNConfig, ModelConfig, RoIConfig, RPNConfig
+from detector.config.plain_data import config_from_dict, config_to_dict, differences, flatten
 from detector.config.settings import AugmentConfig, Config, DataConfig, InputConfig, TrainConfig
 
 __all__ = [

@@ -1,9 +1,7 @@
 """Read, override and write configs: YAML with one level of `base:`, `key.path=value` words, unknown keys refused."""
 
-import copy
 import dataclasses
 import datetime
-import difflib
 import os
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,12 +10,12 @@ from typing import Any, Literal
 
 import yaml
 
-from detector.config.convert import brief, convert
+from detector.config.convert import brief
 from detector.config.limits import ConfigError, check_given_limits
-from detector.config.network import KIND_DEFAULTS
+from detector.config.plain_data import checked_values, config_from_dict, config_to_dict, merge
 from detector.config.recipes import find_config, is_installed_recipe
 from detector.config.settings import Config
-from detector.config.short_words import SHORT_WORDS, expand
+from detector.config.short_words import expand
 from detector.config.yaml_file import parse_yaml, read_yaml
 from detector.disk import write_atomically
 from detector.errors import shown
@@ -56,7 +54,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] | Mapping[str,
         path = find_config(path)
         values = _read_with_base(path)
         _resolve_paths(values, project_root(path), str(path))
-    config = _build(Config, values, prefix="", source=str(path))
+    config = config_from_dict(values, str(path))
     return _override(config, values, overrides)
 
 
@@ -91,7 +89,7 @@ def read_words(overrides: Sequence[str]) -> dict[str, Any]:
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError for words that are wrong whatever config they are for, which may take long to be read."""
-    checked = _checked(Config, _nested(overrides), prefix="", source="command line")
+    checked = checked_values(_nested(overrides), "command line")
     try:
         check_given_limits(Config, checked)
     except ConfigError as error:
@@ -105,9 +103,9 @@ def _override(config: Config, values: dict[str, Any], overrides: Sequence[str] |
         return config
     # Keys and types first, on their own, so that the message blames the command line and not the file. Ranges can
     # only be judged together with the file's values.
-    _checked(Config, given, prefix="", source="command line")
-    _merge(values, given)
-    return _build(Config, values, prefix="", source="command line")
+    checked_values(given, "command line")
+    merge(values, given)
+    return config_from_dict(values, "command line")
 
 
 def _nested(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -118,18 +116,8 @@ def _nested(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
         nested: dict[str, Any] = {}
         _set(nested, key, value)
         _resolve_paths(nested, Path.cwd(), "command line")
-        _merge(nested_overrides, nested)
+        merge(nested_overrides, nested)
     return nested_overrides
-
-
-def config_from_dict(values: Mapping[str, Any], source: str = "config") -> Config:
-    """Build a `Config` from nested plain containers, as stored in weights files. Raises ConfigError."""
-    return _build(Config, values, prefix="", source=source)
-
-
-def config_to_dict(config: Config) -> dict[str, Any]:
-    """Every setting as nested plain containers; `config_from_dict` reads it back unchanged."""
-    return _plain(dataclasses.asdict(config))
 
 
 def config_text(config: Config) -> str:
@@ -161,24 +149,8 @@ def project_root(config_path: Path) -> Path:
     return folder
 
 
-def differences(first: Config, second: Config) -> list[str]:
-    """One line for every setting that differs: `key: first value → second value`."""
-    a, b = flatten(config_to_dict(first)), flatten(config_to_dict(second))
-    return [f"{key}: {a.get(key)} → {b.get(key)}" for key in a | b if a.get(key) != b.get(key)]  # weights of classes
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level, under dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
 def _read_with_base(path: Path) -> dict[str, Any]:
+    """The values of a file, over those of the file that its `base` names, if it names one."""
     values = read_yaml(path)
     base_name = values.pop("base", None)
     if base_name is None:
@@ -189,11 +161,12 @@ def _read_with_base(path: Path) -> dict[str, Any]:
     base = read_yaml(base_path)
     if "base" in base:
         raise ConfigError(f"{base_path} is the base of {path} and has a base itself; inheritance is one level deep.")
-    _merge(base, values)
+    merge(base, values)
     return base
 
 
 def _resolve_paths(values: dict[str, Any], root: Path, source: str) -> None:
+    """Make the relative paths among the values absolute, starting at `root`."""
     for key in (*PATH_KEYS, *WEIGHT_KEYS):
         holder: Any = values
         *parents, last = key.split(".")
@@ -235,80 +208,8 @@ def _read_word(key: str, text: str) -> Any:
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value under its dotted name, in sections within sections."""
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
     values[last] = value
-
-
-def _merge(into: dict[str, Any], values: Mapping[Any, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
-
-
-def _build(cls: type[Any], values: Any, prefix: str, source: str) -> Any:
-    """Construct dataclass `cls` from a mapping, converting each value by its field's type."""
-    checked = _checked(cls, values, prefix, source)
-    return _construct(cls, _with_defaults_of_kind(checked) if cls is Config else checked, source)
-
-
-def _with_defaults_of_kind(checked: Mapping[str, Any]) -> dict[str, Any]:
-    """The given values over those that their `model.kind` has in place of the classes' defaults."""
-    values: dict[str, Any] = {}
-    for settings in (KIND_DEFAULTS.get(checked.get("model", {}).get("kind"), {}), checked):
-        _merge(values, copy.deepcopy(settings))
-    return values
-
-
-def _checked(cls: type[Any], values: Any, prefix: str, source: str) -> dict[str, Any]:
-    """The values by field, each known and of its field's type; settings within settings stay a mapping."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{source}: {prefix.rstrip('.') or 'the config'} must be a mapping of settings.")
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in names:
-            known = [*names, *SHORT_WORDS] if source == "command line" and not prefix else names
-            near = _nearest(brief(key), prefix, known)
-            hint = f" Did you mean {near}?" if near else f" There are: {', '.join(known)}."
-            raise ConfigError(f"{source}: unknown setting {prefix}{brief(key)}.{hint}")
-        if dataclasses.is_dataclass(hints[key]):
-            checked[key] = _checked(hints[key], value, f"{prefix}{key}.", source)
-        else:
-            checked[key] = convert(value, hints[key], f"{prefix}{key}", source)
-    return checked
-
-
-def _nearest(name: str, prefix: str, names: Sequence[str]) -> str | None:
-    """The setting that was probably meant: of the same section, or of the same or nearly the same name elsewhere."""
-    homes: dict[str, str] = {}
-    for key in flatten(config_to_dict(Config())):
-        homes.setdefault(key.rpartition(".")[2], key)
-    if not prefix and (same := difflib.get_close_matches(name, homes, n=1, cutoff=0.9)):
-        return homes[same[0]]
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return prefix + near[0]
-    elsewhere = difflib.get_close_matches(name, homes, n=1, cutoff=0.8)
-    return homes[elsewhere[0]] if elsewhere else None
-
-
-def _construct(cls: type[Any], checked: Mapping[str, Any], source: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    nested = {k: _construct(hints[k], v, source) for k, v in checked.items() if dataclasses.is_dataclass(hints[k])}
-    try:
-        return cls(**{**checked, **nested})
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}  # class names that Python code wrote as numbers, say
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
