@@ -17,9 +17,13 @@ from detector.errors import UserError
 from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
+    import torch
+
+    from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.coco_eval import CocoMetrics
     from detector.evaluation.ground_truth import GroundTruth
     from detector.evaluation.report.worst import ShowPicture
+    from detector.inference.predictor import Predictor
 
 EXAMPLES = """examples:
   {program} --weights output/quickstart/model_best.safetensors
@@ -171,6 +175,32 @@ class Scored:
     show_picture: ShowPicture
 
 
+def describe_scoring(
+    args: argparse.Namespace, predictor: Predictor, device: torch.device, dataset: DetectionDataset, batch_size: int
+) -> list[str]:
+    """What is about to be done, a line each, for people; the last is empty."""
+    from detector import process_group
+    from detector.inference.augmented import describe_looks
+    from detector.inference.void import void_detection_settings
+
+    count = process_group.world_size()
+    processes = f" in each of {count} processes" if count > 1 else ""
+    lines = [
+        f"weights     {', '.join(map(printable, args.weights))}",
+        f"device      {device}, {predictor.precision}, {batch_size} at a time{processes}",
+    ]
+    if looks := describe_looks(predictor.detecting(args.augment or None).network):
+        lines.append(f"augment     {looks}")
+    lines += [f"void        {line}" for line in void_detection_settings(predictor.config.model.detection, args.augment)]
+    if tiling := tiling_of(args):
+        lines.append(
+            f"tiles       {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture"
+        )
+    lines.append(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
+    lines.append(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}")
+    return [*lines, ""]
+
+
 def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str, Any]], Scored]:
     """The ground truth and the detections of the model, both in the main process, which scores; and what is scored."""
     from tqdm import tqdm
@@ -181,11 +211,9 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     from detector.datasets.loading.loader import evaluation_loader
     from detector.evaluation.ground_truth import ground_truth_of
     from detector.evaluation.report.worst import pictures_of
-    from detector.inference.augmented import describe_looks
     from detector.inference.detect import detect_dataset, gather_results
     from detector.inference.load import load
     from detector.inference.tiles import detect_dataset_tiled
-    from detector.inference.void import void_detection_settings
 
     tiling = tiling_of(args)
     device = process_group.start(args.device)
@@ -197,19 +225,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     batch_size = args.batch_size or predictor.default_batch_size
     detecting = predictor.detecting(args.augment or None)
     if process_group.is_main():
-        print(f"weights     {', '.join(map(printable, args.weights))}")
-        processes = f" in each of {process_group.world_size()} processes" if process_group.world_size() > 1 else ""
-        print(f"device      {device}, {predictor.precision}, {batch_size} at a time{processes}")
-        if looks := describe_looks(detecting.network):
-            print(f"augment     {looks}")
-        for line in void_detection_settings(predictor.config.model.detection, args.augment):
-            print(f"void        {line}")
-        if tiling:
-            print(
-                f"tiles       {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture"
-            )
-        print(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
-        print(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}\n", flush=True)
+        print(*describe_scoring(args, predictor, device, dataset, batch_size), sep="\n", flush=True)
     loader = evaluation_loader(
         dataset,
         replace(predictor.config, input=detecting.input),

@@ -26,10 +26,10 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> dict[str, list[str]]:
     """
     names = [name for name, _ in model.named_parameters()]
     matched = {pattern: [name for name in names if _matches(name, pattern)] for pattern in patterns}
-    for pattern, found in matched.items():
-        if not found:
+    for pattern, matches in matched.items():
+        if not matches:
             raise UserError(f"train.freeze: {shown(pattern)} matches no parameter; {_nearest(pattern, names)}.")
-    frozen = {name for found in matched.values() for name in found}
+    frozen = {name for matches in matched.values() for name in matches}
     for name, parameter in model.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)

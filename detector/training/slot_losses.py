@@ -94,15 +94,15 @@ def rpn_slot_losses(
         draws = draw(seeds, boxes.shape[0] + settings.batch_size_per_image, boxes.device)
         chosen = sample_slots(labels, settings.batch_size_per_image, settings.positive_fraction, draws)
         matched = take_rows(truth.boxes, indices.gather(1, chosen.places))
-        moves = encode_deltas(boxes[chosen.places.flatten()], matched.flatten(0, 1), settings.delta_weights)
+        wanted = encode_deltas(boxes[chosen.places.flatten()], matched.flatten(0, 1), settings.delta_weights)
     logits, deltas = network.rpn.at(features, list(chosen.places))
     configured = float(settings.batch_size_per_image * len(seeds))
     normalizer = chosen.valid.sum().clamp(min=1) if settings.normalize_by_sampled else configured
     positive, valid = chosen.positive.flatten(), chosen.valid.flatten()
-    uncertain = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
     return {
-        "rpn_objectness": uncertain.where(valid, 0.0).sum() / normalizer,
-        "rpn_box": slot_box_loss(deltas, moves, positive, beta) / normalizer,
+        "rpn_objectness": cross_entropy.where(valid, 0.0).sum() / normalizer,
+        "rpn_box": slot_box_loss(deltas, wanted, positive, beta) / normalizer,
     }
 
 
@@ -139,17 +139,17 @@ def roi_slot_losses(
         chosen, matched = _sampled_rois(candidates, there, truth, seeds, settings)
         boxes = take_rows(candidates, chosen.places).where(chosen.valid[..., None], 0.0)
         labels = truth.labels.gather(1, matched).where(chosen.positive, 0).flatten()
-        moves = encode_deltas(
+        wanted = encode_deltas(
             boxes.flatten(0, 1), take_rows(truth.boxes, matched).flatten(0, 1), settings.delta_weights
         )
         count = chosen.valid.sum().float()
         normalizer = (mean_over_processes(count) if together else count).clamp(min=1)
     logits, deltas = network.roi_head(features, list(boxes))
     own_class = foreground_deltas(deltas, labels.clamp(min=1))
-    unlikely = F.cross_entropy(logits, labels, class_weights, reduction="none").where(chosen.valid.flatten(), 0.0)
+    cross_entropy = F.cross_entropy(logits, labels, class_weights, reduction="none")
     return {
-        "roi_class": unlikely.sum() / normalizer,
-        "roi_box": slot_box_loss(own_class, moves, chosen.positive.flatten(), beta) / normalizer,
+        "roi_class": cross_entropy.where(chosen.valid.flatten(), 0.0).sum() / normalizer,
+        "roi_box": slot_box_loss(own_class, wanted, chosen.positive.flatten(), beta) / normalizer,
     }
 
 
@@ -168,8 +168,11 @@ def _sampled_rois(
     return chosen, indices.gather(1, chosen.places)
 
 
-def slot_box_loss(deltas: Tensor, moves: Tensor, positive: Tensor, beta: float) -> Tensor:
-    """The summed smooth L1 of deltas [S, 4] where `positive` [S]; `moves` [S, 4] may be anything elsewhere."""
-    wanted = moves.where(positive[:, None], 0.0)
+def slot_box_loss(deltas: Tensor, wanted: Tensor, positive: Tensor, beta: float) -> Tensor:
+    """Smooth L1 between deltas and the wanted ones, both [S, 4], summed over the slots that are `positive` [S].
+
+    What stands in other slots, wanted or not, counts for nothing; it may be infinite.
+    """
+    wanted = wanted.where(positive[:, None], 0.0)
     loss = F.smooth_l1_loss(deltas, wanted, reduction="none", beta=beta)
     return loss.where(positive[:, None], 0.0).sum()

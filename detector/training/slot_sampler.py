@@ -15,6 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from detector.fast.proposals import sent
 from detector.training.matcher import NEGATIVE, POSITIVE
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,7 @@ def draw(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     pairs = torch.empty(len(seeds), (count + 1) // 2, dtype=torch.int64)
     for row, seed in zip(pairs, seeds, strict=True):
         row.random_(-(2**63), None, generator=torch.Generator().manual_seed(seed))
-    if device.type == "cuda":
-        pairs = pairs.pin_memory().to(device, non_blocking=True)
+    pairs = sent(pairs, device)
     return torch.stack((pairs >> 32, pairs), dim=2).bitwise_and(2**32 - 1).flatten(1)
 
 
@@ -86,12 +86,12 @@ def numbered(chosen: Tensor) -> Tensor:
 def shuffled(draws: Tensor, total: Tensor) -> Tensor:
     """The beginning of `torch.randperm(total)` for each of N totals, had its generator given these numbers.
 
-    randperm goes through positions 0, 1, … and exchanges each with itself or a later one, that `draws` says. What it
-    finds there has come from an earlier position if that one was exchanged with the same before, the last time counts.
+    randperm goes through positions 0, 1, … and exchanges each with itself or with a later one, as the draw says. What
+    it meets there came from an earlier position if that one was exchanged with the same place; the last time counts.
 
     Args:
         draws: [N, S] int64, 32 bits each.
-        total: [N, 1] int64; all after the first `total` numbers of a row means nothing.
+        total: [N, 1] int64; what comes after the first `total` numbers of a row means nothing.
 
     Returns:
         [N, S] int64, at least 0 and below `total`, or 0 where that is 0.
@@ -110,8 +110,8 @@ def shuffled(draws: Tensor, total: Tensor) -> Tensor:
     for _ in range(draws.shape[1].bit_length()):  # each time twice as far back
         origin = origin.gather(1, origin)
     last = latest(other)
-    found = torch.where(last < 0, other, origin.gather(1, last.clamp(min=0)))
-    return torch.minimum(found, (total - 1).clamp(min=0))
+    numbers = torch.where(last < 0, other, origin.gather(1, last.clamp(min=0)))
+    return torch.minimum(numbers, (total - 1).clamp(min=0))
 
 
 @cache

@@ -108,23 +108,9 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
     tensors = weights.tensors
     where = str(path)
     if is_detectron2(tensors):
-        if config_path is None:
-            raise UserError(
-                f"{where}: a detectron2 model needs its config; give its config.yaml with --config, or convert it once "
-                "with `faster-rcnn convert-weights`."
-            )
-        require_config_of("detectron2", config_path, where, "a model of detectron2")
-        state, config = from_detectron2(tensors, read_settings(config_path), f"{where} ({config_path})", boxes_only)
-        return _detector(state, config, weights.categories, _provenance("detectron2", path))
+        return _convert_detectron2(weights, path, config_path, boxes_only)
     if is_mmdetection(tensors):
-        require_config_of("mmdetection", config_path, where, "a model of mmdetection")
-        values = (
-            read_stored_config(weights.meta, where) if config_path is None else read_mmdetection_config(config_path)
-        )
-        source = where if config_path is None else f"{where} ({config_path})"
-        state, model = from_mmdetection(tensors, values, source, boxes_only)
-        categories = read_class_names(weights.meta, model, where)
-        return _detector(state, model.config, categories, _provenance("mmdetection", path))
+        return _convert_mmdetection(weights, path, config_path, boxes_only)
     other = other_torchvision_model(tensors)
     if other is not None:
         raise UserError(f"{where}: {other} of torchvision, which is another network; Faster R-CNN on a ResNet loads.")
@@ -160,6 +146,32 @@ def convert(weights: ForeignWeights, path: Path, config_path: Path | None, boxes
         f"{where}: names such as {first} match no model known here (Faster R-CNN of detectron2, mmdetection "
         "or torchvision, ResNet of torchvision or Caffe2)."
     )
+
+
+def _convert_detectron2(weights: ForeignWeights, path: Path, config_path: Path | None, boxes_only: bool) -> WeightsFile:
+    """`convert`, of a model of detectron2, whose config is a file of its own."""
+    if config_path is None:
+        raise UserError(
+            f"{path}: a detectron2 model needs its config; give its config.yaml with --config, or convert it once "
+            "with `faster-rcnn convert-weights`."
+        )
+    require_config_of("detectron2", config_path, str(path), "a model of detectron2")
+    source = f"{path} ({config_path})"
+    state, config = from_detectron2(weights.tensors, read_settings(config_path), source, boxes_only)
+    return _detector(state, config, weights.categories, _provenance("detectron2", path))
+
+
+def _convert_mmdetection(
+    weights: ForeignWeights, path: Path, config_path: Path | None, boxes_only: bool
+) -> WeightsFile:
+    """`convert`, of a model of mmdetection, whose config is the one that is given, or that the file holds."""
+    where = str(path)
+    require_config_of("mmdetection", config_path, where, "a model of mmdetection")
+    values = read_stored_config(weights.meta, where) if config_path is None else read_mmdetection_config(config_path)
+    source = where if config_path is None else f"{where} ({config_path})"
+    state, model = from_mmdetection(weights.tensors, values, source, boxes_only)
+    categories = read_class_names(weights.meta, model, where)
+    return _detector(state, model.config, categories, _provenance("mmdetection", path))
 
 
 def _published(name: str, published: Published) -> WeightsFile:

@@ -44,7 +44,7 @@ def as_batch(pixels: Tensor, multiple: int) -> ImageBatch:
     return ImageBatch(padded, sizes, sizes, list(range(len(pixels))))
 
 
-def smaller(pixels: Tensor, factor: int = 4) -> Tensor:
+def smaller(pixels: Tensor) -> Tensor:
     """[3, H, W] uint8 to one of a quarter of its sides, for calibrating weights."""
-    size = [max(side // factor, 64) for side in pixels.shape[1:]]
+    size = [max(side // 4, 64) for side in pixels.shape[1:]]
     return F.interpolate(pixels[None].float(), size=size, mode="area")[0].to(torch.uint8)

@@ -21,6 +21,7 @@ from detector.training.step import clip_and_check, forward_backward, mean_losses
 
 # So small that the weights of both stay where they were; the arithmetic is the same.
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 1e-8, 0.9, 1e-4
+OBJECTS = 8  # a picture
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class Step:
     regions: Callable[[], int]
 
 
-def random_targets(size: tuple[int, int], images: int, num_classes: int, count: int = 8) -> list[Target]:
-    """`count` boxes a picture, of sides from an eighth to a half of its shorter side."""
+def random_targets(size: tuple[int, int], images: int, num_classes: int) -> list[Target]:
+    """`OBJECTS` boxes a picture, of sides from an eighth to a half of its shorter side."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
     targets = []
     for _ in range(images):
-        sides = min(size) * (0.125 + 0.375 * torch.rand(count, 2, generator=generator))
-        corner = torch.rand(count, 2, generator=generator) * (torch.tensor([width, height]) - sides)
-        labels = torch.randint(1, num_classes + 1, (count,), generator=generator)
+        sides = min(size) * (0.125 + 0.375 * torch.rand(OBJECTS, 2, generator=generator))
+        corner = torch.rand(OBJECTS, 2, generator=generator) * (torch.tensor([width, height]) - sides)
+        labels = torch.randint(1, num_classes + 1, (OBJECTS,), generator=generator)
         targets.append(Target(torch.cat((corner, corner + sides), dim=1), labels))
     return targets
 

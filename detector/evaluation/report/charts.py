@@ -38,9 +38,7 @@ class Axes:
         return LEFT + width * across, TOP + height * (1 - up)
 
 
-def line_chart(
-    lines: Sequence[Line], axes: Axes, title: str, mark: tuple[float, float] | None = None, diagonal: bool = False
-) -> str:
+def line_chart(lines: Sequence[Line], axes: Axes, title: str, mark: tuple[float, float] | None = None) -> str:
     """Lines over axes with a legend.
 
     Args:
@@ -48,11 +46,8 @@ def line_chart(
         axes: what is drawn behind them.
         title: what the chart shows, for those who do not see it.
         mark: a point to emphasise, in units of the axes.
-        diagonal: draw a thin line from corner to corner.
     """
     parts = [_frame(axes)]
-    if diagonal:
-        parts.append(f'<path class="diagonal" d="{_path(np.array(axes.x_range), np.array(axes.y_range), axes)}"/>')
     for number, line in enumerate(lines):
         if path := _path(*_thinned(line), axes):
             parts.append(f'<path class="line s{number % 8}" d="{path}"/>')

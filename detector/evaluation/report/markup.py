@@ -13,11 +13,11 @@ def escape(text: object, limit: int | None = LONGEST) -> str:
     return escape_markup(printable(text, limit=limit), quote=True)
 
 
-def metric(value: float | None, digits: int = 3) -> str:
+def metric(value: float | None) -> str:
     """A fraction for people, with every digit of it in the element's value; n/a for what is undefined (−1 or None)."""
     if value is None or value < 0:
         return '<span class="none">n/a</span>'
-    return f'<data value="{value!r}">{value:.{digits}f}</data>'
+    return f'<data value="{value!r}">{value:.3f}</data>'
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], numeric_from: int = 1) -> str:

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LONGEST_LINE = 110  # characters of a line of settings
+
 
 @dataclass(frozen=True)
 class Choice:
-    """topic: what it is about, a word or two. values: settings by dotted names. reason: why, for people, one line.
+    """What is chosen about one topic.
 
+    topic: what it is about, a word or two. values: settings by dotted names. reason: why, for people, one line.
     warning: what the set makes difficult whatever is chosen, or None.
     """
 
@@ -37,10 +40,11 @@ def describe_choices(choices: Sequence[Choice], given: Mapping[str, Any]) -> lis
     return lines
 
 
-def _wrapped(words: Sequence[str], limit: int = 110) -> list[str]:
+def _wrapped(words: Sequence[str]) -> list[str]:
+    """Words as lines of at most `LONGEST_LINE` characters, unless one word alone has more."""
     lines: list[str] = []
     for word in words:
-        if lines and len(lines[-1]) + len(word) + 2 <= limit:
+        if lines and len(lines[-1]) + len(word) + 2 <= LONGEST_LINE:
             lines[-1] += f"  {word}"
         else:
             lines.append(word)

@@ -64,8 +64,10 @@ class Ahead:
         return taken
 
     def fetch(self, iteration: int) -> None:
-        """Begin to bring the batches of this iteration, the next to be taken, to a GPU. What fails is raised by `take`:
-        the step that is under way ends first."""
+        """Begin to bring the batches of this iteration, the next to be taken, to a GPU.
+
+        What fails is raised by `take`: the step that is under way ends first.
+        """
         if self._device.type != "cuda" or self._failure is not None:
             return
         try:

@@ -1,7 +1,7 @@
 """When a run saves, evaluates and ends: functions of where it stands, so a resumed run keeps the same schedule.
 
-A checkpoint is written before the evaluation of the same iteration. If the evaluation is
-interrupted, only it is lost, and a run resumed from there begins with it. Once it is done, the checkpoint notes it.
+A checkpoint is written before the evaluation of the same iteration. If the evaluation is interrupted, only it is lost,
+and a run resumed from there begins with it. Once it is done, the checkpoint notes it.
 """
 
 from detector.config import TrainConfig

@@ -7,7 +7,6 @@ they are recognised by what every ResNet of torchvision has.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from torch import Tensor
 
@@ -54,7 +53,6 @@ def torchvision_detector_config(
     anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
     stem_channels: int = 64,
     width: int = 64,
-    norm: Literal["frozen_batch", "batch", "group"] = "frozen_batch",
 ) -> Config:
     """The settings of `torchvision.models.detection.FasterRCNN` with its default arguments, assembled as C4.
 
@@ -68,9 +66,7 @@ def torchvision_detector_config(
     return Config(
         model=ModelConfig(
             num_classes=num_classes,
-            backbone=BackboneConfig(
-                depth=depth, stem_channels=stem_channels, width=width, norm=norm, stride_in_1x1=False
-            ),
+            backbone=BackboneConfig(depth=depth, stem_channels=stem_channels, width=width, stride_in_1x1=False),
             rpn=RPNConfig(
                 anchor_sizes=tuple(anchor_sizes),
                 anchor_ratios=tuple(anchor_ratios),
