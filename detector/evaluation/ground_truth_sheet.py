@@ -65,11 +65,11 @@ def notable(boxes: np.ndarray) -> list[tuple[int, str]]:
         ("strangest", np.argsort(-strangeness, kind="stable"), _STRANGEST),
         ("ordinary", np.argsort(np.abs(areas - np.median(areas)), kind="stable"), _ORDINARY),
     )
-    found: dict[int, str] = {}
+    chosen: dict[int, str] = {}
     for why, order, count in wanted:
-        fresh = [place for place in order.tolist() if place not in found]
-        found |= dict.fromkeys(fresh[:count], why)
-    return list(found.items())
+        fresh = [place for place in order.tolist() if place not in chosen]
+        chosen |= dict.fromkeys(fresh[:count], why)
+    return list(chosen.items())
 
 
 def _tile(dataset: DetectionDataset, owner: int, index: int, why: str) -> tuple[np.ndarray, str]:

@@ -134,8 +134,8 @@ def run_openvino(folder: Path) -> Runner:
     model = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
 
     def call(image: np.ndarray, score_threshold: float) -> Outputs:
-        found = model({"image": image, "score_threshold": np.array(score_threshold, np.float32)})
-        return found["boxes"], found["scores"], found["labels"]
+        outputs = model({"image": image, "score_threshold": np.array(score_threshold, np.float32)})
+        return outputs["boxes"], outputs["scores"], outputs["labels"]
 
     return call
 

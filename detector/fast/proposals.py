@@ -25,7 +25,7 @@ class MadeAnchors:
     boxes: Tensor
 
     def at(self, index: Tensor) -> Tensor:
-        """As of `AnchorGrid`."""
+        """The anchors with the numbers `index`, [B] int64, as [B, 4]."""
         return self.boxes[index]
 
 

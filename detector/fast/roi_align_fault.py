@@ -33,7 +33,7 @@ def pooling_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype)
 
 
 def levels_fault(pooling: RoIPooling, device: torch.device, dtype: torch.dtype) -> str | None:
-    """As `pooling_fault`, of the kernel for the levels of a pyramid."""
+    """Why the kernel for the levels of a pyramid cannot be used, or None: see `pooling_fault`."""
     features, rois = pyramid(40, MAP, REGIONS, pooling, device, dtype)
 
     def by_torchvision(computed_in: torch.dtype) -> Tensor:

@@ -69,7 +69,7 @@ def _levels(rois: Tensor, count: int, pooling: RoIPooling) -> Tensor:
 
 
 def _masked(maps: list[FeatureMap], rois: Tensor, levels: Tensor, pooling: RoIPooling) -> Tensor:
-    """As `pool_levels`, without a wait for the device."""
+    """`pool_levels` without a wait for the device: every level pools all RoIs, those of other levels as empty ones."""
     empty = torch.cat((rois[:, :1], torch.zeros_like(rois[:, 1:])), dim=1)
     pooled = None
     for number, feature_map in enumerate(maps):

@@ -34,7 +34,7 @@ class BaseHead(nn.Module):
 
     @property
     def has_context(self) -> bool:
-        """As of the plain head."""
+        """Whether the plain head has global context."""
         return self.plain.has_context
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DetectedObject(Protocol):
-    """One of them: `detections.Detection`."""
+    """What `detections.Detection` has of one object."""
 
     @property
     def name(self) -> str:
@@ -27,7 +27,7 @@ class DetectedObject(Protocol):
 
     @property
     def score(self) -> float:
-        """In [0, 1]."""
+        """How sure the network is of it, in [0, 1]."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -39,11 +39,11 @@ class Detected(Protocol):
 
     @property
     def boxes(self) -> Tensor:
-        """[D, 4] xyxy."""
+        """[D, 4] xyxy, pixels of the original image."""
 
     @property
     def scores(self) -> Tensor:
-        """[D]."""
+        """[D] in [0, 1]."""
 
     @property
     def labels(self) -> Tensor:
@@ -55,7 +55,7 @@ class Detected(Protocol):
 
     @property
     def image_size(self) -> Size:
-        """Of the original image."""
+        """(height, width) of the original image."""
 
     @property
     def categories(self) -> CategoryMap:

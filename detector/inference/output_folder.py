@@ -144,7 +144,7 @@ def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _difference(key: str, earlier: object, now: object) -> str:
-    """One of them: its values too, where they are short."""
+    """What one setting was and is: its values too, where they are short."""
     plain = (bool, int, float, str, type(None))
     if isinstance(earlier, plain) and isinstance(now, plain):
         before, after = ("none" if value is None else str(value) for value in (earlier, now))

@@ -23,7 +23,7 @@ class Histogram:
         self._sum += value
 
     def lines(self) -> list[str]:
-        """As Prometheus reads it."""
+        """The histogram in the lines that Prometheus reads."""
         classes = [f'{self.name}_bucket{{le="{end:g}"}} {n}' for end, n in zip(self.ends, self._counts, strict=True)]
         head = [f"# HELP {self.name} {self.meaning}", f"# TYPE {self.name} histogram"]
         total = [f'{self.name}_bucket{{le="+Inf"}} {self._count}', f"{self.name}_sum {self._sum:.6f}"]
@@ -31,7 +31,7 @@ class Histogram:
 
 
 class Counts:
-    """Of one server; any thread may add."""
+    """What one server counts; any thread may add."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

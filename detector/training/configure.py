@@ -49,25 +49,25 @@ def configure(
         given = read_words(texts)
     before = load_config(path)
     notes: list[str] = []
-    found: dict[str, Any] = {}
+    of_folder: dict[str, Any] = {}
     if layout is not None:
         if "train" not in layout.splits:
             raise UserError(
                 f"{layout.source}: has only the {', '.join(layout.splits)} split; there is nothing to train on. Give "
                 "the folder of the whole set."
             )
-        found = layout_settings(layout, before.data.hold_out)
+        of_folder = layout_settings(layout, before.data.hold_out)
         notes += describe_layout(layout)
         if path is None:
             from detector.training.fitted.fit import fit  # torch, which other words do without
 
             refuse_many_processes()
-            fitted = fit(found, given, device)
-            path, found = fitted.base, found | fitted.values
+            fitted = fit(of_folder, given, device)
+            path, of_folder = fitted.base, of_folder | fitted.values
             # Its length is worked out for the batch that is given, so nothing follows from that any more.
-            before = load_config(path, found | {key: given[key] for key in given if key == "train.batch_size"})
+            before = load_config(path, of_folder | {key: given[key] for key in given if key == "train.batch_size"})
             notes += fitted.lines
-    config = load_config(path, found | given)
+    config = load_config(path, of_folder | given)
     if not is_resumed_config:
         train, lines = follow(before.train, config.train, given)
         config = replace(config, train=train)

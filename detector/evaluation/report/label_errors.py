@@ -51,14 +51,14 @@ def label_errors(truth: GroundTruth, results: Results, most: int = MOST) -> list
     """
     scores = np.zeros(len(truth.image_of))  # of the surest detection of the box's own class that matches it
     seen = np.zeros(len(truth.image_of), bool)
-    found: list[LabelError] = []
+    candidates: list[LabelError] = []
     for picture in _pictures(truth, results):
         boxes, detections = picture.boxes, picture.detections
         scores[boxes] = np.where(picture.matches, results.scores[detections][:, None], 0).max(axis=0, initial=0)
         seen[boxes] = (picture.overlaps >= UNSEEN).any(axis=0)
-        found += _contradictions(picture, truth, results, scores)
-    found += _doubtful_boxes(truth, scores, seen)
-    return sorted(found, key=lambda one: -one.score)[:most]
+        candidates += _contradictions(picture, truth, results, scores)
+    candidates += _doubtful_boxes(truth, scores, seen)
+    return sorted(candidates, key=lambda one: -one.score)[:most]
 
 
 @dataclass(frozen=True)

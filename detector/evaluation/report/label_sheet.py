@@ -57,34 +57,34 @@ def write_label_errors(
     Raises:
         UserError: a file cannot be written.
     """
-    found = label_errors(truth, results, most)
+    candidates = label_errors(truth, results, most)
     table, sheet = folder / f"{prefix}{_TABLE_ENDING}", folder / f"{prefix}{_SHEET_ENDING}"
-    write_atomically(table, label_table(found, truth).encode("utf-8", "backslashreplace"))
-    picture, problems = draw_label_errors(found, truth, show_picture)
+    write_atomically(table, label_table(candidates, truth).encode("utf-8", "backslashreplace"))
+    picture, problems = draw_label_errors(candidates, truth, show_picture)
     if picture is None:
         sheet.unlink(missing_ok=True)
     else:
         encoded, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         assert encoded
         write_atomically(sheet, data.tobytes())
-    counts = Counter(one.kind for one in found)
+    counts = Counter(one.kind for one in candidates)
     listed = ", ".join(f"{n} {kind if n == 1 else _MANY[kind]}" for kind, n in counts.items())
     places = table if picture is None else f"{sheet}, {table}"
     first = (
         f"labels to look at: {listed}, the surest first: {places}"
-        if found
+        if candidates
         else f"no labels to look at: {table} is empty"
     )
     return [first, *(f"not on the sheet: {problem}" for problem in problems)]
 
 
-def label_table(found: Sequence[LabelError], truth: GroundTruth) -> str:
+def label_table(candidates: Sequence[LabelError], truth: GroundTruth) -> str:
     """The candidates as CSV, one a line: boxes in pixels of the file, names as the annotations have them."""
     file_names = {number: name for name, number in truth.file_names.items()}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*COLUMNS, *CLASSES))
-    for one in found:
+    for one in candidates:
         name = printable(file_names.get(one.image_id, ""))
         box = (round(value, 2) for value in one.box)
         annotation = _annotation_name(one, truth)
@@ -95,7 +95,7 @@ def label_table(found: Sequence[LabelError], truth: GroundTruth) -> str:
 
 
 def draw_label_errors(
-    found: Sequence[LabelError], truth: GroundTruth, show_picture: ShowPicture
+    candidates: Sequence[LabelError], truth: GroundTruth, show_picture: ShowPicture
 ) -> tuple[np.ndarray | None, list[str]]:
     """A close-up of each candidate, in their order, with all annotations in sight.
 
@@ -105,7 +105,7 @@ def draw_label_errors(
     file_names = {number: name for name, number in truth.file_names.items()}
     problems: dict[str, None] = {}
     tiles: list[tuple[np.ndarray, str]] = []
-    for one in found:
+    for one in candidates:
         try:
             image = show_picture(one.image_id)
             if image is not None:

@@ -171,12 +171,12 @@ class AnnotatedVideo:
     def _earlier(self, frames: int) -> list[Piece]:
         """The pieces of an earlier run that follow each other from frame 0 on; of a finished one, the video itself."""
         named = [(path, re.fullmatch(r"(\d{8})-(\d{8})", path.stem)) for path in self.folder.glob("*.mp4")]
-        found = [Piece(path, int(name[1]), int(name[2])) for path, name in named if name is not None]
+        pieces = [Piece(path, int(name[1]), int(name[2])) for path, name in named if name is not None]
         if frames and self.path.is_file():
-            found.append(Piece(self.path, 0, _count(self.path)))
+            pieces.append(Piece(self.path, 0, _count(self.path)))
         chain: list[Piece] = []
         end = 0
-        for piece in sorted(found, key=lambda piece: (piece.first, -piece.end)):
+        for piece in sorted(pieces, key=lambda piece: (piece.first, -piece.end)):
             if piece.first == end < piece.end <= frames:
                 chain.append(piece)
                 end = piece.end

@@ -88,11 +88,11 @@ def _size_lists(edges: np.ndarray) -> list[tuple[float, ...]]:
 
 
 def _ratio_lists(shapes: np.ndarray) -> list[tuple[float, ...]]:
-    found = [tuple(round(float(value), 2) for value in np.exp(_means(shapes, len(RATIOS))))]
+    lists = [tuple(round(float(value), 2) for value in np.exp(_means(shapes, len(RATIOS))))]
     middle = float(np.exp(np.median(shapes)))
-    found += [tuple(round(middle * step**power, 2) for power in (-1, 0, 1)) for step in (1.4, 2.0)]
+    lists += [tuple(round(middle * step**power, 2) for power in (-1, 0, 1)) for step in (1.4, 2.0)]
     return [
-        ratios for ratios in found if len(set(ratios)) == len(RATIOS) and min(ratios) >= 0.01 and max(ratios) <= 100
+        ratios for ratios in lists if len(set(ratios)) == len(RATIOS) and min(ratios) >= 0.01 and max(ratios) <= 100
     ]
 
 

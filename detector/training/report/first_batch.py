@@ -49,12 +49,12 @@ def _file_name(dataset: DetectionDataset, image_id: int) -> str:
 
 
 def _pictures(batch: TrainingBatch, categories: CategoryMap) -> list[np.ndarray]:
-    found = []
+    pictures = []
     for pixels, (height, width), target in zip(batch.images.pixels, batch.images.sizes, batch.targets, strict=True):
         image = pixels[:, :height, :width].permute(1, 2, 0).clamp(0, 255).round().byte().cpu().numpy()
-        found.append(
+        pictures.append(
             draw_detections(
                 np.ascontiguousarray(image), target.boxes.cpu(), target.labels.cpu(), None, categories.names
             )
         )
-    return found
+    return pictures

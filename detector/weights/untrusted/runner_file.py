@@ -150,7 +150,7 @@ def _fits(record: TensorRecord, count: int) -> bool:
 
 
 class _ArchivedNumbers(Numbers):
-    """Of a zip archive: one entry for each storage."""
+    """The numbers of a zip archive: one entry for each storage."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class _ArchivedNumbers(Numbers):
 
 
 class _NumbersInARow(Numbers):
-    """Of a file older than PyTorch 1.6: one storage after the other, behind the pickles."""
+    """The numbers of a file older than PyTorch 1.6: one storage after the other, behind the pickles."""
 
     def __init__(self, reader: BoundedReader, places: Mapping[str, int]) -> None:
         super().__init__()
