@@ -129,7 +129,7 @@ def check(args: argparse.Namespace, say: Callable[[str], None]) -> list[Fault]:
         faults = faults + compare(args, data_format, examined)
     faults = [fault for fault in faults if fault.kind.name not in args.ignore]
 
-    say_all(say, ["", *describe_counts(examined.columns), *describe_sizes(examined.columns)])
+    say_all(say, ["", *describe_counts(examined.columns, data_format), *describe_sizes(examined.columns)])
     say(describe_anchors(examined.columns, config))
     if args.report is not None:
         write_report(args.report, faults)
@@ -160,7 +160,7 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
     for split, place in layout.splits.items():
         say(f"\n{split}: {place.annotations} ({layout.format}), pictures in {place.images}")
         examined = look(args, layout.format, place.annotations, place.images)
-        say_all(say, [*describe_counts(examined.columns), *describe_sizes(examined.columns)])
+        say_all(say, [*describe_counts(examined.columns, layout.format), *describe_sizes(examined.columns)])
         say(describe_anchors(examined.columns, config))
         faults = list(examined.faults)
         for other, images in looked_at:

@@ -15,10 +15,10 @@ from detector.datasets.fault_kinds import (
     SWAPPED_CORNERS,
 )
 from detector.datasets.faults import refuse
-from detector.datasets.formats.contents import Contents, required_folder
+from detector.datasets.formats.contents import Contents, count_ignored, required_folder
 from detector.datasets.formats.open_dataset import read_contents
 from detector.datasets.formats.parsing import parse
-from detector.datasets.formats.write import write_coco, write_voc, write_yolo
+from detector.datasets.formats.write import is_difficult, write_coco, write_voc, write_yolo
 from detector.datasets.pictures.read import image_size
 from detector.errors import UserError
 
@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"wrote {args.output}: {counts}")
     for line in corrected:
         print(f"  corrected {line}")
+    if args.target == "coco" and (difficult := sum(map(is_difficult, content["annotations"]))):
+        print(f"  {count_ignored(difficult, 'voc')}: iscrowd 1 and difficult 1 here")
     for loss in losses:
         print(f"  {args.target} cannot hold {loss}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,22 @@ class ScoredData:
     notes: tuple[str, ...] = ()
 
     def open(self) -> DetectionDataset:
-        """Read it, and print what a folder was understood as. Raises UserError where it cannot be used."""
+        """Read it, and print what a folder was understood as and how much of it is ignored.
+
+        Raises:
+            UserError: it cannot be used.
+        """
+        from detector.datasets.formats.contents import count_ignored
         from detector.datasets.layouts.apply import describe_splits
         from detector.datasets.splits import open_split
         from detector.process_group import is_main
 
         dataset = open_split(self.data, self.split, self.drop_degenerate_boxes)
+        ignored = int(dataset.iscrowd.sum())
         if self.notes and is_main():
             print(*self.notes, describe_splits(self.data, {self.split: dataset}), "", sep="\n")
+        elif ignored and is_main():
+            print(count_ignored(ignored, self.data.format))
         return dataset
 
 
@@ -120,6 +128,7 @@ def given_truth(
     Raises:
         UserError: they cannot be read, or need their pictures.
     """
+    from detector.datasets.formats.contents import count_ignored
     from detector.datasets.formats.open_dataset import guess_format, open_dataset
     from detector.evaluation.ground_truth import ground_truth_of, read_ground_truth
     from detector.evaluation.report.worst import no_pictures, pictures_in, pictures_of
@@ -133,4 +142,6 @@ def given_truth(
     if images is None:
         raise UserError(f"{annotations}: these annotations need their pictures; give --images.")
     dataset = open_dataset(data_format, annotations, images)
-    return ground_truth_of(dataset), pictures_of(dataset, settings)
+    truth, ignored = ground_truth_of(dataset), int(dataset.iscrowd.sum())
+    notes = (*truth.notes, *([count_ignored(ignored, data_format)] if ignored else []))
+    return replace(truth, notes=notes), pictures_of(dataset, settings)

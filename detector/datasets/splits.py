@@ -33,7 +33,7 @@ def require_objects(train: DetectionDataset) -> None:
     """Raise UserError unless a training picture has an object: the usual cause is labels that were not found."""
     if train.object_counts().any():
         return
-    crowds = " other than crowd regions" if len(train.boxes) else ""
+    crowds = " other than crowd regions and difficult objects" if len(train.boxes) else ""
     dropped = f" ({train.dropped} without area were left out)" if train.dropped else ""
     raise UserError(
         f"{train.annotation_path}: none of the {len(train)} training pictures in {train.image_root} has a box{crowds}"

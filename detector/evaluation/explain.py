@@ -18,8 +18,8 @@ def explain_low_ap(metrics: CocoMetrics, truth: GroundTruth, results: Results) -
         return []
     boxes = int(np.count_nonzero(~truth.iscrowd))
     lines = [
-        f"ground truth: {boxes} boxes (and {len(truth.boxes) - boxes} crowds) in {len(truth.image_ids)} images; "
-        f"detections: {len(results)} in {len(np.unique(results.image_of))} images."
+        f"ground truth: {boxes} boxes (and {len(truth.boxes) - boxes} crowds or difficult objects) in "
+        f"{len(truth.image_ids)} images; detections: {len(results)} in {len(np.unique(results.image_of))} images."
     ]
     if boxes == 0:
         return [*lines, "without ground truth nothing can be scored: is this the right annotation file?"]

@@ -257,3 +257,19 @@ def test_a_model_says_which_labels_to_look_at(tmp_path: Path, capsys: pytest.Cap
     save_weights(other, tiny_model(config).state_dict(), config, CategoryMap.from_names(["dog", "horse"]), {})
     with pytest.raises(UserError, match="the weights know 2 categories"):
         main([*words, "--weights", str(other)])
+
+
+def test_difficult_objects_are_counted_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = layouts.roboflow_voc(tmp_path / "set")
+    path = tmp_path / "set/train/0.xml"
+    path.write_text(path.read_text().replace("<name>", "<difficult>1</difficult><name>"))
+    assert run(f"data={word}", "--no-images") == 0
+    assert "4 annotations, 1 of them difficult objects; at most" in (said := capsys.readouterr().out)
+    assert said.count("1 difficult object: ignored, as in VOC's own scoring") == 1
+    (tmp_path / "detections.json").write_text("[]")
+    for words in (
+        ["--annotations", word + "/train", "--images", word + "/train"],
+        [f"data={word}", "--split", "train"],
+    ):
+        assert main(["evaluate", "--detections", str(tmp_path / "detections.json"), *words]) == 0
+        assert "1 difficult object: ignored, as in VOC's own scoring" in capsys.readouterr().out

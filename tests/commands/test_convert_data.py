@@ -219,3 +219,25 @@ def test_labels_that_no_picture_could_have_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"image 5: file_name 'C:.* is absolute"):
         run(folder / "set.json", folder / "yolo", "--from", "coco", "--to", "yolo")
     assert not (folder / "yolo").exists()
+
+
+def test_difficult_objects_of_voc_go_to_coco_and_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = sound_content()
+    content["annotations"][1]["difficult"] = 1
+    write_json(folder / "set.json", content)
+    run(folder / "set.json", folder / "first", "--from", "coco", "--to", "voc")
+    images = ("--images", folder / "images")
+    run(folder / "first/Annotations", folder / "new.json", "--from", "voc", "--to", "coco", *images)
+    said = "  1 difficult object: ignored, as in VOC's own scoring: iscrowd 1 and difficult 1"
+    assert said in capsys.readouterr().out
+    rows = json.loads((folder / "new.json").read_text())["annotations"]
+    assert [(row["iscrowd"], row.get("difficult")) for row in rows] == [(1, 1), (0, None)]
+    assert open_dataset("coco", folder / "new.json", folder / "images").object_counts().sum() == 1
+    run(folder / "new.json", folder / "second", "--from", "coco", "--to", "voc")
+    for name in ("first", "second"):
+        assert "<difficult>1</difficult>" in (folder / name / "Annotations/y/z.xml").read_text()
+    capsys.readouterr()
+    run(folder / "new.json", folder / "yolo", "--from", "coco", "--to", "yolo", "--images", folder / "images")
+    said = capsys.readouterr().out
+    assert "  yolo cannot hold 1 difficult objects, which are left out" in said
+    assert "crowd" not in said

@@ -63,7 +63,7 @@ def test_table() -> None:
 )
 def test_hints(found: list[dict[str, Any]], hint: str) -> None:
     lines = hints(TRUTH, found)
-    assert lines[0].startswith("ground truth: 3 boxes (and 1 crowds) in 2 images")
+    assert lines[0].startswith("ground truth: 3 boxes (and 1 crowds or difficult objects) in 2 images")
     assert hint in lines[-1]
 
 

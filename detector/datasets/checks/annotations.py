@@ -27,7 +27,7 @@ def _tables(columns: Columns) -> list[Fault]:
     tables = (("images", columns.image_ids), ("categories", columns.categories), ("annotations", columns.boxes))
     faults = [Fault(kinds.EMPTY_TABLE, detail=f"there are no {name}") for name, rows in tables if len(rows) == 0]
     if len(columns.boxes) and columns.iscrowd.all():
-        faults.append(Fault(kinds.EMPTY_TABLE, detail="all annotations are crowd regions"))
+        faults.append(Fault(kinds.EMPTY_TABLE, detail="all annotations are crowd regions, or difficult objects"))
     return faults
 
 

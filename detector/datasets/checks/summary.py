@@ -4,6 +4,7 @@ import numpy as np
 
 from detector.config import Config
 from detector.datasets.columns import Columns
+from detector.datasets.formats.contents import Format, count_ignored
 from detector.datasets.pictures.sizes import resized_size
 
 # Square roots of areas, in pixels of the original image. 32 and 96 are where COCO's scores part small, medium, large.
@@ -12,8 +13,9 @@ BAR = 40  # characters of the longest bar
 EXTENTS = (1e-9, 1e9)  # pixels; products of shorter and longer ones would leave what floats hold, and tell no more
 
 
-def describe_counts(columns: Columns) -> list[str]:
-    """Pictures and boxes, in all and of each class; crowd regions are counted apart."""
+def describe_counts(columns: Columns, data_format: Format = "coco") -> list[str]:
+    """Pictures and boxes, in all and of each class; crowd regions, and VOC's difficult objects, are counted apart."""
+    ignored, kind = int(columns.iscrowd.sum()), "difficult objects" if data_format == "voc" else "crowd regions"
     objects = (columns.owners >= 0) & (columns.classes >= 0) & ~columns.iscrowd
     owners, classes = columns.owners[objects], columns.classes[objects]
     per_image = np.bincount(owners, minlength=len(columns.image_ids))
@@ -22,9 +24,11 @@ def describe_counts(columns: Columns) -> list[str]:
     pictures = np.bincount(pairs % max(len(columns.categories), 1), minlength=len(columns.categories))
     lines = [
         f"{len(columns.image_ids)} pictures, {int((per_image == 0).sum())} of them without objects; "
-        f"{len(columns.boxes)} annotations, {int(columns.iscrowd.sum())} of them crowd regions; "
+        f"{len(columns.boxes)} annotations, {ignored} of them {kind}; "
         f"at most {max(per_image.tolist(), default=0)} objects in a picture"
     ]
+    if ignored:
+        lines.append(f"  {count_ignored(ignored, data_format)}")
     names = [f"{number} {name}" for number, name in columns.categories]
     width = max((len(name) for name in names), default=0)
     lines += [

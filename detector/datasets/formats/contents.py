@@ -46,6 +46,12 @@ class Contents:
         return self.content["categories"]
 
 
+def count_ignored(count: int, data_format: Format | str) -> str:
+    """How many annotations are neither trained on nor scored, by what the format calls them, and whose rule that is."""
+    what, whose = ("difficult object", "VOC's") if data_format == "voc" else ("crowd region", "COCO's")
+    return f"{count:,} {what}{'' if count == 1 else 's'}: ignored, as in {whose} own scoring"
+
+
 def required_folder(images: str | Path | None, why: str) -> Path:
     """The folder of pictures. Raises UserError where it is not given, or is none."""
     if images is None:

@@ -27,7 +27,7 @@ from detector.datasets.formats.text_files import read_bytes
 from detector.datasets.formats.voc_list import listed_stems
 from detector.datasets.pictures.folders import by_stem, list_files, list_pictures
 from detector.datasets.pictures.read import ImageError, image_size
-from detector.errors import UserError
+from detector.errors import UserError, shown
 from detector.structures import Size
 
 # Of several bytes a character: what labelling programs write on Chinese, Japanese and Korean systems.
@@ -36,6 +36,7 @@ _ENCODING = re.compile(
 )
 # What the format says of an object beyond class and box.
 FLAGS = ("pose", "truncated", "occluded", "difficult")
+_MARKS = {"": 0, "0": 0, "false": 0, "no": 0, "1": 1, "true": 1, "yes": 1}
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -44,9 +45,12 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
 
     Corners are taken as they are: x1 = xmin, x2 = xmax, so that width = xmax − xmin and nothing is lost on the way
     back. (The VOC devkit counts pixels from 1 and includes the last; most programs that write this format do neither,
-    and the files do not say.) Objects marked `difficult` are objects like the others, as in detectron2. Images are
-    numbered 1, 2, … in the order of their files, annotations likewise. A picture is that of the same name as the XML
-    file, in the same subfolder, or else the one its `filename` names.
+    and the files do not say.) Objects marked `difficult` are COCO's crowd regions (`iscrowd` 1, and `difficult` 1 stays
+    beside it): neither trained on nor missed, and detections on them are not false. So VOC's devkit scores, and
+    py-faster-rcnn and mmdetection train; detectron2 trains on them. Of COCO's marks it is `iscrowd` because pycocotools
+    and those who train on COCO files go by it alone, and overwrite `ignore`. `truncated` and `occluded` objects are
+    objects like the others. Images are numbered 1, 2, … in the order of their files, annotations likewise. A picture is
+    that of the same name as the XML file, in the same subfolder, or else the one its `filename` names.
 
     Args:
         annotations: the folder of XML files, searched with its subfolders; or a list of names such as
@@ -202,12 +206,21 @@ def _object(entry: Element, box: Element | None, path: Path) -> tuple[Row, tuple
         raise UserError(f"{path}: an object has {listed}. Give it one, or remove the object.")
     x1, y1, x2, y2 = (_number(box, corner, path) for corner in _CORNERS)
     width, height = _difference(x2, x1), _difference(y2, y1)
-    row: Row = {"category": names.pop(), "bbox": [x1, y1, width, height], "area": abs(width * height), "iscrowd": 0}
+    area = abs(width * height)
+    row: Row = {"category": names.pop(), "bbox": [x1, y1, width, height], "area": area, "iscrowd": _mark(entry, path)}
     for flag in FLAGS:  # kept as further keys, so that nothing is lost on the way back
         text = (entry.findtext(flag) or "").strip()
         if text:
-            row[flag] = int(text) if text in ("0", "1") else text
+            row[flag] = _MARKS[text.lower()] if flag == "difficult" else int(text) if text in ("0", "1") else text
     return row, (x1, y1, x2, y2)
+
+
+def _mark(entry: Element, path: Path) -> int:
+    """1 for an object that is `difficult`, else 0. Raises UserError where it is neither."""
+    text = (entry.findtext("difficult") or "").strip()
+    if text.lower() not in _MARKS:
+        raise UserError(f"{path}: an object has difficult {shown(text)}. Write 1, and it is left out of account, or 0.")
+    return _MARKS[text.lower()]
 
 
 def _number(box: Element | None, tag: str, path: Path) -> float:

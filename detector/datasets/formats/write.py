@@ -43,7 +43,7 @@ def write_voc(folder: Path, content: Mapping[str, Any], list_name: str) -> list[
     """Write `Annotations/<picture>.xml` and `ImageSets/Main/<list_name>.txt`, which keeps the order of the images.
 
     xmin is x and xmax is x + width, as `voc_contents` takes them. Crowd regions, which VOC has not, are left out: as
-    ordinary objects they would be learnt.
+    ordinary objects they would be learnt. Those that were VOC's `difficult` objects, and say so, become them again.
 
     Args:
         folder: must not exist yet, or be empty. The pictures go into `JPEGImages` in it.
@@ -57,7 +57,7 @@ def write_voc(folder: Path, content: Mapping[str, Any], list_name: str) -> list[
     """
     names = {category["id"]: _text(category["name"], "class name") for category in content["categories"]}
     stems = _stems(content["images"])
-    objects = _by_image(content)
+    objects = _by_image(content, keeps_difficult=True)
     files = {}
     for image, stem in zip(content["images"], stems, strict=True):
         root = Element("annotation")
@@ -136,13 +136,18 @@ def _yolo_line(row: Row, image: Row, classes: Mapping[int, int]) -> str:
     return " ".join(words)
 
 
-def _by_image(content: Mapping[str, Any]) -> dict[int, list[Row]]:
-    """The annotations that are not crowd regions by image id, in their order."""
+def _by_image(content: Mapping[str, Any], keeps_difficult: bool = False) -> dict[int, list[Row]]:
+    """The annotations that are not crowd regions by image id, in their order; or those that VOC calls difficult too."""
     objects: dict[int, list[Row]] = defaultdict(list)
     for row in content["annotations"]:
-        if not row.get("iscrowd"):
+        if not row.get("iscrowd") or (keeps_difficult and is_difficult(row)):
             objects[row["image_id"]].append(row)
     return objects
+
+
+def is_difficult(row: Row) -> bool:
+    """Whether an annotation is one of VOC's difficult objects, which are left out of account."""
+    return bool(row.get("iscrowd")) and row.get("difficult") == 1
 
 
 def _stems(images: Iterable[Row]) -> list[str]:
@@ -194,8 +199,12 @@ def _losses(
     image_ids = [images[place]["id"] for place in order]
     written = [row for image_id in image_ids for row in objects[image_id]]
     losses = []
-    if crowds := len(annotations) - len(written):
+    left_out = len(annotations) - len(written)
+    difficult = sum(is_difficult(row) for row in annotations) - sum(is_difficult(row) for row in written)
+    if crowds := left_out - difficult:
         losses.append(f"{crowds} crowd regions, which are left out")
+    if difficult:
+        losses.append(f"{difficult} difficult objects, which are left out")
     if image_ids != list(range(1, len(images) + 1)):
         losses.append("image ids: read again, images are numbered from 1")
     if [row.get("id") for row in written] != list(range(1, len(written) + 1)):

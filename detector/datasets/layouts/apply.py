@@ -8,7 +8,7 @@ import numpy as np
 
 from detector.config import DataConfig
 from detector.datasets.dataset import DetectionDataset
-from detector.datasets.formats.contents import Format
+from detector.datasets.formats.contents import Format, count_ignored
 from detector.datasets.layouts.layout import SPLITS, Layout
 from detector.datasets.layouts.recognise import recognise
 from detector.datasets.splits import describe_hold_out
@@ -97,6 +97,9 @@ def describe_splits(data: DataConfig, splits: dict[str, DetectionDataset]) -> st
     for row in rows:
         columns = [f"{row[column]:>{widths[column]}}" for column in (1, 2, 3)]
         lines.append("  " + "  ".join([f"{row[0]:<{widths[0]}}", *columns, f"{row[4]:<{widths[4]}}", row[5]]))
+    for split, dataset in splits.items():
+        if count := int(dataset.iscrowd.sum()):
+            lines.append(f"  {split}: {count_ignored(count, data.format)}")
     if data.hold_out and data.val_annotations is None and "val" in splits:
         lines.append(f"  {describe_hold_out(data)}")
     if data.test_annotations is not None:

@@ -93,7 +93,7 @@ def describe_data(dataset: DetectionDataset) -> str:
     text = f"{dataset.annotation_path}: {len(dataset):,} images, {int((counts == 0).sum()):,} of them without objects; "
     text += f"{int(counts.sum()):,} boxes"
     if dataset.iscrowd.any():
-        text += f" and {int(dataset.iscrowd.sum()):,} crowds, which are not trained on"
+        text += f" and {int(dataset.iscrowd.sum()):,} crowds or difficult objects, which are not trained on"
     if dataset.dropped:
         text += f"; {dataset.dropped:,} boxes without area inside their picture are left out"
     labels = dataset.labels[~dataset.iscrowd]

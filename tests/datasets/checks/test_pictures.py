@@ -193,7 +193,7 @@ def test_voc_trees_go_on_after_a_fault(tmp_path: Path) -> None:
         "image_id": 1,
         "bbox": [0.1, 1, 0.2, 4],
         "area": 0.8,
-        "iscrowd": 0,
+        "iscrowd": 1,
         "difficult": 1,
     }
     assert [(fault.kind.name, fault.where()) for fault in found.faults] == [

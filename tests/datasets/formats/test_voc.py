@@ -5,8 +5,13 @@ import pytest
 from PIL import Image
 
 from detector.categories import CategoryMap
-from detector.datasets.formats.open_dataset import open_dataset
+from detector.config import DataConfig
+from detector.datasets.formats.open_dataset import open_dataset, read_contents
+from detector.datasets.layouts.apply import describe_splits
+from detector.datasets.pictures.transforms import prepare_target
 from detector.errors import UserError
+from detector.evaluation.coco_eval import evaluate_coco
+from detector.evaluation.ground_truth import ground_truth_of
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 
@@ -48,7 +53,7 @@ def test_corners_are_taken_as_they_are(tmp_path: Path) -> None:
     assert samples[0].boxes.shape == (0, 4)
     assert samples[1].boxes.tolist() == [[1, 2, 11, 22], [3.5, 4, 5, 6]]
     assert samples[1].labels.tolist() == [2, 1]
-    assert (samples[2].labels.tolist(), samples[2].iscrowd.tolist()) == ([2], [False])
+    assert (samples[2].labels.tolist(), samples[2].iscrowd.tolist()) == ([2], [True])
     assert data.to_coco()["annotations"][0]["bbox"] == [1, 2, 10, 20]
 
 
@@ -238,3 +243,42 @@ def test_encodings_that_the_parser_lacks_are_read(tmp_path: Path, encoding: str)
     (annotations / "a.xml").write_bytes(text.encode(encoding) + b"\xff")  # which none of them has
     with pytest.raises(UserError, match=r"a\.xml: not an XML file of annotations \('.*' codec can't decode byte"):
         open_dataset("voc", annotations, images)
+
+
+@pytest.mark.parametrize(
+    ("text", "iscrowd"),
+    [
+        ("<difficult>1</difficult>", 1),
+        ("<difficult>True</difficult>", 1),
+        ("<difficult/>", 0),
+        ("<difficult> 0 </difficult>", 0),
+        ("<truncated>1</truncated><occluded>1</occluded>", 0),
+        ("", 0),
+    ],
+)
+def test_difficult_objects_are_ignored_and_no_others(tmp_path: Path, text: str, iscrowd: int) -> None:
+    annotations, _ = tree(tmp_path, {"a": SIZE + voc_object("dog", (1, 1, 9, 9), text)})
+    assert read_contents("voc", annotations, None).annotations[0]["iscrowd"] == iscrowd
+
+
+def test_what_is_neither_difficult_nor_not_is_refused(tmp_path: Path) -> None:
+    annotations, images = tree(tmp_path, {"a": SIZE + voc_object("dog", (1, 1, 9, 9), "<difficult>very</difficult>")})
+    with pytest.raises(UserError, match=r"a\.xml: an object has difficult 'very'\. Write 1, and it is left out"):
+        open_dataset("voc", annotations, images)
+
+
+def test_difficult_objects_are_neither_trained_on_nor_missed_nor_false(tmp_path: Path) -> None:
+    easy, hard = voc_object("dog", (1, 1, 9, 9)), voc_object("dog", (20, 10, 39, 29), "<difficult>1</difficult>")
+    annotations, images = tree(tmp_path, {"a": SIZE + easy + hard, "b": SIZE + hard})
+    data = open_dataset("voc", annotations, images)
+    assert (data.object_counts().tolist(), data.iscrowd.tolist()) == ([1, 0], [False, True, True])
+    assert [len(prepare_target(data[index], (30, 40), (30, 40)).boxes) for index in range(2)] == [1, 0]
+    first, second = ({"image_id": 1, "category_id": 1, "bbox": box, "score": score}
+                     for box, score in (([1, 1, 8, 8], 0.5), ([20, 10, 19, 19], 0.9)))  # fmt: skip
+    for detections in ([first], [first, second], [first, second, {**second, "image_id": 2}, second]):
+        score = evaluate_coco(ground_truth_of(data), detections).AP
+        assert score == pytest.approx(1, abs=1e-9)
+    table = describe_splits(DataConfig(format="voc"), {"train": data})
+    assert "  train: 2 difficult objects: ignored, as in VOC's own scoring" in table
+    coco = describe_splits(DataConfig(), {"val": data})
+    assert "  val: 2 crowd regions: ignored, as in COCO's own scoring" in coco

@@ -38,7 +38,7 @@ def test_data(tmp_path: Path) -> None:
     dataset = open_dataset("coco", path, settings["data.train_images"])
     first, *table = describe_data(dataset).splitlines()
     assert first.startswith(f"{path}: 5 images, ")
-    assert f"; {boxes} boxes and 1 crowds, which are not trained on; 1 boxes without area" in first
+    assert f"; {boxes} boxes and 1 crowds or difficult objects, which are not trained on; 1 boxes without area" in first
     assert [line.split()[0] for line in table] == ["red", "blue"]
     assert sum(int(line.split()[1]) for line in table) == boxes
 

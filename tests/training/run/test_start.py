@@ -80,7 +80,7 @@ def test_training_pictures_without_any_object_are_refused(tmp_path: Path, crowds
     content = json.loads((tmp_path / "train.json").read_text())
     content["annotations"] = [{**row, "iscrowd": 1} for row in content["annotations"]] if crowds else []
     (tmp_path / "train.json").write_text(json.dumps(content))
-    only = " other than crowd regions" if crowds else ""
+    only = " other than crowd regions and difficult objects" if crowds else ""
     with pytest.raises(
         UserError, match=rf"none of the \d+ training pictures in .* has a box{only}, so there is nothing"
     ):
