@@ -130,7 +130,7 @@ def _check_category(category: Category) -> None:
     try:
         category.name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"the name of category {category.id} is no text: {printable(category.name, 40)}.") from None
+        raise UserError(f"the name of category {category.id} is not text: {printable(category.name, 40)}.") from None
 
 
 def match_categories(of_model: CategoryMap, of_data: CategoryMap) -> CategoryMap:

@@ -65,7 +65,7 @@ def test_messages_name_categories_and_of_many_the_first() -> None:
     ("categories", "message"),
     [
         ([{"id": 7, "name": "x" * 10_000}], r"the name of category 7 has 10000 characters; shorten it to 500\."),
-        ([{"id": 7, "name": "\ud800"}], r"the name of category 7 is no text: \\ud800\."),
+        ([{"id": 7, "name": "\ud800"}], r"the name of category 7 is not text: \\ud800\."),
         ([{"id": 2**63, "name": "a"}], r"category id 9223372036854775808 is beyond"),
         ([{"id": 10**4000, "name": "a"}], r"category id .* is beyond"),
         ([{"id": i, "name": "a"} for i in range(50_001)], r"50001 categories are more than the 50000"),

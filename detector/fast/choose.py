@@ -128,14 +128,14 @@ def log_choice(dtype: torch.dtype) -> None:
                 fault,
             )
         else:
-            log.warning("oneDNN's fused convolutions are not used (%s): detection is slower, but as exact.", fault)
+            log.warning("oneDNN's fused convolutions are not used (%s): detection is slower, but just as exact.", fault)
         return
     log.info("Convolutions run through oneDNN in %s (%s).", name, this_processor())
     if has_products(dtype):
         log.info("3×3 convolutions in %s multiply less: large maps by tiles, RoIs' maps whole.", name)
     else:
         fault = winograd_fault(dtype)
-        log.warning("Minimal filtering is not used in %s (%s): detection is slower, but as exact.", name, fault)
+        log.warning("Minimal filtering is not used in %s (%s): detection is slower, but just as exact.", name, fault)
 
 
 Conv = FusedConv | PackedConv | WinogradConv | WholeMapConv

@@ -100,7 +100,7 @@ def _fastest_pooling(
     pooling = RoIPooling("align", *shape)
     fault = _interpreted() or pooling_fault(pooling, device, dtype)
     if fault is not None:
-        log.warning("RoIAlign runs through torchvision (%s): slower, but as exact.", fault)
+        log.warning("RoIAlign runs through torchvision (%s): slower, but just as exact.", fault)
         return ON_OTHERS
     calls = {way: _pooling_call(way, pooling, opening, device, dtype, gradient) for way in ON_GPU}
     best = fastest(calls, device)
@@ -166,7 +166,7 @@ def _kernel_pools_levels(
     pooling = RoIPooling("align", *shape)
     fault = _interpreted() or levels_fault(pooling, device, dtype)
     if fault is not None:
-        log.warning("RoIAlign of a pyramid runs through torchvision (%s): slower, but as exact.", fault)
+        log.warning("RoIAlign of a pyramid runs through torchvision (%s): slower, but just as exact.", fault)
         return False
     calls = {kernel: _levels_call(kernel, pooling, device, dtype, gradient) for kernel in (False, True)}
     best = fastest(calls, device)
@@ -206,7 +206,7 @@ def _kernel_normalizes(device: torch.device, dtype: torch.dtype, of_weights: tor
     """Whether the kernel is there, computes what it should, and is faster than PyTorch's."""
     fault = _interpreted() or group_norm_fault(device, dtype)
     if fault is not None:
-        log.warning("Group norm runs through PyTorch (%s): slower, but as exact.", fault)
+        log.warning("Group norm runs through PyTorch (%s): slower, but just as exact.", fault)
         return False
     calls = {kernel: norm_call(kernel, NORMED, device, dtype, of_weights, gradient) for kernel in (False, True)}
     best = fastest(calls, device)

@@ -35,6 +35,8 @@ class Compiled(nn.Module):
                 raise
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[0]
-                log.warning("Compiling %s failed (%s): it runs uncompiled: slower, but as exact.", self.name, reason)
+                log.warning(
+                    "Compiling %s failed (%s): it runs uncompiled: slower, but just as exact.", self.name, reason
+                )
                 self.compiled = None
         return self.part(*inputs)

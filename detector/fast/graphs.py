@@ -90,7 +90,9 @@ class Graphed(nn.Module):
         except RuntimeError as error:
             self._failed = True
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            log.warning("%s runs without CUDA graphs (%s): slower for small pictures, but as exact.", self.name, reason)
+            log.warning(
+                "%s runs without CUDA graphs (%s): slower for small pictures, but just as exact.", self.name, reason
+            )
             return
         self._graphs[size] = self.part if graph is None else graph
         self._used[size] = self._calls

@@ -97,7 +97,7 @@ def kernel_fault(device: torch.device) -> str | None:
         except Exception as error:  # whatever a compiler raises
             fault = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     if fault is not None:
-        log.warning("NMS runs through torchvision (%s): detection is slower, but as exact.", fault)
+        log.warning("NMS runs through torchvision (%s): detection is slower, but just as exact.", fault)
     return fault
 
 

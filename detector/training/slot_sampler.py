@@ -120,5 +120,7 @@ def follows_randperm() -> bool:
     expected = torch.randperm(99, generator=torch.Generator().manual_seed(1))[:50]
     follows = torch.equal(shuffled(draw([1], 50, expected.device), torch.tensor([[99]]))[0], expected)
     if not follows:
-        log.warning("this PyTorch shuffles in another way than was known: training waits for the GPU, and is as exact.")
+        log.warning(
+            "this PyTorch shuffles in a way that is not known here: training waits for the GPU, and is just as exact."
+        )
     return follows

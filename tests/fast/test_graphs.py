@@ -140,7 +140,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_is_not_tried_again(caplog: py
         give(part, 5, times=OFTEN + 3)
     assert len(tried) == 1
     assert caplog.messages == [
-        "the backbone runs without CUDA graphs (no stream): slower for small pictures, but as exact."
+        "the backbone runs without CUDA graphs (no stream): slower for small pictures, but just as exact."
     ]
 
 

@@ -81,8 +81,10 @@ class Tiling:
         return [(slice(i, end), Tiling(end - i, self.height, self.width)) for i, end in ends]
 
     def bands(self, block: int) -> "list[tuple[int, Tiling]]":
-        """Bands of rows of tiles, as low as can be without filling up many more blocks; each with its first row of
-        cells."""
+        """Bands of rows of tiles, each with its first row of cells.
+
+        They are as low as can be without filling up many more blocks (`BAND_PRODUCTS`).
+        """
         for rows in range(1, self.rows):
             whole, rest = divmod(self.rows, rows)
             in_band, in_last = (-(-self.images * n * self.columns // block) for n in (rows, rest))
