@@ -149,6 +149,8 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
     truth: GroundTruth | None
     try:
         if args.detections is not None:
+            if os.environ.get("RANK", "0") != "0":
+                return None  # one process scores a file
             if args.annotations:
                 truth, show_picture = given_truth(args.annotations, args.images)
             else:
@@ -159,7 +161,8 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
             model = Scored(source, source, "", show_picture)
             print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
-            truth, detections, model = detect(args)
+            with process_group.explain_lost_process("Start it again."):
+                truth, detections, model = detect(args)
         return None if truth is None else report(args, truth, detections, model)
     finally:
         process_group.stop()
@@ -248,7 +251,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
         config_text(predictor.config),
         pictures_of(dataset, predictor.config.input),
     )
-    return ground_truth_of(dataset) if is_main else None, gather_results(local), scored
+    return ground_truth_of(dataset) if is_main else None, gather_results(local, dataset.image_ids), scored
 
 
 def report(

@@ -82,16 +82,21 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def gather_results(local: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results of all processes on rank 0, and an empty list on the others; without a process group, `local`.
+def gather_results(local: list[dict[str, Any]], image_ids: Iterable[int]) -> list[dict[str, Any]]:
+    """The results of all processes on rank 0, and an empty list on the others; without a process group, `local`'s.
 
     Where several processes have detections of one image, those of the lowest rank count. Every process must call this.
+
+    Args:
+        local: this process's.
+        image_ids: of the dataset, in whose order they come: the same for any number of processes and size of batches.
     """
-    if not dist.is_available() or not dist.is_initialized():
-        return local
-    parts: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-    dist.gather_object(local, parts)
-    return _each_image_once(parts or [])
+    parts: list[Any] | None = [local]
+    if dist.is_available() and dist.is_initialized():
+        parts = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        dist.gather_object(local, parts)
+    places = {int(image_id): place for place, image_id in enumerate(image_ids)}
+    return sorted(_each_image_once(parts or []), key=lambda result: places[result["image_id"]])
 
 
 def _each_image_once(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
+from predictions import predict_in_processes
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
@@ -18,10 +22,11 @@ import detector
 from detector import process_group
 from detector.categories import CategoryMap
 from detector.commands.main import main
-from detector.config import save_config
+from detector.config import load_config, save_config
 from detector.datasets.shapes import difficulty, scene
 from detector.errors import UserError
 from detector.evaluation import ground_truth
+from detector.inference import detect
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap.from_coco([{"id": key, "name": name} for key, name in difficulty.CATEGORIES.items()])
@@ -74,6 +79,45 @@ def test_two_processes_under_torchrun_give_the_numbers_of_one(weights: Path, tmp
     assert len(by_picture[0]) > 0
     assert by_picture[0] == by_picture[1]
     assert (tmp_path / "two/label_errors.csv").is_file()
+
+
+def kill_the_second() -> None:
+    """Let process 1 die when its pictures are done."""
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if os.environ.get("RANK") == "1":
+        detect.gather_results = die  # type: ignore[assignment]
+
+
+def test_two_processes_write_what_one_does_and_a_dead_one_is_a_sentence(weights: Path, tmp_path: Path) -> None:
+    def words(output: str) -> list[str]:
+        fixed = ["--weights", str(weights), "--device", "cpu", "--num-workers", "0", "--output", str(tmp_path / output)]
+        return [*fixed, "model.detection.score_threshold=0.001"]
+
+    def evaluate(
+        words: list[str], screens: str, count: int = 2, prepare: Callable[[], object] | None = None
+    ) -> list[int]:
+        return predict_in_processes(words, tmp_path / screens, count, prepare=prepare, name="evaluate")
+
+    assert evaluate(words("one"), "alone", 1) == [0]
+    assert evaluate(words("two"), "screens") == [0, 0], (tmp_path / "screens/0.txt").read_text()
+    for name in ("metrics.json", "detections.json"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert len(json.loads((tmp_path / "one/detections.json").read_text())) > 3
+
+    dead = evaluate(words("dead"), "dead", prepare=kill_the_second)
+    screen = (tmp_path / "dead/0.txt").read_text()
+    assert dead == [2, -signal.SIGKILL], screen
+    assert "error: process 0 has lost another process of this run (" in screen.splitlines()[-1]
+
+    # A file of detections is scored by one.
+    truth = load_config(weights.with_name("config.yaml")).data.val_annotations
+    results = ["--detections", str(tmp_path / "one/detections.json"), "--annotations", str(truth)]
+    assert evaluate(results, "results") == [0, 0]
+    said = [(tmp_path / f"results/{rank}.txt").read_text().count("COCO metrics by") for rank in (0, 1)]
+    assert said == [1, 0]
 
 
 def test_published_numbers_of_a_results_file(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,9 +104,9 @@ def test_no_images() -> None:
     assert detect_dataset(Fixed(), [], CPU, CATEGORIES, progress=False) == []
 
 
-def test_without_a_process_group_gathering_changes_nothing() -> None:
-    local = [{"image_id": 1}]
-    assert gather_results(local) is local
+def test_results_come_in_the_order_of_the_dataset() -> None:
+    local = [{"image_id": 1, "n": 0}, {"image_id": 3, "n": 1}, {"image_id": 3, "n": 2}, {"image_id": 2, "n": 3}]
+    assert [result["n"] for result in gather_results(local, [3, 2, 1, 4])] == [1, 2, 3, 0]
 
 
 def results_of(rank: int) -> list[dict[str, Any]]:
@@ -130,14 +130,14 @@ def test_every_image_once() -> None:
 def test_a_group_of_one() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        assert gather_results(results_of(0)) == results_of(0)
+        assert gather_results(results_of(0), [1, 10]) == results_of(0)
     finally:
         dist.destroy_process_group()
 
 
 def _gather(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(gather_results(results_of(rank)), f"{folder}/{rank}.pt")
+    torch.save(gather_results(results_of(rank), [1, 10, 11]), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""The command `predict` in processes of its own that start in milliseconds, alone or as torchrun would start them."""
+"""Commands in processes of their own that start in milliseconds, alone or as torchrun would start them."""
 
 import os
 import sys
@@ -19,8 +19,9 @@ def predict_in_processes(
     world_size: int = 1,
     sabotage: dict[int, Sabotage] | None = None,
     prepare: Callable[[], object] | None = None,
+    name: str = "predict",
 ) -> list[int]:
-    """Run `predict` to its end.
+    """Run `predict`, or the command of another name, to its end.
 
     Args:
         words: of the command line; paths are absolute.
@@ -37,7 +38,7 @@ def predict_in_processes(
     processes = []
     for rank in range(world_size):
         arguments = (
-            list(map(str, words)),
+            [name, *map(str, words)],
             screens / f"{rank}.txt",
             saboteurs.get(rank),
             prepare,
@@ -67,6 +68,6 @@ def _predict(
 
     def run() -> int:
         with sabotaged(sabotage):
-            return main(["predict", *words])
+            return main(words)
 
     command.run(run)

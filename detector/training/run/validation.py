@@ -70,7 +70,7 @@ def score(
         progress: show a bar with the remaining time.
     """
     local = detect_dataset(model, loader, device, dataset.categories, progress)
-    detections = gather_results(local)
+    detections = gather_results(local, dataset.image_ids)
 
     def evaluate() -> CocoMetrics:
         assert truth is not None
