@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -142,6 +143,29 @@ def hold(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def hold_folder(held: ExitStack, folder: Path, busy: str) -> None:
+    """Hold the lock of a folder itself, in which no file is left, until `held` is closed or the process ends.
+
+    Where the system has no such locks (Windows, some network file systems) nothing is held.
+
+    Raises:
+        UserError: another process holds it; the message is `busy`.
+        OSError: the folder cannot be opened.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(busy) from None
+    except OSError:
+        return
 
 
 def tells_damage(error: OSError) -> bool:

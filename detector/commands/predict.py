@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -116,14 +116,18 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         args.device = str(process_group.start(args.device, PATIENCE))
-        with TemporaryDirectory(prefix="detector-") as fetched, process_group.explain_lost_process(GO_ON):
-            return predict_all(args, process_group.on_main(lambda: look_at(args, Path(fetched))))
+        with (
+            TemporaryDirectory(prefix="detector-") as fetched,
+            process_group.explain_lost_process(GO_ON),
+            ExitStack() as held,
+        ):
+            return predict_all(args, process_group.on_main(lambda: look_at(args, Path(fetched))), held)
     finally:
         process_group.stop()
 
 
-def predict_all(args: argparse.Namespace, given: Given) -> int:
-    """`run`, with what it is to look at."""
+def predict_all(args: argparse.Namespace, given: Given, held: ExitStack) -> int:
+    """`run`, with what it is to look at; the output folder is this call's until `held` is closed."""
     from detector import process_group
     from detector.inference.load import load
     from detector.inference.made_with import made_with
@@ -133,7 +137,7 @@ def predict_all(args: argparse.Namespace, given: Given) -> int:
         log_to_screen()  # what fetching and converting weights has to say
     rank, processes = process_group.rank(), process_group.world_size()
     folder = OutputFolder(args.output, rank)
-    process_group.on_main(folder.make)
+    process_group.on_main(lambda: folder.make(held))
     weights, why = args.weights, ""
     if not weights:
         chosen, why = process_group.on_main(lambda: choose_weights(Path("output")))

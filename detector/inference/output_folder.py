@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector.disk import half_written, write_atomically
+from detector.disk import half_written, hold_folder, write_atomically
 from detector.errors import UserError
 from detector.inference.picture_log import PictureLog
 from detector.inference.showing import encode, fits
@@ -32,10 +33,19 @@ class OutputFolder:
         self.folder = folder
         self.log = PictureLog(folder, rank)
 
-    def make(self) -> None:
-        """Make the folder where it is missing. Raises UserError."""
+    def make(self, held: ExitStack) -> None:
+        """Make the folder where it is missing, and keep other predictions out of it until `held` is closed.
+
+        Raises:
+            UserError: it cannot be made, or another prediction is at work in it.
+        """
+        busy = (
+            f"{self.folder}: another prediction is writing into this folder; wait for its end or stop it, or choose "
+            "another with --output."
+        )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            hold_folder(held, self.folder, busy)
         except OSError as error:
             raise UserError(
                 f"{self.folder}: cannot make the output folder ({error.strerror}); choose another with --output."

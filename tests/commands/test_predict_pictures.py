@@ -3,9 +3,12 @@
 import json
 import random
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +21,7 @@ from detector.commands import predict_pictures
 from detector.commands.main import main
 from detector.errors import UserError
 from detector.inference.detections import Detections
+from detector.inference.output_folder import OutputFolder
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap((Category(3, "cat"), Category(7, "traffic light"), Category(90, "猫")))
@@ -170,7 +174,7 @@ def test_killed_anywhere_and_gone_on_with(
     assert kills >= 1
     assert main(["predict", *words(pictures, weights, tmp_path / "out", "--skip-done", *size)]) == 2
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".pictures"]
+    assert sorted(path.name for path in (tmp_path / "out").glob(".*")) == [".pictures"]
 
 
 def test_two_processes_write_what_one_does_and_a_dead_one_leaves_no_results(
@@ -181,7 +185,7 @@ def test_two_processes_write_what_one_does_and_a_dead_one_leaves_no_results(
     command = words(pictures, weights, out, "--batch-size", "2")
     assert predict_in_processes(command, screens, 2) == [2, 2], (screens / "1.txt").read_text()
     assert contents(out) == contents(whole)
-    assert [path.name for path in out.glob(".*")] == [".pictures"]
+    assert sorted(path.name for path in out.glob(".*")) == [".pictures"]
     first, second = ((screens / f"{rank}.txt").read_text() for rank in (0, 1))
     assert "in each of 2 processes" in first
     assert "7 of 8 pictures, " in first
@@ -198,6 +202,32 @@ def test_two_processes_write_what_one_does_and_a_dead_one_leaves_no_results(
     assert (out / ".pictures.1").is_file()
     assert main(["predict", *words(pictures, weights, out, "--batch-size", "2", "--skip-done")]) == 2
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.parametrize("more", [[], ["--skip-done"], ["--resume"]])
+def test_a_second_prediction_is_refused_while_one_writes(
+    weights: Path, pictures: Path, tmp_path: Path, more: list[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", *words(pictures, weights, out)]) == 2
+    before = contents(out)
+    given = words(pictures, weights, out, *more)
+    if "--resume" in more:
+        given[0] = str(write_video(tmp_path / "v.mp4"))
+    with ExitStack() as first:
+        OutputFolder(out).make(first)
+        with pytest.raises(UserError, match="out: another prediction is writing into this folder; wait for its end"):
+            main(["predict", *given])
+        assert contents(out) == before
+    assert main(["predict", *given]) == (0 if "--resume" in more else 2)
+
+
+def write_video(path: Path) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 5, (64, 48))
+    for level in (0, 100):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    return path
 
 
 def test_table_columns_align() -> None:

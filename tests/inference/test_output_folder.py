@@ -1,6 +1,7 @@
 """The folder of predictions: what is deleted, what is left alone, and what a kill leaves."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ PICTURE = np.full((4, 5, 3), 200, np.uint8)
 
 def test_pictures_in_the_format_of_their_suffix(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path / "out")
-    folder.make()
+    folder.make(ExitStack())
     for name, kind in (("a.png", "PNG"), ("b.jpg", "JPEG"), ("sub/C.JPEG", "JPEG")):
         folder.save_picture(tmp_path / "out" / name, PICTURE)
         with Image.open(tmp_path / "out" / name) as image:
@@ -30,7 +31,7 @@ def test_pictures_in_the_format_of_their_suffix(tmp_path: Path) -> None:
 
 def test_only_what_a_prediction_wrote_is_deleted(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path / "out")
-    folder.make()
+    folder.make(ExitStack())
     for name in ("a.png", "sub/deep/b.png", "other/c.png", "d\n.png"):
         folder.save_picture(tmp_path / "out" / name, PICTURE)
     folder.save_results([])
@@ -44,7 +45,7 @@ def test_only_what_a_prediction_wrote_is_deleted(tmp_path: Path) -> None:
 
 def test_a_list_reaches_no_file_outside(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path / "out")
-    folder.make()
+    folder.make(ExitStack())
     (tmp_path / "precious.png").touch()
     names = ["../precious.png", str(tmp_path / "precious.png"), "a\0b", 7]
     (tmp_path / "out" / LIST).write_text("\n".join(map(json.dumps, names)) + '\n"cut sho')
@@ -63,4 +64,4 @@ def test_an_input_is_not_deleted(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot make the output folder"):
-        OutputFolder(tmp_path / "file").make()
+        OutputFolder(tmp_path / "file").make(ExitStack())
