@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from detector.datasets.pictures.orientation import SIDEWAYS, metadata_is_late, orientation_of, turn_upright
 from detector.datasets.pictures.pages import say_if_pages_are_left_out
 from detector.datasets.pictures.suffixes import readable_formats
 from detector.datasets.pictures.wide import is_scaled, is_wide_color, to_eight_bits, used_depth, wide_color
@@ -32,9 +33,6 @@ _COPIED_PIXELS = 2**22
 
 # Pillow's limit belongs to the whole process; whoever lifts it for a moment holds this.
 _PILLOW_LIMIT = threading.Lock()
-
-# EXIF orientations whose upright picture has width and height exchanged.
-_SIDEWAYS = (5, 6, 7, 8)
 
 
 class ImageError(UserError):
@@ -71,7 +69,7 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, bit_dep
             flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
             if pixels is not None:
-                return _upright(pixels, _orientation(image, has_late_metadata=False))
+                return turn_upright(pixels, orientation_of(image, has_late_metadata=False))
         if image.format == "TIFF":
             say_if_pages_are_left_out(data)
         values = _values(image, name, data)
@@ -112,7 +110,7 @@ def _values(image: Image.Image, name: str, data: bytes | None = None) -> np.ndar
     """Upright pixels: [H, W, 3] uint8, or where the file has 16 bits a channel [H, W] or [H, W, 3] uint16."""
     scaled = is_scaled(image)
     wide = data is not None and is_wide_color(image, data)
-    orientation = _orientation(image, has_late_metadata=True) if wide else 1
+    orientation = orientation_of(image, has_late_metadata=True) if wide else 1
     if data is None:
         upright = ImageOps.exif_transpose(image)
     else:  # our own, and copies of large pictures take much memory
@@ -129,7 +127,7 @@ def _values(image: Image.Image, name: str, data: bytes | None = None) -> np.ndar
     if not wide:
         return pixels
     assert data is not None
-    return wide_color(data, pixels, lambda values: _upright(values, orientation))
+    return wide_color(data, pixels, lambda values: turn_upright(values, orientation))
 
 
 def _as_array(image: Image.Image) -> np.ndarray:
@@ -160,8 +158,8 @@ def image_size(source: str | Path | bytes) -> Size:
         width, height = image.size
         if image.format == "TIFF":  # whose sides Pillow exchanges itself on opening
             return height, width
-        late = image.format == "PNG" and _has_late_metadata(stream)
-        return (width, height) if _orientation(image, late) in _SIDEWAYS else (height, width)
+        late = image.format == "PNG" and metadata_is_late(stream)
+        return (width, height) if orientation_of(image, late) in SIDEWAYS else (height, width)
 
 
 def stored_size(source: str | Path | bytes) -> Size:
@@ -170,7 +168,7 @@ def stored_size(source: str | Path | bytes) -> Size:
     with open_stream(source) as stream, opened(stream, name, None) as image:
         width, height = image.size
         # Pillow exchanges the sides of a TIFF itself on opening.
-        turned = image.format == "TIFF" and _orientation(image, has_late_metadata=False) in _SIDEWAYS
+        turned = image.format == "TIFF" and orientation_of(image, has_late_metadata=False) in SIDEWAYS
         return (width, height) if turned else (height, width)
 
 
@@ -264,39 +262,3 @@ def _open(stream: BinaryIO, max_pixels: int | None) -> Image.Image:
             return Image.open(stream, formats=readable_formats())
         finally:
             Image.MAX_IMAGE_PIXELS = before
-
-
-def _orientation(image: Image.Image, has_late_metadata: bool) -> int:
-    """EXIF orientation 1..8; what is malformed or not legal counts as 1."""
-    try:
-        # PngImageFile.getexif decodes the whole picture in search of metadata behind it.
-        exif = image.getexif() if has_late_metadata else Image.Image.getexif(image)
-        value = exif.get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a malformed block raises many things, and the pixels are still good
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _has_late_metadata(stream: BinaryIO) -> bool:
-    """Whether a PNG file has EXIF or text chunks after its pixel data. The stream's position is kept."""
-    position = stream.tell()
-    stream.seek(8)
-    seen_pixels, late = False, False
-    while not late and len(header := stream.read(8)) == 8:
-        length, kind = int.from_bytes(header[:4], "big"), header[4:]
-        late = seen_pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-        seen_pixels = seen_pixels or kind == b"IDAT"
-        stream.seek(length + 4, io.SEEK_CUR)
-    stream.seek(position)
-    return late
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation of [H, W, 3] pixels; 5..8 exchange height and width."""
-    if orientation in _SIDEWAYS:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
