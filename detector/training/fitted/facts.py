@@ -41,14 +41,27 @@ class Facts:
         fewer than ten boxes say too little, unless there are no others. None without boxes.
         """
         edges = np.sqrt(self.boxes.prod(axis=1))
-        labels, counts = np.unique(self.labels, return_counts=True)
-        if len(labels) == 0:
+        known = self._known_classes()
+        if len(known) == 0:
             return None
-        known = labels[counts >= _FEW] if (counts >= _FEW).any() else labels
         tenths = [float(np.quantile(edges[self.labels == label], 0.1)) for label in known]
         index = int(np.argsort(tenths)[(len(tenths) - 1) // 10])
         label = int(known[index])
         return Small(tenths[index], float(np.median(edges[self.labels == label])), self.names[label - 1])
+
+    def variety(self) -> float | None:
+        """How much the sizes within a class vary: how many times the largest tenth's size is the smallest tenth's.
+
+        Sizes are square roots of areas in pictures resized to one shortest edge. The median over classes, of which
+        those of fewer than ten boxes say too little, unless there are no others. None without boxes.
+        """
+        edges = np.sqrt(self.boxes.prod(axis=1)) / self.sizes.min(axis=1)
+        tenths = [np.quantile(edges[self.labels == label], (0.1, 0.9)) for label in self._known_classes()]
+        return float(np.median([largest / smallest for smallest, largest in tenths])) if tenths else None
+
+    def _known_classes(self) -> np.ndarray:
+        labels, counts = np.unique(self.labels, return_counts=True)
+        return labels[counts >= _FEW] if (counts >= _FEW).any() else labels
 
 
 @dataclass(frozen=True)

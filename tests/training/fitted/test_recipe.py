@@ -88,13 +88,30 @@ def test_the_input_size_is_that_of_a_small_class_however_few_its_boxes() -> None
     assert chosen(classes_of({"only": (32.0, 3)}))["input.min_size_test"] == 480
 
 
-def test_sizes_vary_in_training_where_norms_do_not_count_the_padding() -> None:
-    values = chosen(facts(80))
+def test_from_scratch_on_a_processor_sizes_vary_in_training_where_those_of_a_class_do() -> None:
+    """A class whose boxes have about one size is known by it; of animals near and far it says nothing."""
+    spread = np.repeat(np.geomspace(40, 120, 100), 10)
+    alike, unlike = facts(80), facts(boxes=np.stack([spread, spread], axis=1))
+    values = chosen(alike)
     assert values["input.min_size_train"] == (values["input.min_size_test"],)
     assert values["input.max_size_train"] == values["input.max_size_test"]
-    for varied in (chosen(facts(80), GPU), chosen(facts(80), model__weights="a.safetensors")):
+    assert "1.0 times the size of the smaller" in choice_of("input", alike).reason
+    assert "2.4 times the size of the smaller" in choice_of("input", unlike).reason  # 3 ** 0.8, of the tenths
+    for varied in (chosen(unlike), chosen(alike, GPU), chosen(alike, model__weights="a.safetensors")):
         assert len(varied["input.min_size_train"]) == 5
         assert varied["input.max_size_train"] == 1.2 * varied["input.max_size_test"]
+
+
+def test_the_variety_of_sizes_is_that_within_a_class_of_pictures_resized_alike() -> None:
+    two = classes_of({"small": (20.0, 50), "large": (200.0, 50)})
+    assert two.variety() == 1  # sizes that tell the classes apart do not vary
+    half = np.arange(100) < 50
+    zoomed = facts(
+        boxes=np.where(half, 20.0, 40.0)[:, None] * [1.0, 1.0], sizes=np.where(half, 240.0, 480.0)[:, None] * [1.0, 1.5]
+    )
+    assert zoomed.variety() == 1  # one size in pictures of two
+    assert classes_of({"one": (20.0, 50), "few": (20.0, 3)}).variety() == 1
+    assert facts(boxes=np.empty((0, 2)), labels=np.empty(0, np.int64), sizes=np.empty((0, 2))).variety() is None
 
 
 def test_anchors_of_trained_weights_stay_where_they_fit() -> None:
