@@ -40,7 +40,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "pretended"), default="cuda")
     parser.add_argument("--carried", type=Path, default=ROOT / ".gpu", help="what .ci/gpu-carry made (default: .gpu)")
     parser.add_argument(
-        "--only", nargs="+", metavar="STEP", help="names of steps; 'fpn inference' and 'fpn training' run only so"
+        "--only",
+        nargs="+",
+        metavar="STEP",
+        help="names of steps; 'inference of eight', 'fpn inference' and 'fpn training' run only so",
     )
     parser.add_argument("--seconds", type=float, default=480, help="for all together (%(default)s)")
     parser.add_argument("--patience", type=float, default=1.0, help="factor on every step's limit, for slow machines")

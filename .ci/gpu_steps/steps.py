@@ -75,8 +75,12 @@ def all_steps(plan: Plan) -> list[Step]:
             at_most=275,  # three minutes of training, and scoring
         ),
         *(
-            replace(benchmark(plan, part, 75, "--batch", *batches, "--rounds", "3", kind="fpn"), asked=True)
-            for part, batches in (("inference", ["1"]), ("training", ["4", "1"]))
+            replace(step, asked=True)
+            for step in (
+                benchmark(plan, "inference", 75, "--batch", "8", "--rounds", "3", name="inference of eight"),
+                benchmark(plan, "inference", 75, "--batch", "1", "--rounds", "3", kind="fpn", name="fpn inference"),
+                benchmark(plan, "training", 75, "--batch", "4", "1", "--rounds", "3", kind="fpn", name="fpn training"),
+            )
         ),
     ]
 
@@ -86,9 +90,9 @@ def script(name: str, plan: Plan, *words: str) -> list[str]:
     return [sys.executable, str(HERE / name), "--device", plan.device, *(["--quick"] if plan.quick else []), *words]
 
 
-def benchmark(plan: Plan, part: str, seconds: float, *words: str, kind: str = "c4") -> Step:
+def benchmark(plan: Plan, part: str, seconds: float, *words: str, kind: str = "c4", name: str | None = None) -> Step:
     """One part of the benchmark: R101-C4 beside the torchvision-built peer, R50-FPN beside torchvision's own."""
-    name = part if kind == "c4" else f"{kind} {part}"
+    name = name or part
     folder = plan.work / name.replace(" ", "-")
     command = [sys.executable, "tools/benchmark.py", "--device", plan.real, "--part", part, "--output", str(folder)]
     command += ["--forms", "eager", "bf16-channels-last", "--proposals", "1000", "--memory", "kept"]

@@ -68,9 +68,9 @@ def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor,
     def make(form: Form) -> Run:
         return prepare(form, pair, pixels, settings.device)
 
-    if not _agree(report, make, label, runnable(COMPARED, settings.device)):
-        return
-    wanted = [*(FORMS[name] for name in settings.forms), *OURS]
+    agreed = _agree(report, make, label, runnable(COMPARED, settings.device))
+    # Where detections differ no ratio means anything. Our own time does: it is of our network alone.
+    wanted = [*(FORMS[name] for name in settings.forms if agreed), *OURS]
     runs = {form: make(form) for form in runnable(wanted, settings.device)}
     left_out = [form.name for form in wanted if form not in runs]
     if left_out:
@@ -83,7 +83,8 @@ def _one_problem(settings: Settings, report: Report, pair: Pair, pixels: Tensor,
         samples = take_turns(calls, settings.rounds, settings.device, settings.repeats)
         row = label | settings.run_label(threads)
         report_times(settings, report, TABLE, row, ready, samples, work)
-        report_ratios(report, RATIOS, row, COMPARISONS, samples)
+        if agreed:
+            report_ratios(report, RATIOS, row, COMPARISONS, samples)
     if settings.device.type == "cuda" and len(pixels) == 1:
         _report_latencies(settings, report, label, {form.name: runs[form] for form in ready})
 
