@@ -82,9 +82,8 @@ class RPNConfig:
     channels: int | None = limited(None, 1, 16_384)  # of its 3×3 convolutions; null: as many as the feature map has
     conv_layers: int = limited(1, 1, 8)  # 3×3 convolutions one after another; torchvision's `_v2` model has 2
     delta_weights: tuple[float, float, float, float] = limited((1.0, 1.0, 1.0, 1.0), 1e-3, 1e3, most=4)
-    limit_shrinking: bool = (
-        False  # mmdetection bounds a box's change of size to 16/1000 too, all others to 1000/16 alone
-    )
+    # mmdetection bounds a box's change of size from below too, to 16/1000; all others from above alone, to 1000/16.
+    limit_shrinking: bool = False
     positive_iou: float = limited(0.7, 0, 1)
     negative_iou: float = limited(0.3, 0, 1)
     batch_size_per_image: int = limited(256, 1, 100_000)
@@ -139,7 +138,7 @@ class RoIConfig:
     # Train the head on its own boxes as well: it looks again at what it made of the sampled RoIs, with targets by IoU.
     # For model.detection.refine_passes; the head then costs twice as much in training.
     train_refinement: bool = False
-    # Judge each RoI with the whole picture in view: its vector is joined to the RoI's before the two output layers.
+    # Judge each RoI with the whole picture in view: its vector is joined to the RoI's before the two output layers
     # (ResNet paper, appendix B). Weights without it load; its part starts at zero.
     global_context: bool = False
 

@@ -67,9 +67,9 @@ class FasterRCNN(nn.Module):
     are merged by another rule than NMS (`soft_nms.py`, `box_averages.py`).
 
     Training compares what the parts compute with `training/targets.py` (`matcher.py`, `sampler.py`) by
-    `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`, every number is in `config/network.py`,
-    and `detector.model.build` assembles the network from them. Boxes are xyxy in pixels of the input image throughout;
-    letters are those of `detector.structures`.
+    `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`. Every number is in `config/network.py`
+    or `config/detection.py`, and `detector.model.build` assembles the network from them. Boxes are xyxy in pixels of
+    the input image throughout; letters are those of `detector.structures`.
 
     Each part has a quicker twin with the same inputs and outputs: `detector.fast.fuse` assembles the twins for
     detection, with copies of the parameters; `detector.fast.training` those for training, which share them.
