@@ -104,6 +104,10 @@ def _forward(
     maps, weight, bias, out, means, scales, channels, cells, groups, count, eps,
     relu: tl.constexpr, of_group: tl.constexpr, cell_block: tl.constexpr, channel_block: tl.constexpr,
 ):  # fmt: skip
+    """One group of one map into `out`, and its mean and 1 / deviation into `means` and `scales` [N, groups].
+
+    count: of the group's values.
+    """
     start, place, there, channel, known, _ = _group(channels, cells, groups, of_group, cell_block, channel_block)
     values = tl.load(maps + start + place, mask=there, other=0.0).to(tl.float32)
     mean = tl.div_rn(tl.sum(tl.sum(values, axis=0), axis=0), count)
@@ -125,6 +129,10 @@ def _backward(
     maps, weight, bias, gradient, means, scales, of_maps, of_weight, of_bias, channels, cells, groups, count,
     relu: tl.constexpr, of_group: tl.constexpr, cell_block: tl.constexpr, channel_block: tl.constexpr,
 ):  # fmt: skip
+    """The gradient of one group of one map into `of_maps`, and what the map adds to those of weights and biases.
+
+    of_weight, of_bias: [N, C], to be added up over the maps.
+    """
     start, place, there, channel, known, row = _group(channels, cells, groups, of_group, cell_block, channel_block)
     mean, scale = tl.load(means + tl.program_id(0)), tl.load(scales + tl.program_id(0))
     values = tl.load(maps + start + place, mask=there, other=0.0).to(tl.float32)

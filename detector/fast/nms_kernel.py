@@ -57,6 +57,10 @@ def _scan(
     boxes, valid, groups, kept, total, count, threshold,
     grouped: tl.constexpr, block: tl.constexpr, chunk: tl.constexpr,
 ):  # fmt: skip
+    """One picture's survivors into `kept` [N, count], which holds -1.
+
+    boxes: [N, total, 4]. valid: [N, total] uint8. groups: [N, total], read only where `grouped`.
+    """
     image = tl.program_id(0).to(tl.int64)
     boxes += image * total * 4
     valid += image * total

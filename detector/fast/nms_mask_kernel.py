@@ -71,6 +71,10 @@ def _compare(
     boxes, groups, words, total, words_of_picture, threshold,
     grouped: tl.constexpr, block: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
+    """The words of `rows` boxes of one picture for one block, where they have some.
+
+    boxes: [N, total, 4]. groups: [N, total], read only where `grouped`. words: [N, words_of_picture] int64.
+    """
     number = tl.program_id(0)
     part = tl.program_id(1)
     image = tl.program_id(2).to(tl.int64)
@@ -104,6 +108,10 @@ def _compare(
 def _scan_words(
     words, valid, kept, total, words_of_picture, count, block: tl.constexpr, chunk: tl.constexpr
 ):  # fmt: skip
+    """One picture's survivors into `kept` [N, count], which holds -1, from the words of `_compare`.
+
+    valid: [N, total] uint8.
+    """
     image = tl.program_id(0).to(tl.int64)
     words += image * words_of_picture
     valid += image * total
@@ -148,4 +156,5 @@ def _bits(lane):
 
 @triton.jit
 def _either(one, other):
+    """The bits that are set in either of two words: how words are reduced to one."""
     return one | other

@@ -217,6 +217,7 @@ def _predict(
     batch_size: int,
     augment: Augment,
 ) -> Detections:
+    """The detections of a picture that is open; `given` is what they shall say they are of."""
     settings = predictor.config.input
     detections = detect_in_tiles(
         picture,

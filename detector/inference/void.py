@@ -51,6 +51,7 @@ def void_names(detection: DetectionConfig, augmented: bool) -> Iterator[Void]:
 
 
 def _void_views(detection: DetectionConfig, augmented: bool) -> Iterator[Void]:
+    """`void_names` within `augment`."""
     views = detection.augment
     form = views.form or ("average" if augmented else None)
     names = ("horizontal_flip", "vertical_flip", "scales", "sizes", "max_size", "max_proposals", "canonical_size")

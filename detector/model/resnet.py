@@ -63,6 +63,7 @@ class ResNetShape:
         return nn.Sequential(first, *others)
 
     def _make_block(self, stage: int, in_channels: int, stride: int, dilation: int) -> nn.Module:
+        """A block of conv`stage`_x, with its thresholds where the shape has them."""
         block = self._plain_block(stage, in_channels, stride, dilation)
         if self.shrinkage is not None:
             reduction = SHRINKAGE_REDUCTION * self.expansion
@@ -70,6 +71,7 @@ class ResNetShape:
         return block
 
     def _plain_block(self, stage: int, in_channels: int, stride: int, dilation: int) -> BasicBlock | Bottleneck:
+        """A block of conv`stage`_x without thresholds: basic for ResNet-18 and 34, a bottleneck for the others."""
         factor = 2 ** (stage - 2)
         width = self.width * factor
         if self.depth in BASIC_BLOCK_DEPTHS:

@@ -227,6 +227,11 @@ def _torchvision_config(tensors: Mapping[str, Tensor], where: str) -> Config:
 def _detector(
     state: dict[str, Tensor], config: Config, categories: CategoryMap | None, provenance: dict[str, object]
 ) -> WeightsFile:
+    """A converted detector; its classes get names where the file has none.
+
+    Raises:
+        UserError: there are more names than classes, or fewer.
+    """
     count = config.model.num_classes
     assert count is not None
     if categories is None and count == len(COCO_IDS) and provenance["converted_from"] == "torchvision":

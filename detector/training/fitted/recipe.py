@@ -96,6 +96,7 @@ def _start(machine: Machine) -> Choice:
 
 
 def _input_size(facts: Facts, machine: Machine, kind: str, is_scratch: bool) -> Choice:
+    """How large pictures are shown, so that the boxes of the smallest class have the size that a network sees well."""
     least, most = _LIMITS[machine.is_gpu]
     room = _ROOM[is_scratch]
     small = facts.small() if facts.shortest > 0 else None
@@ -148,6 +149,7 @@ def _training_sizes(facts: Facts, shortest: int, is_brief: bool) -> tuple[tuple[
 
 
 def _anchors(facts: Facts, kind: str, shortest: int, longest: int, is_detector: bool) -> Choice:
+    """The default anchors where they fit the boxes well enough, else those that fit best of some that are tried."""
     boxes = resized_boxes(facts.boxes, facts.sizes, shortest, longest, "pil")
     default, best = propose(boxes, octaves=kind == "fpn")
     chosen = default if is_detector and default.recall50 >= _GOOD_RECALL else best
@@ -182,6 +184,7 @@ def _regions(facts: Facts, machine: Machine, start: Choice) -> Choice:
 
 
 def _batch(facts: Facts, machine: Machine, shortest: int) -> Choice:
+    """As many pictures a step as the GPU has memory for, 16 at most."""
     workers = min(4, max(1, machine.processors - 1))
     if not machine.is_gpu:
         values: dict[str, Any] = {"train.batch_size": 2, "data.num_workers": min(workers, 2)}
@@ -196,6 +199,7 @@ def _batch(facts: Facts, machine: Machine, shortest: int) -> Choice:
 
 
 def _length(facts: Facts, machine: Machine, batch_size: int, pixels: float, is_scratch: bool) -> Choice:
+    """How long to train, and by what rate: more passes over few pictures, and no longer than the machine allows."""
     epochs = 1000 / math.sqrt(max(1, facts.pictures)) * (2 if is_scratch else 1)
     epochs = min(_MOST_EPOCHS, max(12, round(epochs)))
     seen, least = epochs * facts.pictures, 8000 if machine.is_gpu else 2000 if is_scratch else 500
@@ -239,6 +243,7 @@ def _evaluation(facts: Facts, seen: int) -> Choice:
 
 
 def _augmentation(facts: Facts) -> Choice:
+    """Whether pictures are mirrored and their colours vary."""
     sided = [name for name in facts.names if _has_side(name, facts.names)]
     # Whether a set has an up cannot be measured: pictures are told from their upside-down copies by the light, which
     # falls one way in a microscope too (by their gradients, 99 of 100 pictures of blood cells, 66 of raccoons).
@@ -261,6 +266,7 @@ def _augmentation(facts: Facts) -> Choice:
 
 
 def _sampling(facts: Facts) -> Choice:
+    """Whether pictures of rare classes are shown more often."""
     counts = [(count, name) for count, name in zip(facts.per_class, facts.names, strict=True) if count > 0]
     if len(counts) < 2:
         return Choice("sampling", {"data.repeat_threshold": None}, "one class: nothing to balance")
