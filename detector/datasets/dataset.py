@@ -149,7 +149,8 @@ def make_dataset(
     """
     source = columns.source
     if len(columns.image_ids) == 0:
-        raise UserError(f"{source}: lists no images; check that it is the right file or folder.")
+        where = "" if is_coco_file else f" in {image_root}"
+        raise UserError(f"{source}: lists no images{where}; check that it is the right file or folder.")
     if not columns.categories:
         raise UserError(f"{source}: has no classes; give each an id and a name, or check that it is the right one.")
     degenerate = _without_area(columns.corners, columns.sizes[columns.owners])

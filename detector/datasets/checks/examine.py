@@ -68,7 +68,9 @@ def examine(
 
 
 def check_before_training(train: DetectionDataset, val: DetectionDataset | None) -> list[str]:
-    """What is worth a warning in data that was read for training; COCO's takes a second or two, no file is opened.
+    """What is worth a warning in data that was read for training; COCO's takes a second or two.
+
+    No picture is decoded, and none opened but those of smaller sets that may be copies (`check_leaks`).
 
     Returns:
         One line for each kind of fault: how many, the first, and what to do. None for sound data. Boxes that the reader
@@ -98,7 +100,7 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
     if val is not None:
         leaks = check_leaks(columns[0], Path(train.image_root), columns[1], Path(val.image_root))
         lines += [f"{train.annotation_path}: {line}" for line in summarise(leaks)]
-    return lines
+    return list(dict.fromkeys(lines))  # splits of one file say some things twice
 
 
 def columns_of_dataset(dataset: DetectionDataset) -> Columns:

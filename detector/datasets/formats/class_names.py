@@ -6,10 +6,12 @@ from pathlib import Path
 import yaml
 
 from detector.categories import CategoryMap
+from detector.datasets.formats.other_formats import refuse_other
 from detector.datasets.formats.text_files import lines_of, read_text
 from detector.errors import UserError, shown
 
 _NAME_FILES = ("data.yaml", "dataset.yaml", "classes.txt", "obj.names", "_darknet.labels")
+_NO_NAMES = (".json", ".jsonl", ".xml", ".csv", ".tsv", ".html", ".md", ".py")
 _EXAMPLE = "list them as names: [first, second, …], numbered from 0"
 
 # (points, numbers a point) of a pose; (0, 0): the file says that there are none.
@@ -54,6 +56,13 @@ def read_classes(path: Path, lists: bool = False) -> tuple[CategoryMap, Keypoint
     Raises:
         UserError: the file cannot be read, or has no names that are sound.
     """
+    other = refuse_other(path)
+    if other is not None or path.suffix.lower() in _NO_NAMES:
+        raise UserError(
+            other
+            or f"{path}: is neither a YAML file nor a list of class names; give data.yaml, classes.txt or the folder "
+            "of label files."
+        )
     text = read_text(path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         names = [line.strip() for line in lines_of(text) if line.strip()]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from detector.datasets.formats.contents import Contents, Row
 from detector.datasets.formats.masks import mask_bounds
+from detector.datasets.formats.other_formats import known_by_content
 from detector.errors import UserError
 
 Masks = Literal["drop", "compare", "keep"]
@@ -38,7 +39,8 @@ def coco_contents(annotations: str | Path, masks: Masks = "drop") -> Contents:
         UserError: it is missing, not JSON, or lacks one of its three lists of objects.
     """
     source = str(annotations)
-    return coco_tables(read_json(source, "annotations", _HOOKS[masks]), source)
+    with known_by_content(Path(annotations)):
+        return coco_tables(read_json(source, "annotations", _HOOKS[masks]), source)
 
 
 def coco_tables(content: Any, source: str) -> Contents:

@@ -7,10 +7,10 @@ from detector.datasets.fault_kinds import STOPS_TRAINING
 from detector.datasets.faults import refuse, summarise
 from detector.datasets.formats.coco import Masks, coco_contents
 from detector.datasets.formats.contents import Contents, Format, required_folder
-from detector.datasets.formats.other_formats import refuse_other
+from detector.datasets.formats.other_formats import known_by_content, refuse_other
 from detector.datasets.formats.parsing import parse
 from detector.datasets.formats.picture_list import is_picture_list
-from detector.datasets.formats.voc import voc_contents
+from detector.datasets.formats.voc import one_file, voc_contents
 from detector.datasets.formats.yolo import yolo_contents
 from detector.datasets.formats.yolo_splits import named_split
 from detector.datasets.pictures.folders import list_files
@@ -41,9 +41,12 @@ def read_contents(
     if data_format == "coco":
         return coco_contents(annotations, masks)
     if data_format == "voc":
-        return voc_contents(annotations, images, None if like is None else like.categories)
+        with known_by_content(Path(annotations)):
+            return voc_contents(annotations, images, None if like is None else like.categories)
     if data_format == "yolo":
-        return yolo_contents(annotations, required_folder(images, "YOLO's boxes are fractions of their sizes"))
+        folder = required_folder(images, "YOLO's boxes are fractions of their sizes")
+        with known_by_content(Path(annotations)):
+            return yolo_contents(annotations, folder)
     raise UserError(f"data.format={data_format}: choose coco, voc or yolo.")
 
 
@@ -105,8 +108,7 @@ def guess_format(annotations: Path) -> Format:
     if annotations.suffix.lower() == ".txt":
         return "voc"
     if annotations.suffix.lower() == ".xml":
-        one = f"{annotations}: is the file of one picture; give the folder of all of them."
-        raise UserError(refuse_other(annotations) or one)
+        raise UserError(refuse_other(annotations) or one_file(annotations))
     raise UserError(
         refuse_other(annotations)
         or f"{annotations}: is neither JSON nor a list or YAML file of annotations; name its format, or check the path."

@@ -1,7 +1,11 @@
 """Annotations that other programs write and that are not read here, recognised so that a refusal can name them."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from detector.errors import UserError
 
 _START = 100_000  # bytes of a file that are looked at
 _REMEDY = "export the set as COCO, Pascal VOC or YOLO"
@@ -52,6 +56,14 @@ _TEXT = {
         "a text file whose lines are not YOLO's, five numbers parted by spaces and the first of them the class's"
     ),
 }
+# The first line of a table.
+_CSV = {
+    r"ImageID,Source,LabelName,": "Open Images' CSV",
+    r"filename,width,height,class,": "a CSV file of TensorFlow's form",
+}
+# How archives begin. gzip is left to those who read compressed JSON.
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")
+_ARCHIVE_NAMES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
 _POINTER = b"version https://git-lfs.github.com/"
 
 
@@ -63,6 +75,8 @@ def refuse_other(path: Path) -> str | None:
     name, start = path.name.lower(), _start_of(path)
     if start.startswith(_POINTER):
         return f"{path}: is a pointer of Git LFS in the place of the file; fetch the files with git lfs pull."
+    if is_archive(path, start):
+        return f"{path}: is an archive; unpack it, and give the folder."
     what = next((what for pattern, what in _BY_NAME.items() if re.fullmatch(pattern, name)), None)
     text = start.decode("utf-8", "replace").removeprefix("\ufeff")
     if what is None and name.endswith((".json", ".jsonl", ".ndjson")):
@@ -73,8 +87,26 @@ def refuse_other(path: Path) -> str | None:
         lines = [line.strip() for line in text.split("\n")[:10]]
         what = next((w for p, w in _TEXT.items() if any(re.fullmatch(p, line) for line in lines)), None)
     if what is None and name.endswith((".csv", ".tsv")):
-        what = "a CSV table"
+        what = _first(_CSV, text.partition("\n")[0]) or "a CSV table"
     return None if what is None else f"{path}: is {what}, which is not read; {_REMEDY}."
+
+
+@contextmanager
+def known_by_content(source: Path) -> Iterator[None]:
+    """Within this, where a file cannot be read and is of another format, the refusal says which."""
+    try:
+        yield
+    except UserError:
+        other = refuse_other(source) if source.is_file() else None
+        if other is None:
+            raise
+        raise UserError(other) from None
+
+
+def is_archive(path: Path, start: bytes | None = None) -> bool:
+    """Whether a file is an archive, by its name or its first bytes (`start`, where they are known)."""
+    head = _start_of(path) if start is None else start
+    return path.name.lower().endswith(_ARCHIVE_NAMES) or head.startswith(_ARCHIVES) or head[257:262] == b"ustar"
 
 
 def _first(patterns: dict[str, str], text: str) -> str | None:

@@ -1,5 +1,6 @@
 """Text files of annotations, read whole, with a limit."""
 
+import codecs
 import stat
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from detector.errors import UserError
 
 # A label file of this size has millions of objects; one that is larger is something else.
 MOST_BYTES = 2**26
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_bytes(path: Path, what: str = "file") -> bytes:
@@ -28,13 +30,22 @@ def read_bytes(path: Path, what: str = "file") -> bytes:
 
 
 def read_text(path: Path, what: str = "file") -> str:
-    """A text file's contents, in UTF-8. Raises UserError as `read_bytes` does, and where it is no such text."""
+    """A text file's contents: UTF-8, or UTF-16 by its mark, which PowerShell writes.
+
+    Raises:
+        UserError: as `read_bytes` does, and where it is no such text.
+    """
     try:
-        return read_bytes(path, what).decode("utf-8-sig")
+        return decode(read_bytes(path, what))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: cannot read the {what}, which is not UTF-8 text ({error.reason}). Save it as UTF-8."
         ) from None
+
+
+def decode(data: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 where it begins with the mark of that. Raises UnicodeDecodeError for other text."""
+    return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
 
 
 def lines_of(text: str) -> list[str]:

@@ -95,8 +95,17 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
     return Contents(str(annotations), content, faults, names, np.array(corners, np.float64).reshape(-1, 4))
 
 
+def one_file(path: Path) -> str:
+    """Why a file is not a set of Pascal VOC's, in a sentence."""
+    if path.suffix.lower() == ".xml":
+        return f"{path}: is the file of one picture; give the folder of all of them."
+    return f"{path}: is no list of names (.txt); give one, or the folder of XML files."
+
+
 def _annotation_files(annotations: Path) -> dict[str, Path]:
     """The XML files by their names without `.xml`, below their folder. Raises UserError as `voc_contents` does."""
+    if annotations.is_file() and annotations.suffix.lower() != ".txt":
+        raise UserError(one_file(annotations))
     if annotations.suffix.lower() != ".txt":
         return {name[: -len(".xml")]: annotations / name for name in list_files(annotations, (".xml",))}
     folder, stems = listed_stems(annotations)

@@ -42,6 +42,8 @@ def read_trees(source: Path, images: Path) -> Tree:
         tree = _join(source, images, split_places(*named))
     if tree.texts and not any(path.is_file() for path in tree.texts.values()):
         first, text = next(iter(tree.texts.items()))
+        if not source.is_dir():  # then it is where it should be, rather than where it was looked for last
+            text = (_replaced(images / first) or text).with_suffix(".txt")
         raise UserError(
             f"{text.parent}: none of the {len(tree.texts)} pictures in {images} has a text file here; that of {first} "
             f"would be {text}. Give them the same folders and names."
@@ -128,12 +130,17 @@ def _stems_of_texts(images: Path, pictures: list[str], labels: Path, by_path: bo
 
 def _parallel(images: Path) -> Path | None:
     """The folder whose path has `labels` in the place of the last `images`; None where there is none."""
-    parts = images.parts
+    parallel = _replaced(images)
+    return parallel if parallel is not None and parallel.is_dir() else None
+
+
+def _replaced(path: Path) -> Path | None:
+    """A path with `labels` in the place of its last folder `images`; None where it has none."""
+    parts = path.parts
     if "images" not in parts:
         return None
     last = len(parts) - 1 - parts[::-1].index("images")
-    parallel = Path(*parts[:last], "labels", *parts[last + 1 :])
-    return parallel if parallel.is_dir() else None
+    return Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
 def _is_no_label(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.datasets.formats.coco import TABLES
+from detector.datasets.formats.text_files import UTF16, decode
 from detector.datasets.layouts.layout import ambiguous
 from detector.datasets.layouts.names import (
     PICTURE_FOLDERS,
@@ -142,6 +143,7 @@ def _content(path: Path) -> bytes:
         if content.startswith(b"\x1f\x8b"):
             with gzip.open(path) as stream:
                 return stream.read(_MOST_BYTES)
-    except (OSError, EOFError):
+        # Another encoding of JSON is read too; in UTF-8 its keys can be looked for.
+        return decode(content).encode("utf-8") if content.startswith(UTF16) else content
+    except (OSError, EOFError, UnicodeError):
         return b""
-    return content

@@ -16,12 +16,16 @@ _WORDS = {
     "validation": "val",
     "minival": "val",
     "dev": "val",
+    "eval": "val",
+    "evaluation": "val",
     "test": "test",
     "testing": "test",
 }
 # Folders of annotations and of pictures, in small letters.
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
 PICTURE_FOLDERS = ("images", "jpegimages", "imgs", "img", "pictures", "photos", "data")
+_NAME = re.compile(rf"({'|'.join(_WORDS)})([-_ ](set|split|data|images?|imgs?))?[-_ 0-9]*")
+_TEST_DEV = re.compile("(test)[-_]?dev", re.IGNORECASE)  # of COCO's test pictures those that are for development
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 MOST_ENTRIES = 2000  # that a look into a folder takes
 
@@ -31,7 +35,7 @@ def split_of(name: str) -> str | None:
 
     `trainval` speaks of both, and so of none.
     """
-    found = {_WORDS[word.lower()] for word in _PART.findall(name) if word.lower() in _WORDS}
+    found = {_WORDS[word.lower()] for word in _PART.findall(_TEST_DEV.sub(r"\1", name)) if word.lower() in _WORDS}
     return found.pop() if len(found) == 1 else None
 
 
@@ -41,8 +45,8 @@ def without_split(name: str) -> str:
 
 
 def is_split_name(name: str) -> bool:
-    """Whether the whole of a name is that of a split, but for digits: `valid`, `train2017`."""
-    return name.lower().rstrip("0123456789_-") in _WORDS
+    """Whether the whole of a name is that of a split, but for digits or such: `valid`, `train2017`, `val_images`."""
+    return _NAME.fullmatch(_TEST_DEV.sub(r"\1", name.lower())) is not None
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -64,6 +68,26 @@ def split_folders(folder: Path) -> list[tuple[str, Path]]:
     """The folders in a folder that are named for splits, with their splits; two may be named for one."""
     named = [path for path in subfolders(folder) if is_split_name(path.name)]
     return [(split, path) for path in named if (split := split_of(path.name)) is not None]
+
+
+def unused_folders(images: Sequence[Path]) -> list[Path]:
+    """Folders of pictures beside those of a set's splits, `images`, which look as if they belonged to it.
+
+    Where the splits' folders lie in a folder for pictures, these are all others there; else those that are named for a
+    split.
+    """
+    parents: dict[Path, None] = {}
+    for folder in images:
+        named = [place for place in (folder, folder.parent) if is_split_name(place.name)]
+        parents |= dict.fromkeys(place.parent for place in named[:1])
+    unused = []
+    for parent in parents:
+        for folder in subfolders(parent):
+            is_used = any(used.is_relative_to(folder) or folder.is_relative_to(used) for used in images)
+            looks_so = is_split_name(folder.name) or parent.name.lower() in PICTURE_FOLDERS
+            if looks_so and not is_used and has_pictures(folder):
+                unused.append(folder)
+    return unused
 
 
 def one_of_each(folders: Sequence[tuple[str, Path]], source: Path) -> dict[str, Path]:

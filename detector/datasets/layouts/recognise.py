@@ -1,14 +1,16 @@
 """What the word `data=…` means: a folder or file of annotated pictures as a layout, or the reason why it is none."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from detector.datasets.formats.contents import Format
-from detector.datasets.formats.other_formats import refuse_other
+from detector.datasets.formats.other_formats import is_archive, refuse_other
 from detector.datasets.formats.picture_list import is_picture_list
+from detector.datasets.formats.voc import one_file
 from detector.datasets.layouts.coco_files import is_coco_file
 from detector.datasets.layouts.coco_layouts import coco_candidates, coco_file_layout
 from detector.datasets.layouts.layout import Candidate, Layout, ambiguous
-from detector.datasets.layouts.names import has_pictures, split_of, subfolders
+from detector.datasets.layouts.names import files_of, has_pictures, split_of, subfolders, unused_folders
 from detector.datasets.layouts.others import refuse_others
 from detector.datasets.layouts.voc_layouts import voc_candidates, voc_list_layout
 from detector.datasets.layouts.yolo_layouts import yolo_candidates
@@ -16,7 +18,6 @@ from detector.datasets.layouts.yolo_lists import darknet_layout, list_split
 from detector.datasets.layouts.yolo_yaml import yaml_layout
 from detector.errors import UserError
 
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".rar", ".7z")
 _DEPTH = 2  # folders around a folder that is a set: what an archive was unpacked into
 _MOST_FOLDERS = 50
 
@@ -43,7 +44,12 @@ def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
         kinds = ", ".join(dict.fromkeys(candidate.kind for candidate in candidates))
         what = f"can be read in {len(candidates)} ways ({kinds})"
         raise ambiguous(path, what, [candidate.choice for candidate in candidates])
-    return candidates[0].open()
+    layout = candidates[0].open()
+    notes = tuple(
+        f"{folder}: has pictures and is not used: it has no annotations, or its name is of no split that is known."
+        for folder in unused_folders([place.images for place in layout.splits.values()])
+    )
+    return replace(layout, notes=layout.notes + notes)
 
 
 def _of_file(path: Path) -> Layout:
@@ -54,14 +60,16 @@ def _of_file(path: Path) -> Layout:
         return darknet_layout(path, path)
     if is_coco_file(path):
         return coco_file_layout(path)
-    if name.endswith(_ARCHIVES):
-        raise UserError(f"{path}: is an archive; unpack it, and give the folder.")
+    if is_archive(path):
+        raise UserError(refuse_other(path) or "")
     if is_picture_list(path):
         split = split_of(path.stem) or "train"
         return Layout(path, "YOLO", "yolo", {split: list_split(path, path)})
     other = refuse_other(path)
     if name.endswith(".txt") and other is None:
         return voc_list_layout(path)
+    if name.endswith(".xml") and other is None:
+        other = one_file(path)
     raise UserError(
         other
         or f"{path}: is no data set's YAML file, no COCO file and no list; give the folder of the set, or one of these."
@@ -96,4 +104,7 @@ def _nothing(folder: Path, data_format: Format | None) -> str:
             f"{folder}: has pictures and no annotations that are known as {wanted}; put data.yaml, a COCO file or the "
             "XML files there, or name them with data.train_annotations and data.train_images."
         )
+    archive = next((path for path in files_of(folder, ("",)) if is_archive(path)), None)
+    if archive is not None:
+        return refuse_other(archive) or ""
     return f"{folder}: has neither pictures nor annotations in a place that is known. Check the path."

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from detector.datasets.formats.class_names import read_classes
 from detector.datasets.formats.text_files import read_text
 from detector.datasets.formats.yolo_splits import Entries, find_places, folder_of, read_splits, split_places
 from detector.datasets.formats.yolo_tree import labels_folder
@@ -24,6 +25,7 @@ def yaml_layout(path: Path, source: Path) -> Layout:
     """
     entries = read_splits(path)
     if entries is None:
+        read_classes(path, lists=True)  # says what is wrong with its text or its names
         raise UserError(f"{path}: is not a data set's YAML file, which has names and the folders train and val.")
     if "train" not in entries:
         raise UserError(f"{path}: names no train split; write train: FOLDER, relative to the file, into it.")

@@ -155,7 +155,7 @@ def test_splits(folder: Path) -> None:
     assert [str(fault) for fault in opened] == [
         f"image 5 (y/z.png): also image 1 (renamed.png) of {folder / 'other.json'}"
     ]
-    assert check_leaks(first.columns, images, second.columns, other) == []
+    assert check_leaks(first.columns, images, second.columns, other) == opened
     assert len(check_leaks(first.columns, images, first.columns, images / "y" / "..")) == 3
     assert [fault.detail for fault in check_categories(first.columns, second.columns)] == [
         f"category 7 (seven) is not in {folder / 'other.json'}",

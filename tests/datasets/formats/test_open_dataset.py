@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.datasets.formats.open_dataset import guess_format, open_dataset
+from detector.datasets.formats.open_dataset import guess_format, open_dataset, read_contents
 from detector.errors import UserError
 
 
@@ -95,3 +95,33 @@ def test_what_looks_like_no_annotations(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UserError, match=message):
             guess_format(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xml", b"<?xml version='1.0'?><annotations><image id='0'/></annotations>", "is CVAT's own XML"),
+        ("a.json", b'{"version": "5", "shapes": [{"label": "cat"}]}', "is LabelMe's JSON"),
+        ("a.json", b'[{"id": 1, "annotations": [{"result": []}]}]', "is Label Studio's own JSON"),
+        ("a.csv", b"ImageID,Source,LabelName,Confidence\n", "is Open Images' CSV"),
+        ("a.zip", b"PK\3\4", "is an archive; unpack it"),
+    ],
+)
+def test_files_of_others_are_refused_by_their_name_whatever_they_are_given_as(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    for data_format in ("coco", "voc", "yolo"):
+        with pytest.raises(UserError, match=message):
+            read_contents(data_format, tmp_path / name, tmp_path)
+
+
+def test_files_that_are_no_set_of_their_format_are_said_to_be_so(tmp_path: Path) -> None:
+    for name, data_format, message in (
+        ("one.xml", "voc", "is the file of one picture; give the folder"),
+        ("data.yaml", "voc", r"is no list of names \(\.txt\); give one, or the folder"),
+        ("one.xml", "yolo", "is neither a YAML file nor a list of class names"),
+    ):
+        (tmp_path / name).write_text("<annotation/>")
+        with pytest.raises(UserError, match=message):
+            read_contents(data_format, tmp_path / name, tmp_path)

@@ -267,3 +267,76 @@ def test_lists_of_one_class_alone_are_said_to_be_unused(tmp_path: Path) -> None:
     assert set(layout.splits) == {"train"}
     assert "Main: cat_train.txt, cat_val.txt not used" in layout.notes[0]
     assert "the lists that are read are train.txt, val.txt and test.txt there." in layout.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("train2017", "val2017", "test-dev2017"),
+        ("train_set", "eval", "test_dev"),
+        ("train-images", "dev", "test_images"),
+        ("train_2", "valid", "testdev"),
+    ],
+)
+def test_names_of_splits(tmp_path: Path, train: str, val: str, test: str) -> None:
+    for split, name in (("train", train), ("val", val), ("test", test)):
+        for n in layouts.numbers(split):
+            layouts.picture(tmp_path / "images" / name / f"{n}.png", n)
+            layouts.line(tmp_path / "labels" / name / f"{n}.txt", n)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    layout = recognise(tmp_path)
+    assert {split: place.images.name for split, place in layout.splits.items()} == {
+        "train": train, "val": val, "test": test,
+    }  # fmt: skip
+    assert layout.notes == ()
+
+
+def test_folders_of_pictures_beside_the_splits_that_are_not_used_are_said(tmp_path: Path) -> None:
+    layouts.yolo_without_yaml(tmp_path / "yolo")
+    layouts.picture(tmp_path / "yolo/images/extra/9.png", 9)
+    (tmp_path / "yolo/images/nothing").mkdir()
+    layouts.roboflow_coco(tmp_path / "coco")
+    (tmp_path / "coco/valid/_annotations.coco.json").unlink()
+    layouts.picture(tmp_path / "coco/docs/9.png", 9)
+    for name, folder in (("yolo", "images/extra"), ("coco", "valid")):
+        notes = recognise(tmp_path / name).notes
+        assert [note.partition(": ")[0] for note in notes] == [str(tmp_path / name / folder)]
+        assert "has pictures and is not used: it has no annotations, or its name is of no split" in notes[0]
+
+
+def test_archives_are_known_by_content_and_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "download").write_bytes(b"PK\3\4")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "set.tar.gz").write_bytes(b"\x1f\x8b")
+    for name in ("download", "folder"):
+        with pytest.raises(UserError, match=r"(download|set\.tar\.gz): is an archive; unpack it, and give the folder"):
+            recognise(tmp_path / name)
+
+
+def test_labels_that_are_not_there_are_said_where_they_should_be(tmp_path: Path) -> None:
+    layouts.ultralytics(tmp_path)
+    shutil.rmtree(tmp_path / "labels/val")
+    data = with_layout(DataConfig(), recognise(tmp_path))
+    with pytest.raises(UserError, match=r"that of 100\.png would be .*/labels/val/100\.txt\. Give them"):
+        open_split(data, "val")
+    shutil.rmtree(tmp_path / "images/test")
+    (tmp_path / "images/test").mkdir()
+    data = with_layout(DataConfig(), recognise(tmp_path))
+    with pytest.raises(UserError, match=r"lists no images in .*/images/test; check"):
+        open_split(data, "test")
+
+
+def test_text_in_utf_16_is_read(tmp_path: Path) -> None:
+    """As PowerShell writes it."""
+    layouts.ultralytics_lists(tmp_path / "yolo")
+    layouts.roboflow_coco(tmp_path / "coco")
+    for path in [path for path in tmp_path.rglob("*.*") if path.suffix in (".yaml", ".txt", ".json")]:
+        path.write_bytes(path.read_text().encode("utf-16"))
+    for name in ("yolo", "coco"):
+        train, val = open_train_and_val(with_layout(DataConfig(), recognise(tmp_path / name)))
+        assert val is not None
+        assert (train.object_counts().tolist(), val.object_counts().tolist()) == ([1] * 4, [1] * 2)
+    (tmp_path / "bad.yaml").write_bytes(b"names: [\xff]\ntrain: x\n")
+    with pytest.raises(UserError, match=r"bad\.yaml: cannot read the file, which is not UTF-8 text"):
+        recognise(tmp_path / "bad.yaml")
