@@ -184,7 +184,7 @@ def describe_scoring(
     """What is about to be done, a line each, for people; the last is empty."""
     from detector import process_group
     from detector.inference.augmented import describe_looks
-    from detector.inference.void import void_detection_settings
+    from detector.inference.void_detection import void_detection_settings
 
     count = process_group.world_size()
     processes = f" in each of {count} processes" if count > 1 else ""

@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
     check_asked([args.weights], args.config, args.settings)
 
+    from detector.export.exporting import check_place
     from detector.export.formats import format_of
-    from detector.export.write import check_place
     from detector.inference.load import load
 
     log_to_screen()

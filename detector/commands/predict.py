@@ -189,7 +189,7 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
     from detector import process_group
     from detector.datasets.pictures.folders import unread_files
     from detector.inference.augmented import describe_looks
-    from detector.inference.void import void_detection_settings
+    from detector.inference.void_detection import void_detection_settings
 
     detection = predictor.config.model.detection
     count = process_group.world_size()

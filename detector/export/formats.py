@@ -14,7 +14,7 @@ import torch
 from torch.export import ExportedProgram
 
 from detector.errors import UserError
-from detector.export.facts import KEY, as_text
+from detector.export.description import KEY, as_text
 from detector.export.program import quietly
 
 Format = Literal["onnx", "pt2", "openvino"]

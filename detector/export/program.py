@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch.export import Dim, ExportedProgram
 
-from detector.export.network import ExportNetwork
+from detector.export.export_network import ExportNetwork
 
 
 def trace(network: ExportNetwork, smallest_side: int) -> ExportedProgram:

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from detector.fast.algebra.tiles import TAPS, multiplications_saved
+from detector.fast.algebra.winograd_tiles import TAPS, multiplications_saved
 from detector.fast.choose_on_gpu import cudnn_fuses
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps, is_pointwise
 from detector.fast.onednn import onednn_fault

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.fast.algebra.minimal_filtering import for_each
-from detector.fast.algebra.tiles import TAPS
 from detector.fast.algebra.whole_axes import LONG, SHORT, Share, all_cells, constants, odd_cells, together
+from detector.fast.algebra.winograd_tiles import TAPS
 from detector.fast.convolution import Execution, FusedConv, PackedConv, RoIMaps
 from detector.fast.products import Products, grouped_products
 

@@ -1,4 +1,4 @@
-"""3×3 convolutions by Winograd's minimal filtering, for maps large enough to gain by it (`algebra/tiles.py`).
+"""3×3 convolutions by Winograd's minimal filtering, for maps large enough to gain by it (`algebra/winograd_tiles.py`).
 
 RoIs' maps, which are small, have a way of their own (`whole_maps.py`).
 """
@@ -6,7 +6,7 @@ RoIs' maps, which are small, have a way of their own (`whole_maps.py`).
 import torch
 from torch import Tensor, nn
 
-from detector.fast.algebra.tiles import convolve, multiplications_saved, transforms
+from detector.fast.algebra.winograd_tiles import convolve, multiplications_saved, transforms
 from detector.fast.convolution import Execution, FusedConv
 from detector.fast.products import Products, grouped_products
 

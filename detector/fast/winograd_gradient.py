@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detector.fast.algebra.minimal_filtering import for_each
-from detector.fast.algebra.tiles import POINTS, TAPS, Tiling, convolve, transforms
+from detector.fast.algebra.winograd_tiles import POINTS, TAPS, Tiling, convolve, transforms
 from detector.fast.choose import TRAINING_BLOCK, has_kernels, has_products, subsamples_first, training_tiles_pay
 from detector.fast.winograd import point_products
 

@@ -25,7 +25,7 @@ from detector.model.faster_rcnn import FasterRCNN
 
 if TYPE_CHECKING:
     from detector.evaluation.coco_eval import CocoMetrics, Evaluator
-    from detector.export.write import Exported
+    from detector.export.exporting import Exported
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ class Predictor:
             UserError: there is no such format, a package that it needs is missing, or the file cannot be written; or
                 this is an ensemble.
         """
-        from detector.export.write import export
+        from detector.export.exporting import export
 
         if len(self.members) > 1:
             raise UserError(f"an ensemble of {len(self.members)} models is not exported; export each by itself.")

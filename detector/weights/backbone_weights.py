@@ -13,11 +13,11 @@ from detector.errors import UserError
 from detector.printing import printable
 from detector.weights.compare import require_finite
 from detector.weights.files import is_weights_file, read_weights
-from detector.weights.layout import backbone_shapes, is_of_last_stage, is_of_resnet, resnet_name
 from detector.weights.lineages.detectron2_resnet import is_detectron2_resnet, with_torchvision_names
 from detector.weights.lineages.imagenet import imagenet_config, imagenet_state, resnet_names_of
 from detector.weights.published.cache import fetch
 from detector.weights.published.catalogue import PUBLISHED, suggest
+from detector.weights.state_layout import backbone_shapes, is_of_last_stage, is_of_resnet, resnet_name
 from detector.weights.untrusted.foreign_file import read_foreign
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from detector.config import Config, config_from_dict, config_to_dict
 from detector.disk import write_atomically
 from detector.errors import UserError, one_line, shown
 from detector.weights.compare import as_float32, compare_state, shapes_of
-from detector.weights.layout import backbone_shapes, has_last_stage, is_of_last_stage, model_shapes
+from detector.weights.state_layout import backbone_shapes, has_last_stage, is_of_last_stage, model_shapes
 from detector.weights.untrusted.file_kind import is_safetensors, read_head, refuse_other
 from detector.weights.untrusted.safetensors_file import open_safetensors, read_metadata
 from detector.weights.untrusted.torch_file import is_torch_file

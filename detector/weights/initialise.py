@@ -14,7 +14,8 @@ from detector.model.blocks import FrozenBatchNorm2d
 from detector.weights.backbone_weights import check_preparation, resolve_backbone
 from detector.weights.compare import COUNTER, compare_state, copy_state, shapes_of
 from detector.weights.files import SUFFIX
-from detector.weights.layout import (
+from detector.weights.resolve import resolve_weights
+from detector.weights.state_layout import (
     BY_CLASS,
     FOUR_BY_CLASS,
     has_last_stage,
@@ -22,7 +23,6 @@ from detector.weights.layout import (
     is_of_last_stage,
     is_of_resnet,
 )
-from detector.weights.resolve import resolve_weights
 
 log = logging.getLogger(__name__)
 

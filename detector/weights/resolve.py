@@ -14,7 +14,6 @@ from detector.printing import printable
 from detector.weights.compare import require_finite
 from detector.weights.config_maker import require_config_of
 from detector.weights.files import CLASS_SCORES, WeightsFile, is_weights_file, read_weights
-from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES, COCO_IDS
 from detector.weights.lineages.detectron2_resnet import with_torchvision_names
 from detector.weights.lineages.detectron2_settings import read_settings
@@ -43,6 +42,7 @@ from detector.weights.lineages.torchvision_pyramid import (
 from detector.weights.published.cache import fetch
 from detector.weights.published.catalogue import PUBLISHED, Published, find_weights
 from detector.weights.remap import remap
+from detector.weights.state_layout import model_shapes
 from detector.weights.untrusted.foreign_file import ForeignWeights, read_foreign
 
 log = logging.getLogger(__name__)

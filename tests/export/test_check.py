@@ -7,8 +7,8 @@ from tiny_models import tiny_config, tiny_model
 
 from detector.config import InputConfig
 from detector.export.check import check_sizes, compare, differ, thresholds
+from detector.export.export_network import ExportNetwork
 from detector.export.formats import Outputs
-from detector.export.network import ExportNetwork
 from detector.structures import Selection
 
 EXPECTED = Selection(

@@ -18,9 +18,9 @@ from detector.categories import Category, CategoryMap
 from detector.config import Config
 from detector.errors import UserError
 from detector.export.check import check_sizes, compare
-from detector.export.facts import describe, smallest_side
+from detector.export.description import describe, smallest_side
+from detector.export.export_network import ExportNetwork
 from detector.export.formats import RUNNERS, WRITERS, Format, format_of
-from detector.export.network import ExportNetwork
 from detector.export.program import trace
 from detector.inference.predictor import Predictor
 

@@ -9,7 +9,7 @@ from tiny_models import calibrate, random_batch, randomize_norms
 
 from detector.categories import Category, CategoryMap
 from detector.config import load_config
-from detector.export.write import export
+from detector.export.exporting import export
 from detector.model.build import build_model
 
 CATEGORIES = CategoryMap(tuple(Category(number, f"class {number}") for number in range(1, 81)))

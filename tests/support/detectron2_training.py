@@ -30,9 +30,9 @@ from detector.training.matcher import NEGATIVE, POSITIVE, Matches
 from detector.training.optimizer import build_optimizer, set_learning_rate
 from detector.training.schedule import learning_rate
 from detector.training.targets import RoITargets
-from detector.weights.layout import CONV1
 from detector.weights.lineages.detectron2_tensors import RENAMES
 from detector.weights.remap import translate
+from detector.weights.state_layout import CONV1
 
 # Ours → theirs.
 LOSSES = {

@@ -17,7 +17,7 @@ from detector.training import engine
 from detector.training.engine import Outcome, train
 from detector.training.run.parts import Run
 from detector.weights.files import WeightsFile, read_weights, save_weights
-from detector.weights.layout import is_of_resnet
+from detector.weights.state_layout import is_of_resnet
 
 FPN = [
     "model.kind=fpn",

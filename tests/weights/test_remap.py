@@ -6,8 +6,8 @@ from tiny_models import tiny_config
 
 from detector.errors import UserError
 from detector.model.build import build_model
-from detector.weights.layout import backbone_shapes, imagenet_shapes, model_shapes
 from detector.weights.remap import fill_folded_statistics, remap, reverse_channels, translate
+from detector.weights.state_layout import backbone_shapes, imagenet_shapes, model_shapes
 
 SOURCE = {"w": torch.arange(6.0).view(2, 3), "b": torch.ones(2), "fc": torch.ones(9)}
 TABLE = {"w": "conv.weight", "b": "conv.bias", "fc": None}

@@ -36,7 +36,6 @@ from detector.errors import UserError
 from detector.model.build import build_model
 from detector.weights import resolve
 from detector.weights.files import WeightsFile, save_weights
-from detector.weights.layout import model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.detectron2_export import write_detectron2
 from detector.weights.lineages.mmdetection_config_text import read_mmdetection_config
@@ -44,6 +43,7 @@ from detector.weights.lineages.torchvision_export import to_torchvision_pyramid
 from detector.weights.lineages.torchvision_resnet import to_torchvision_resnet
 from detector.weights.published.catalogue import PUBLISHED, suggest
 from detector.weights.resolve import resolve_weights
+from detector.weights.state_layout import model_shapes
 
 NAMES = CategoryMap.from_names(["a", "b", "c"])
 

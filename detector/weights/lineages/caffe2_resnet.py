@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from detector.config import Config
-from detector.weights.layout import conv1_name, has_last_stage, imagenet_shapes
 from detector.weights.remap import fill_folded_statistics, remap, reverse_channels, translate
+from detector.weights.state_layout import conv1_name, has_last_stage, imagenet_shapes
 
 # Ours → theirs, applied in turn as pieces of a name; then dots become underscores.
 RENAMES = (

@@ -20,7 +20,6 @@ from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.model.blocks import NORM_EPS, Bottleneck
 from detector.model.resnet import BASIC_BLOCK_DEPTHS
-from detector.weights.layout import CLS_SCORE, conv1_name
 from detector.weights.lineages.detectron2_keys import (
     AUGMENTATION,
     BOX_HEAD,
@@ -37,6 +36,7 @@ from detector.weights.lineages.detectron2_keys import (
 from detector.weights.lineages.detectron2_settings import write_settings
 from detector.weights.lineages.detectron2_tensors import renames_of
 from detector.weights.remap import reverse_channels, translate
+from detector.weights.state_layout import CLS_SCORE, conv1_name
 from detector.weights.untrusted.foreign_file import CATEGORIES_KEY
 
 # Settings whose other values would change detections, and which detectron2 has only with this one.

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from detector.config import Config, ModelConfig
 from detector.errors import UserError
-from detector.weights.layout import CLS_SCORE, conv1_name, model_shapes
 from detector.weights.lineages.detectron2_config import channel_order, config_to_detect
 from detector.weights.lineages.detectron2_keys import CLASS_AGNOSTIC, OTHER_BRANCHES
 from detector.weights.lineages.detectron2_settings import Settings
@@ -22,6 +21,7 @@ from detector.weights.remap import (
     reverse_channels,
     translate,
 )
+from detector.weights.state_layout import CLS_SCORE, conv1_name, model_shapes
 
 log = logging.getLogger(__name__)
 

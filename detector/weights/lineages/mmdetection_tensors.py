@@ -13,12 +13,12 @@ from detector.categories import CategoryMap
 from detector.errors import UserError
 from detector.printing import printable
 from detector.weights.compare import LISTED
-from detector.weights.layout import CLS_SCORE, model_shapes
 from detector.weights.lineages.coco_categories import COCO_CATEGORIES
 from detector.weights.lineages.mmdetection_config import MMDetectionModel, as_class_names, config_from_mmdetection
 from detector.weights.lineages.mmdetection_config_text import parse_mmdetection_config
 from detector.weights.lineages.torchvision_resnet import BLOCK_RENAMES
 from detector.weights.remap import one_box_for_each_class, remap, reverse_channels, translate
+from detector.weights.state_layout import CLS_SCORE, model_shapes
 
 log = logging.getLogger(__name__)
 

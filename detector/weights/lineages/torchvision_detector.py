@@ -18,10 +18,10 @@ from detector.config import (
     RoIConfig,
     RPNConfig,
 )
-from detector.weights.layout import model_shapes
 from detector.weights.lineages.torchvision_anchors import OBJECTNESS, with_our_order
 from detector.weights.lineages.torchvision_resnet import DETECTORS_INPUT, RENAMES
 from detector.weights.remap import remap, translate
+from detector.weights.state_layout import model_shapes
 
 # nn.Sequential(conv1, bn1, relu, maxpool, layer1, layer2, layer3) numbers them.
 SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3"}

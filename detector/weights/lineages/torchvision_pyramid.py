@@ -22,11 +22,11 @@ from detector.config import (
 )
 from detector.errors import UserError
 from detector.weights.compare import COUNTER
-from detector.weights.layout import model_shapes
 from detector.weights.lineages.imagenet import backbone_of
 from detector.weights.lineages.torchvision_anchors import with_our_order
 from detector.weights.lineages.torchvision_resnet import BLOCK_RENAMES, DETECTORS_INPUT
 from detector.weights.remap import remap, translate
+from detector.weights.state_layout import model_shapes
 
 log = logging.getLogger(__name__)
 

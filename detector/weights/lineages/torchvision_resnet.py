@@ -11,8 +11,8 @@ from torch import Tensor
 
 from detector.config import Config, InputConfig
 from detector.errors import UserError
-from detector.weights.layout import conv1_name, has_last_stage, has_thresholds, imagenet_shapes, is_of_resnet
 from detector.weights.remap import remap, reverse_channels, translate
+from detector.weights.state_layout import conv1_name, has_last_stage, has_thresholds, imagenet_shapes, is_of_resnet
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)

@@ -15,7 +15,6 @@ from detector.categories import CategoryMap
 from detector.config import BackboneConfig, Config, RPNConfig, differences
 from detector.errors import UserError
 from detector.model.build import build_model
-from detector.weights.layout import model_shapes
 from detector.weights.lineages.detectron2_export import (
     lost_in_training,
     settings_from_config,
@@ -26,6 +25,7 @@ from detector.weights.lineages.detectron2_keys import CLASS_AGNOSTIC
 from detector.weights.lineages.detectron2_settings import read_settings
 from detector.weights.lineages.detectron2_tensors import from_detectron2, is_detectron2
 from detector.weights.resolve import resolve_weights
+from detector.weights.state_layout import model_shapes
 from detector.weights.untrusted.foreign_file import read_foreign
 
 FOLDERS = folders_with("config.yaml", "model.*")

@@ -13,7 +13,6 @@ from torch import Tensor
 from detector.config import BackboneConfig, Config
 from detector.errors import UserError
 from detector.model.build import build_model
-from detector.weights.layout import backbone_shapes
 from detector.weights.lineages.caffe2_resnet import from_caffe2, is_caffe2
 from detector.weights.lineages.detectron2_config import config_from_detectron2
 from detector.weights.lineages.detectron2_settings import read_settings
@@ -25,6 +24,7 @@ from detector.weights.lineages.torchvision_resnet import (
     to_torchvision_resnet,
 )
 from detector.weights.remap import translate
+from detector.weights.state_layout import backbone_shapes
 from detector.weights.untrusted.foreign_file import read_foreign
 
 DEPTHS = [18, 34, 50, 101, 152]

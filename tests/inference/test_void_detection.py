@@ -3,7 +3,7 @@
 import pytest
 
 from detector.config import load_config
-from detector.inference.void import void_detection_settings
+from detector.inference.void_detection import void_detection_settings
 
 
 def void(*words: str, augmented: bool = False) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detector.fast.algebra.tiles import TILE, Tiling, convolve, multiplications_saved, transforms
+from detector.fast.algebra.winograd_tiles import TILE, Tiling, convolve, multiplications_saved, transforms
 
 
 def test_a_tile_by_hand() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_models import random_batch, tiny_config, tiny_model
 
-from detector.export import network as network_module
-from detector.export.network import ExportNetwork, in_slots, own_place, survivors
+from detector.export import export_network as network_module
+from detector.export.export_network import ExportNetwork, in_slots, own_place, survivors
 from detector.model.faster_rcnn import FasterRCNN
 
 

@@ -14,9 +14,9 @@ from detector.config import Config, DetectionConfig, ModelConfig
 from detector.disk import put_in_place, sync_file, whole_folder
 from detector.errors import UserError
 from detector.export.check import Comparison, check_sizes, compare
-from detector.export.facts import describe, smallest_side
+from detector.export.description import describe, smallest_side
+from detector.export.export_network import ExportNetwork
 from detector.export.formats import OPENVINO_FILES, RUNNERS, WRITERS, Format, format_of
-from detector.export.network import ExportNetwork
 from detector.export.program import trace
 from detector.model.faster_rcnn import FasterRCNN
 

@@ -12,9 +12,9 @@ from detector.categories import Category, CategoryMap
 from detector.commands.main import main
 from detector.config import Config, ViewsConfig
 from detector.errors import UserError
-from detector.export import write
+from detector.export import exporting
+from detector.export.export_network import ExportNetwork
 from detector.export.formats import Outputs
-from detector.export.network import ExportNetwork
 from detector.weights.files import save_weights
 
 CATEGORIES = CategoryMap((Category(1, "a"), Category(2, "b"), Category(3, "c")))
@@ -44,9 +44,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch, config: Config, shift: float) -> No
             boxes, scores, labels = network(torch.from_numpy(image), torch.tensor(threshold))
         return boxes.numpy() + shift, scores.numpy(), labels.numpy()
 
-    monkeypatch.setattr(write, "trace", lambda *_: None)
-    monkeypatch.setattr(write, "WRITERS", {"pt2": writer})
-    monkeypatch.setattr(write, "RUNNERS", {"pt2": lambda _path: call})
+    monkeypatch.setattr(exporting, "trace", lambda *_: None)
+    monkeypatch.setattr(exporting, "WRITERS", {"pt2": writer})
+    monkeypatch.setattr(exporting, "RUNNERS", {"pt2": lambda _path: call})
 
 
 def test_a_file_that_agrees_is_written(
@@ -63,7 +63,7 @@ def test_what_begins_is_said_with_the_seconds_so_far(
 ) -> None:
     pretend(monkeypatch, config, 0.0)
     with caplog.at_level("INFO", "detector.export"):
-        write.export(tiny_model(config), config, CATEGORIES, {}, tmp_path / "model.pt2")
+        exporting.export(tiny_model(config), config, CATEGORIES, {}, tmp_path / "model.pt2")
     lines = [record.getMessage().split(" s   ") for record in caplog.records]
     assert [what.split(",")[0] for _, what in lines] == [
         "tracing the network",
@@ -102,10 +102,10 @@ def test_other_names_are_refused(weights: Path, tmp_path: Path, output: str, rea
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_bytes(b"years of work")
     with pytest.raises(UserError, match="holds other files"):
-        write.check_place(tmp_path)
+        exporting.check_place(tmp_path)
     (tmp_path / "thesis.docx").rename(tmp_path / "model.xml")
-    write.check_place(tmp_path)
-    write.check_place(tmp_path / "new")
+    exporting.check_place(tmp_path)
+    exporting.check_place(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     ],
 )
 def test_what_no_file_does_is_refused(changes: dict[str, Any], message: str) -> None:
-    write.check_exportable(tiny_config().model)
+    exporting.check_exportable(tiny_config().model)
     with pytest.raises(UserError, match=message):
-        write.check_exportable(tiny_config(**changes).model)
+        exporting.check_exportable(tiny_config(**changes).model)
