@@ -4,6 +4,7 @@
 in every address.
 """
 
+import gzip
 import http.client
 import logging
 import os
@@ -11,6 +12,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +42,20 @@ class _TryAgainError(Exception):
     """This attempt failed in a way that another may not."""
 
 
+class _SlowError(_TryAgainError):
+    """The server sends so little that what has come is no progress."""
+
+
 @dataclass(frozen=True)
 class DownloadPolicy:
     """timeout: seconds without a byte after which a connection is given up. attempts: without any progress, in a row.
-    backoff: seconds before the second attempt; doubles each time."""
+    backoff: seconds before the second attempt; doubles each time. slowest: bytes a second, over `timeout` seconds; a
+    connection that gives less is given up, and what it gave is no progress."""
 
     timeout: float = 30.0
     attempts: int = 4
     backoff: float = 1.0
+    slowest: float = 1000.0
 
 
 def is_offline() -> bool:
@@ -89,11 +97,11 @@ def download(
     while True:
         before = partial.stat().st_size if partial.exists() else 0
         try:
-            resumed |= _attempt(url, partial, name, policy.timeout, verified_later, max_bytes or MAX_BYTES)
+            resumed |= _attempt(url, partial, name, policy, verified_later, max_bytes or MAX_BYTES)
             _version_file(partial).unlink(missing_ok=True)
             return resumed
         except _TryAgainError as error:
-            progressed = partial.exists() and partial.stat().st_size > before
+            progressed = partial.exists() and partial.stat().st_size > before and not isinstance(error, _SlowError)
             failures = 0 if progressed else failures + 1
             if failures >= policy.attempts:
                 raise DownloadError(str(error)) from None
@@ -142,7 +150,7 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later: bool, max_bytes: int) -> bool:
+def _attempt(url: str, partial: Path, name: str, policy: DownloadPolicy, verified_later: bool, max_bytes: int) -> bool:
     """One connection. True if it went on with earlier bytes."""
     version_file = _version_file(partial)
     can_resume = partial.exists() and (verified_later or version_file.exists())
@@ -153,7 +161,7 @@ def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later:
         if version_file.exists():
             headers["If-Range"] = version_file.read_text(encoding="utf-8")
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=policy.timeout) as response:
             start, total = _extent(response, offset)
             version = response.headers.get("ETag") or ""
             if version and not version.startswith("W/"):
@@ -163,12 +171,14 @@ def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later:
             with open(partial, "r+b" if start else "wb") as file:
                 file.seek(start)
                 file.truncate()
-                received = _copy(response, file, name, start, total, max_bytes)
+                received = _copy(response, file, name, start, total, max_bytes, policy)
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink(missing_ok=True)
             raise _TryAgainError("the server has fewer bytes than were fetched before") from None
         reason = f"the server answered {error.code} {error.reason}"
+        if "infinite loop" in str(error.reason):  # urllib's words
+            reason = "the server sends from one address to another without end"
         raise (_TryAgainError(reason) if error.code in RETRIED_STATUSES else DownloadError(reason)) from None
     except urllib.error.URLError as error:
         raise _TryAgainError(_reason(error.reason)) from None
@@ -178,7 +188,34 @@ def _attempt(url: str, partial: Path, name: str, timeout: float, verified_later:
         raise DownloadError(f"not an address: {error}") from None
     if total is not None and received < total:
         raise _TryAgainError(f"the connection ended after {received} of {total} bytes")
+    encoding = (response.headers.get("Content-Encoding") or "identity").lower()
+    if encoding in ("gzip", "x-gzip") and not urlsplit(url).path.endswith((".gz", ".tgz")):
+        _unzip(partial, max_bytes)
+    elif encoding not in ("identity", "gzip", "x-gzip"):
+        partial.unlink()
+        raise DownloadError(f"the server sends it packed as {encoding}, which was not asked for")
     return start > 0
+
+
+def _unzip(partial: Path, max_bytes: int) -> None:
+    """Put what a file holds in its place: a server may compress what it sends, even to those that ask it not to.
+
+    Raises:
+        DownloadError: it is not whole, or longer than `max_bytes`.
+    """
+    unpacked = partial.with_name(f"{partial.name}.unpacked")
+    try:
+        with gzip.open(partial) as packed, open(unpacked, "wb") as file:
+            while chunk := packed.read(CHUNK):
+                file.write(chunk)
+                if file.tell() > max_bytes:
+                    raise DownloadError(f"it is longer than {max_bytes} bytes")
+        os.replace(unpacked, partial)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        partial.unlink()
+        raise DownloadError(f"the server sends it packed, and that is damaged: {_reason(error)}") from None
+    finally:
+        unpacked.unlink(missing_ok=True)
 
 
 def _extent(response: Any, offset: int) -> tuple[int, int | None]:
@@ -192,9 +229,12 @@ def _extent(response: Any, offset: int) -> tuple[int, int | None]:
     return 0, int(length) if length is not None and length.isdigit() else None  # the server ignored the range
 
 
-def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | None, max_bytes: int) -> int:
+def _copy(
+    response: Any, file: IO[bytes], name: str, start: int, total: int | None, max_bytes: int, policy: DownloadPolicy
+) -> int:
     """Write the answer's bytes with a progress bar; returns the position of the last one."""
-    position = start
+    position = looked_at = start
+    looked = time.monotonic()
     # disable=None: no bar where stderr is no terminal.
     with tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar:
         while chunk := _read(response):
@@ -204,6 +244,10 @@ def _copy(response: Any, file: IO[bytes], name: str, start: int, total: int | No
             file.write(chunk)
             file.flush()  # so that a kill loses nothing that was received
             bar.update(len(chunk))
+            if (seconds := time.monotonic() - looked) >= policy.timeout:
+                if position - looked_at < policy.slowest * seconds:
+                    raise _SlowError(f"the server sent only {position - looked_at} bytes in {seconds:.0f} s")
+                looked, looked_at = time.monotonic(), position
     return position
 
 

@@ -1,5 +1,6 @@
 """Downloads from a server that truncates, stalls, answers with errors, and serves other parts than asked for."""
 
+import gzip
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,11 @@ from weights_server import (
     Server,
     answer,
     cut_after,
+    packed_as,
+    redirect,
     serving,
     stall_after,
+    trickle,
     without_length,
     without_ranges,
     wrong_part,
@@ -125,6 +129,43 @@ def test_a_server_that_always_stalls_is_given_up(server: Server, partial: Path) 
     with pytest.raises(DownloadError, match="timed out"):
         get(server, partial)
     assert len(server.requests) == 3
+
+
+def test_a_server_that_trickles_is_given_up(server: Server, partial: Path) -> None:
+    server.script = [trickle] * 9
+    with pytest.raises(DownloadError, match=r"the server sent only \d+ bytes in "):
+        get(server, partial)
+    assert len(server.requests) == 3  # bytes that come so slowly are no progress
+    server.script = [trickle]
+    assert get(server, partial) is True  # what came is kept
+    assert partial.read_bytes() == CONTENT
+
+
+def test_what_is_sent_packed_is_unpacked(server: Server, partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = gzip.compress(CONTENT, mtime=0)
+    server.script = [packed_as("gzip", packed, len(packed) // 2), packed_as("gzip", packed)]
+    get(server, partial)
+    assert partial.read_bytes() == CONTENT
+    partial.unlink()
+    server.script = [packed_as("gzip", packed)]
+    download(f"{server.address}/set.tar.gz", partial, "set", QUICK, False)  # whose packing is the file's own
+    assert partial.read_bytes() == packed
+    for encoding, content in (("br", packed), ("gzip", packed[:-9]), ("gzip", b"no gzip")):
+        partial.unlink(missing_ok=True)
+        server.script = [packed_as(encoding, content)]
+        with pytest.raises(DownloadError, match="the server sends it packed"):
+            get(server, partial)
+        assert not partial.exists()
+    monkeypatch.setattr(module, "MAX_BYTES", len(CONTENT) - 1)
+    server.script = [packed_as("gzip", packed)]
+    with pytest.raises(DownloadError, match="longer than"):
+        get(server, partial)
+
+
+def test_a_circle_of_redirections(server: Server, partial: Path) -> None:
+    server.script = [redirect] * 20
+    with pytest.raises(DownloadError, match="from one address to another without end"):
+        get(server, partial)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 429])

@@ -175,6 +175,8 @@ def _resolve_paths(values: dict[str, Any], root: Path, source: str) -> None:
         if not isinstance(holder, dict) or not isinstance(holder.get(last), str):
             continue
         text = holder[last]
+        if "://" in text:
+            raise ConfigError(f"{key}={brief(text)} ({source}): is an address; fetch the file, and give its path.")
         if key in WEIGHT_KEYS and not _looks_like_path(text):
             continue
         if not _can_be_path(text):

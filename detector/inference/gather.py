@@ -14,6 +14,7 @@ from detector.disk import file_digest
 from detector.download import DownloadError, DownloadPolicy, download, is_offline
 from detector.errors import UserError, shown
 from detector.inference.video.frames import is_camera
+from detector.weights.untrusted.unpickle import is_html
 
 MAX_BYTES = 2**30  # of what an address or standard input gives
 SAFE = "%/:=&?~#+!$,;'@()*[]"  # in an address, beside letters and digits
@@ -115,7 +116,10 @@ def _fetch(url: str, folder: Path) -> Path:
         name = re.sub(r"[\0-\x1f/\\]", "_", last)[-50:] if last.strip(". ") else "picture"
         path = _free(folder / name)
         # What a browser shows may have letters and spaces that an address cannot.
-        download(quote(url, safe=SAFE), path, name, POLICY, verified_later=False, max_bytes=MAX_BYTES)
+        download(_in_ascii(url), path, name, POLICY, verified_later=False, max_bytes=MAX_BYTES)
+        with open(path, "rb") as file:
+            if is_html(file.read(512)):
+                raise DownloadError("the server gave a web page and no picture")
     except DownloadError as error:
         raise DownloadError(f"cannot be fetched ({error}); check the address, or fetch it by hand.") from None
     except ValueError as error:
@@ -123,6 +127,21 @@ def _fetch(url: str, folder: Path) -> Path:
     except OSError as error:
         raise DownloadError(f"cannot be kept in {folder} ({error.strerror}); make room there.") from None
     return path
+
+
+def _in_ascii(url: str) -> str:
+    """An address as it travels: with the host's name in IDNA, and all else that is no ASCII in per cent.
+
+    Raises:
+        DownloadError: it holds a password, which would not be sent.
+        ValueError: it is no address.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None:
+        raise DownloadError("names and passwords in addresses are not sent")
+    host, colon, port = parts.netloc.rpartition(":") if parts.port is not None else (parts.netloc, "", "")
+    host = host if host.isascii() else host.encode("idna").decode("ascii")
+    return quote(parts._replace(netloc=host + colon + port).geturl(), safe=SAFE)
 
 
 def _date_by_content(path: Path) -> None:

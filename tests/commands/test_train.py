@@ -85,6 +85,11 @@ def test_a_start_after_torchruns_first_resumes(
             "weights 'R51-C4-3x': there is no such file, and no such published name; did you mean",
         ),
         (["--weights", "output/none.safetensors"], r"none\.safetensors'?: there is no such file"),
+        (
+            ["--weights", "https://a.example/w.pth?raw=1"],
+            r"model\.weights=https://a\.example/w\.pth\?raw=1 \(com.* is an add",
+        ),
+        (["data=https://a.example/set.zip"], r"data=https://a\.example/set\.zip: is an address; fetch and unpack it"),
         (["model.backbone.weights=ResNet-51"], "weights 'ResNet-51': .* did you mean ResNet-"),
         (["--config", "r50c4_coco_1x"], r"data\.train_annotations=.*no such file or folder"),
     ],

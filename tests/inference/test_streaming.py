@@ -169,3 +169,17 @@ def test_lists_name_inputs_and_no_lists(folder: Path, tmp_path: Path) -> None:
     assert "is taken for a list of inputs, and its lines, such as '0 0.5 0.5 0.1 0.1', name none" in gathered.missed[2]
     with pytest.raises(UserError, match="cannot name another list"):
         list(pictures_in(tmp_path / "other.txt", "rgb"))
+
+
+def test_addresses_that_give_no_picture(
+    folder: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "page.png").write_text("<!DOCTYPE html><p>log in first")
+    gathered = gather([f"{server}/page.png", f"{server.replace('//', '//me:secret@')}/1.png"], tmp_path / "kept")
+    assert not gathered.words
+    assert "page.png: cannot be fetched (the server gave a web page and no picture)" in gathered.missed[0]
+    assert "(names and passwords in addresses are not sent)" in gathered.missed[1]
+    asked: list[str] = []
+    monkeypatch.setattr(gathering, "download", lambda url, *_, **__: asked.append(url))
+    gather(["http://bücher.example:80/ü.png?a=ß#x", "http://[::1]:80/a"], tmp_path / "kept")
+    assert asked == ["http://xn--bcher-kva.example:80/%C3%BC.png?a=%C3%9F#x", "http://[::1]:80/a"]

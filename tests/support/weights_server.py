@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Behaviour = Callable[["Handler"], None]
@@ -97,6 +97,32 @@ def stall_after(sent: int) -> Behaviour:
         handler.server.release.wait(30)
 
     return behaviour
+
+
+def trickle(handler: Handler) -> None:
+    """Send a byte now and then, until the other side has had enough."""
+    handler.start(200, len(handler.server.content))
+    with suppress(OSError):
+        for byte in handler.server.content:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            if handler.server.release.wait(0.05):
+                return
+
+
+def packed_as(encoding: str, content: bytes, sent: int | None = None) -> Behaviour:
+    """Send `content` as something packed; cut the connection after `sent` bytes, if given."""
+
+    def behaviour(handler: Handler) -> None:
+        handler.start(200, len(content), Content_Encoding=encoding)
+        handler.wfile.write(content[:sent])
+
+    return behaviour
+
+
+def redirect(handler: Handler) -> None:
+    """Send back to where the request came to."""
+    handler.start(302, 0, Location=handler.server.address + handler.path)
 
 
 def answer(status: int, body: bytes = b"<html>sorry</html>") -> Behaviour:

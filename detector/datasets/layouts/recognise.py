@@ -34,6 +34,8 @@ def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
     """
     path = Path(source).expanduser().absolute()
     if not path.exists():
+        if "://" in str(source):
+            raise UserError(f"data={source}: is an address; fetch and unpack it, and give the folder.")
         raise UserError(f"data={source}: no such file or folder. Check the path.")
     if path.is_file():
         return _of_file(path)

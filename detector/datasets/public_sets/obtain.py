@@ -6,11 +6,12 @@
 import hashlib
 import logging
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from detector.datasets.public_sets.addresses import Archive, PublicSet
 from detector.datasets.public_sets.unpack import unpack
-from detector.disk import file_digest, write_atomically
+from detector.disk import file_digest, hold_folder, write_atomically
 from detector.download import DownloadError, DownloadPolicy, address, download_checked, is_offline, partial_of
 from detector.errors import UserError
 
@@ -27,7 +28,8 @@ def obtain(name: str, public: PublicSet, folder: Path, policy: DownloadPolicy | 
         folder: where its contents go.
 
     Raises:
-        UserError: one sentence: no network, no room, a wrong checksum, an archive that is not what it should be.
+        UserError: one sentence: no network, no room, a wrong checksum, an archive that is not what it should be, or
+            another process is fetching into the folder.
     """
     missing = [archive for archive in public.archives if not _marker(archive, folder).is_file()]
     if not missing:
@@ -35,13 +37,15 @@ def obtain(name: str, public: PublicSet, folder: Path, policy: DownloadPolicy | 
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _require_room(missing, folder)
-        for archive in missing:
-            path = _fetch(name, archive, folder, policy or DownloadPolicy())
-            unpack(path, folder, archive.below, archive.unpacked)
-            _check_tree(name, archive, path, folder)
-            write_atomically(_marker(archive, folder), f"{archive.url}\n".encode())
-            path.unlink()
+        with ExitStack() as held:
+            hold_folder(held, folder, f"{folder}: another process is fetching into this folder; wait for its end.")
+            _require_room(missing, folder)
+            for archive in missing:
+                path = _fetch(name, archive, folder, policy or DownloadPolicy())
+                unpack(path, folder, archive.below, archive.unpacked)
+                _check_tree(name, archive, path, folder)
+                write_atomically(_marker(archive, folder), f"{archive.url}\n".encode())
+                path.unlink()
     except OSError as error:
         raise UserError(
             f"{name}: cannot write into {folder} ({error.strerror or error}); choose another --output."

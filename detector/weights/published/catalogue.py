@@ -105,6 +105,8 @@ def find_weights(name: str | Path) -> Path | None:
     """
     if str(name) in PUBLISHED:
         return None
+    if "://" in str(name):
+        raise UserError(f"weights {shown(str(name))}: is an address; fetch the file, and give its path.")
     path = Path(os.path.expanduser(str(name)))
     if os.path.isdir(path) or not os.path.exists(path):  # unlike Path's own, these never raise, whatever the name
         what = "is a folder" if os.path.isdir(path) else "there is no such file, and no such published name"

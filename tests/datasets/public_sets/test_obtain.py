@@ -5,6 +5,7 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from weights_server import Server, answer, cut_after, serving
 from detector.datasets.public_sets import obtain as module
 from detector.datasets.public_sets.addresses import SETS, Archive, PublicSet
 from detector.datasets.public_sets.obtain import digest_of_tree, obtain
+from detector.disk import hold_folder
 from detector.download import DownloadPolicy
 from detector.errors import UserError
 
@@ -80,6 +82,14 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(server: Server, tmp_path:
     obtain("set", public, tmp_path, QUICK)
     assert server.ranges[-1] == "bytes=100-"
     assert (tmp_path / "a" / "2.txt").read_bytes() == b"two"
+
+
+def test_two_do_not_fetch_into_one_folder(server: Server, tmp_path: Path) -> None:
+    with ExitStack() as held:
+        hold_folder(held, tmp_path, "")
+        with pytest.raises(UserError, match="another process is fetching into this folder"):
+            obtain("set", public_set(server.content), tmp_path, QUICK)
+    assert not server.requests
 
 
 def test_another_file_is_refused_and_not_unpacked(server: Server, tmp_path: Path) -> None:

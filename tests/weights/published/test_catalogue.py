@@ -5,9 +5,10 @@ import re
 import pytest
 from torchvision.models import detection
 
+from detector.errors import UserError
 from detector.weights.lineages.detectron2_config import config_from_detectron2
 from detector.weights.lineages.mmdetection_config import config_from_mmdetection
-from detector.weights.published.catalogue import PUBLISHED, suggest
+from detector.weights.published.catalogue import PUBLISHED, find_weights, suggest
 from detector.weights.published.mmdetection_zoo import MMDETECTION, PYTORCH, stock_config
 
 TORCHVISION = {
@@ -68,3 +69,8 @@ def test_the_nearest_name_is_suggested() -> None:
     assert suggest("r50-fpn-3X") == "did you mean R50-FPN-3x?"
     assert suggest("faster_rcnn_r50_fpn_1x_coco") == "did you mean faster-rcnn_r50_fpn_1x_coco?"
     assert "fasterrcnn_resnet50_fpn_v2" in suggest("something else")
+
+
+def test_an_address_is_told() -> None:
+    with pytest.raises(UserError, match=r"weights 'https://a\.example/w\.pth': is an address; fetch the file"):
+        find_weights("https://a.example/w.pth")
