@@ -152,7 +152,8 @@ def make_dataset(
         where = "" if is_coco_file else f" in {image_root}"
         raise UserError(f"{source}: lists no images{where}; check that it is the right file or folder.")
     if not columns.categories:
-        raise UserError(f"{source}: has no classes; give each an id and a name, or check that it is the right one.")
+        why = "give each an id and a name, or" if is_coco_file else "none of its files has an object;"
+        raise UserError(f"{source}: has no classes; {why} check that it is the right one.")
     degenerate = _without_area(columns.corners, columns.sizes[columns.owners])
     if not drop_degenerate_boxes:
         _refuse_degenerate(columns, degenerate)

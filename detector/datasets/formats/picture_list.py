@@ -8,6 +8,7 @@ from detector.datasets.formats.text_files import lines_of, read_text
 from detector.datasets.pictures.suffixes import picture_suffixes
 from detector.errors import UserError
 
+_SUFFIXES = (".txt", ".list")
 _STARTS = 3  # folders above a list at which its paths may start
 
 
@@ -24,7 +25,7 @@ def is_picture_list(source: Path) -> bool:
             f"{source}: is a darknet file that names lists of pictures; give the list itself, such as train.txt, as "
             "the annotations (class names are read from obj.names or data.yaml beside it)."
         )
-    if source.suffix.lower() not in (".txt", ".list"):
+    if source.suffix.lower() not in _SUFFIXES:
         return False
     lines = _lines(source)
     return bool(lines) and sum(line.lower().endswith(picture_suffixes()) for line in lines) * 2 > len(lines)
@@ -58,8 +59,10 @@ def list_folder(path: Path, source: Path) -> Path:
         source: what names the list, for messages.
 
     Raises:
-        UserError: the list is empty, or its first picture is not there.
+        UserError: it is no list, it is empty, or its first picture is not there.
     """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{path}: is neither a folder nor a list of pictures (.txt); {source} names it as a split.")
     lines = [line.replace("\\", "/") for line in _lines(path)]
     if not lines:
         raise UserError(f"{path}: lists no pictures; {source} names it as a split.")

@@ -33,7 +33,7 @@ def read_trees(source: Path, images: Path) -> Tree:
 
     Raises:
         UserError: there is no such tree, two pictures would share a text file, a picture is in two places or outside of
-            `images`, or no picture has a text file.
+            `images`, a place has none, or no picture has a text file.
     """
     named = named_split(source)
     if named is None:
@@ -68,6 +68,8 @@ def _join(source: Path, images: Path, places: list[Path]) -> Tree:
     for place in places:
         folder = folder_of(place, source)
         tree = _read_tree(place, folder, _parallel(folder) or folder, by_path=True)
+        if not tree.texts:
+            raise UserError(f"{source}: {place} has no pictures. Correct its path, or take it out.")
         for name, text in tree.texts.items():
             path = os.path.normpath(os.path.join(os.path.abspath(folder), name))
             below = os.path.relpath(path, root).replace(os.sep, "/")

@@ -43,7 +43,7 @@ def voc_candidates(folder: Path, source: Path) -> list[Candidate]:
     found = [(split, path, pair) for split, path in split_folders(folder) if (pair := _pair(path, path)) is not None]
     table = {split: _pair(path, path) for split, path in one_of_each([(s, p) for s, p, _ in found], source).items()}
     splits = {split: pair for split in SPLITS if (pair := table.get(split)) is not None}
-    if "train" in splits:
+    if splits:
         kind = "Roboflow export, Pascal VOC" if (folder / "README.roboflow.txt").is_file() else "Pascal VOC"
         return [Candidate(kind, "voc", choice, lambda: Layout(source, kind, "voc", splits))]
     pair = _pair(folder, folder)

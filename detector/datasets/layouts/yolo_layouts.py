@@ -41,9 +41,7 @@ def yolo_candidates(folder: Path, source: Path) -> list[Candidate]:
 
 
 def _open(splits: dict[str, Split], source: Path) -> Layout:
-    if "train" not in splits:
-        raise UserError(f"{source}: has a {next(iter(splits))} split and no train split. Add one.")
-    labels = splits["train"].annotations
+    labels = next(iter(splits.values())).annotations
     find_class_file(labels if labels.is_dir() else labels.parent)  # without names there is nothing to train for
     return Layout(source, "YOLO", "yolo", {split: splits[split] for split in SPLITS if split in splits})
 

@@ -340,3 +340,34 @@ def test_text_in_utf_16_is_read(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_bytes(b"names: [\xff]\ntrain: x\n")
     with pytest.raises(UserError, match=r"bad\.yaml: cannot read the file, which is not UTF-8 text"):
         recognise(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize("make", [layouts.roboflow_coco, layouts.roboflow_voc, layouts.yolo_without_yaml])
+def test_a_set_without_a_train_split_is_not_trained_on(tmp_path: Path, make: Callable[[Path], str]) -> None:
+    make(tmp_path)
+    for folder in ("train", "test", "images/train", "labels/train"):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+    layout = recognise(tmp_path)
+    assert set(layout.splits) == {"val"}
+    data = with_layout(DataConfig(), layout)
+    assert len(open_split(data, "val")) == 2
+    with pytest.raises(UserError, match="there is nothing to train on"):
+        open_train_and_val(data)
+
+
+@pytest.mark.parametrize("place", ["images/train/0.png", "train.json", "set.zip"])
+def test_a_split_that_is_neither_a_folder_nor_a_list_is_refused(tmp_path: Path, place: str) -> None:
+    layouts.ultralytics(tmp_path)
+    (tmp_path / "set.zip").write_bytes(b"PK\3\4")
+    (tmp_path / "train.json").write_text("{}")
+    (tmp_path / "pets.yaml").write_text(f"train: {place}\nnames: [cat, dog]\n")
+    with pytest.raises(UserError, match=r"is neither a folder nor a list of pictures \(\.txt\)"):
+        recognise(tmp_path / "pets.yaml")
+
+
+def test_xml_files_without_objects_are_said_to_be_so(tmp_path: Path) -> None:
+    layouts.flat_voc(tmp_path)
+    for path in tmp_path.rglob("*.xml"):
+        path.write_text("<annotation/>")
+    with pytest.raises(UserError, match="has no classes; none of its files has an object; check"):
+        open_split(with_layout(DataConfig(), recognise(tmp_path)), "train")

@@ -84,11 +84,13 @@ def test_places_may_have_nothing_in_common(tmp_path: Path) -> None:
 
 def test_a_place_that_is_not_there_is_refused_by_its_name(tmp_path: Path) -> None:
     yaml = cameras(tmp_path)
+    (tmp_path / "nothing").mkdir()
     text = yaml.read_text()
     for before, after, message in (
         ("z/images/c", "z/images/gone", r"data\.yaml: 'z/images/gone', of its train split, is not there"),
         ("./images/w", "gone.txt", r"data\.yaml: 'gone\.txt', of its val split, is not there"),
         ("beside, more.txt", "[beside]", r"data\.yaml: its train has an entry that is no path; write a folder"),
+        ("more.txt", "nothing", r"data\.yaml#train: .*nothing has no pictures\. Correct its path, or take it out"),
         ("more.txt", "z/images/c", r"z/images/c/4\.png is twice in .*z/images/c\. Take it"),
         ("more.txt", "z", r"z/images/c/4\.png is both in .*z/images/c and in .*z\. Take it, or the place, out of one"),
         ("z/images/v", "images/../z/images/c", r"'z/images/c', and its val split, 'images/\.\./z/images/c', both lead"),
