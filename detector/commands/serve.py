@@ -113,8 +113,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"--host {host}: {error.strerror or error}; choose an address of this machine.") from None
+    except (OSError, UnicodeError) as error:  # of a name that no machine can have
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host}: {reason}; choose an address of this machine.") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)

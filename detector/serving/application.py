@@ -232,6 +232,8 @@ async def _answer(service: Service, request: Request, score_threshold: float) ->
     others = [name for name in request.query_params if name != _THRESHOLD]
     if others:
         return _refusal(422, f"{one_line(others[0], limit=40)}: there is no such word; {_THRESHOLD}=… is the only one.")
+    if len(request.query_params.getlist(_THRESHOLD)) > 1:
+        return _refusal(422, f"{_THRESHOLD}: is given twice.")
     limits = service.limits
     if service.open_requests >= limits.queue + 1:
         return _refusal(503, "the queue is full; try again later.", {"Retry-After": RETRY_AFTER})

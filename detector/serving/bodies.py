@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -48,8 +49,11 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     if stated.isdecimal() and int(stated) > limits.max_bytes:
         raise _too_large(limits)
     try:
-        if request.headers.get("content-type", "").lower().startswith(FORM):
+        kind = request.headers.get("content-type", "").lower()
+        if kind.startswith(FORM):
             return await _read_form(request, limits)
+        if kind.startswith("application/json"):
+            raise RefusedError(422, "the request is JSON; send a file of a form, or the bytes of a picture as body.")
         body = bytearray()  # one piece of memory, which goes back to the system as a whole
         async for chunk in _counted(request.stream(), limits):
             body += chunk
@@ -61,10 +65,15 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
 
 
 async def _read_form(request: Request, limits: Limits) -> list[Upload]:
-    stream = _counted(request.stream(), limits)
+    _, options = parse_options_header(request.headers["content-type"])
+    ending = b"--" + options.get(b"boundary", b"") + b"--"
+    stream = _ended(_counted(request.stream(), limits), ending)
     parser = MultiPartParser(request.headers, stream, max_files=limits.max_pictures, max_fields=limits.max_pictures)
     try:
         form = await parser.parse()
+    except _CutShortError:
+        sentence = "the form is cut short: its last line is missing; send it again as a whole."
+        raise RefusedError(422, sentence) from None
     except MultiPartException as error:
         if "Too many files" in error.message:
             sentence = f"the request has more than {limits.max_pictures} pictures; send fewer at once."
@@ -82,6 +91,22 @@ async def _read_form(request: Request, limits: Limits) -> list[Upload]:
     if not uploads:
         raise RefusedError(422, "the form has no file; send one or several pictures as files.")
     return uploads
+
+
+class _CutShortError(MultiPartException):
+    """A form without the line that closes it may lack its last file. Its reader does not tell; this it understands."""
+
+
+async def _ended(stream: AsyncIterator[bytes], ending: bytes) -> AsyncGenerator[bytes, None]:
+    """The chunks of a stream. Raises _CutShortError at its end where `ending` has not come."""
+    has_come, before = False, b""
+    async for chunk in stream:
+        # Where two chunks meet, and in this one.
+        has_come = has_come or ending in before + chunk[: len(ending)] or ending in chunk
+        before = (before + chunk)[-len(ending) :]
+        yield chunk
+    if not has_come:
+        raise _CutShortError("cut short")
 
 
 async def _counted(stream: AsyncIterator[bytes], limits: Limits) -> AsyncGenerator[bytes, None]:

@@ -49,6 +49,9 @@ def test_a_port_that_is_taken_and_an_address_that_is_not_ours() -> None:
             listen("127.0.0.1", port)
     with pytest.raises(UserError, match=r"192\.0\.2\.1:0: cannot be listened on"):
         listen("192.0.2.1", 0)
+    for host in ("a..b", "x" * 300):
+        with pytest.raises(UserError, match=rf"--host {host}: .*; choose an address of this machine"):
+            listen(host, 0)
     with listen("127.0.0.1", 0) as listening:
         assert listening.getsockname()[1] > 0
 

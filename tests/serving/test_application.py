@@ -123,6 +123,10 @@ def test_several_pictures_of_a_form(client: Client, predictor: Predictor) -> Non
         ("", form(a=bytes(300_001)), FORM, 413, "larger than 0.3 MB"),
         ("?score_threshold=2", b"x", {}, 422, "score_threshold: Input should be less than or equal to 1"),
         ("?score_threshold=cat", b"x", {}, 422, "score_threshold: "),
+        ("?score_threshold=0.1&score_threshold=0.9", b"x", {}, 422, "score_threshold: is given twice"),
+        ("?score_threshold=nan", b"x", {}, 422, "score_threshold: "),
+        ("", b'{"image": "aGVsbG8="}', {"Content-Type": "application/json"}, 422, "the request is JSON; send"),
+        ("", form(a=png(noise(80, 80)), b=png(noise(80, 80)))[:-30], FORM, 422, "the form is cut short"),
         ("?threshold=0.7", b"x", {}, 422, "threshold: there is no such word; score_threshold=… is the only one."),
     ],
 )
