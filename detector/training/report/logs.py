@@ -55,6 +55,7 @@ class RunLog:
         self._add_handler(screen)
         self._events: SummaryWriter | None = None
         self._trackers: Trackers | None = None
+        self._unwritable: set[Path] = set()
         if rank == 0:
             try:
                 self._add_handler(_FileHandler(output / LOG_FILE, encoding="utf-8"))
@@ -105,14 +106,17 @@ class RunLog:
         self.append(self._output / METRICS_FILE, values)
 
     def append(self, path: Path, values: Mapping[str, Any]) -> None:
-        """Append a line to a JSON-lines file."""
+        """Append a line to a JSON-lines file; that it cannot be written is said once, until it can be again."""
         if self.rank != 0:
             return
         line = json.dumps(_finite(values), ensure_ascii=False, allow_nan=False)
         try:
             append_line(path, line.encode())
+            self._unwritable.discard(path)
         except OSError as error:
-            self.warning(f"{path}: cannot write the numbers of this run ({error.strerror or error}).")
+            if path not in self._unwritable:
+                self._unwritable.add(path)
+                self.warning(f"{path}: cannot write the numbers of this run ({error.strerror or error}).")
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Add points to TensorBoard's curves and the trackers', by name such as `loss/total`."""

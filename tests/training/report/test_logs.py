@@ -147,9 +147,21 @@ def test_memory_in_use_grows_with_an_array() -> None:
 def test_a_line_that_a_full_disk_cut_short_costs_none_behind_it(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with RunLog(tmp_path, rank=0) as log:
-        log.metrics({"iteration": 1})
-        with file_size_limit(path.stat().st_size + 5):
-            log.metrics({"iteration": 2})
-        assert path.read_bytes() == b'{"iteration": 1}\n{"ite'
-        log.metrics({"iteration": 3})
-    assert [row["iteration"] for row in read_metrics(path)] == [1, 3]
+        for iteration in (1, 3):
+            log.metrics({"iteration": iteration})
+            with file_size_limit(path.stat().st_size + 5):
+                log.metrics({"iteration": iteration + 1})
+            assert path.read_bytes().endswith(b'}\n{"ite')
+        log.metrics({"iteration": 5})
+    assert [row["iteration"] for row in read_metrics(path)] == [1, 3, 5]
+
+
+def test_that_numbers_are_lost_is_said_once_until_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with RunLog(tmp_path, rank=0) as log:
+        monkeypatch.setattr(log, "warning", said.append)
+        for limit in (0, 0, 100, 100, 0):
+            with file_size_limit(limit):
+                log.metrics({"iteration": 1})
+    assert len(said) == 2
+    assert "metrics.jsonl: cannot write the numbers of this run (File too large)" in said[0]
