@@ -65,8 +65,8 @@ def train(config: Config, output: Path, resume: bool = False, overwrite: bool = 
     Args:
         config: of the run.
         output: folder for all files; `detector.training.run.output` has their names.
-        resume: go on from the newest whole checkpoint in `output`, or from the beginning where a run has left neither one
-            nor a model.
+        resume: go on from the newest whole checkpoint in `output`, or from the beginning where a run has left neither
+            one nor a model.
         overwrite: delete an earlier run in `output` first.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
