@@ -82,8 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def leave_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM ends the process as Ctrl-C does: through every `finally`, with exit code 143."""
+def leave_on_signals() -> Iterator[None]:
+    """Inside, SIGTERM, and SIGHUP of a terminal that closes, end the process as Ctrl-C does: through every `finally`.
+
+    The exit code is 143 or 129. A SIGHUP that is ignored, as under nohup, stays so.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -91,14 +94,19 @@ def leave_on_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Python's signals are the main thread's
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number in numbers if before[number] != signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in handled:
+            signal.signal(number, before[number])
 
 
-@leave_on_sigterm()
+@leave_on_signals()
 def run(args: argparse.Namespace) -> int:
     """Detect in every picture, print and write; returns the exit code, 2 where an input could not be used.
 

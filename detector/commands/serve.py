@@ -73,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes, and finish what has begun."""
     check_arguments(args)
 
-    from detector.commands.predict import choose_weights, describe, leave_on_sigterm
+    from detector.commands.predict import choose_weights, describe, leave_on_signals
     from detector.inference.asked import check_asked
 
     check_asked(args.weights or (), args.config, args.settings, not args.plain, args.precision, args.compile)
-    with listen(args.host, args.port) as listening, leave_on_sigterm():
+    with listen(args.host, args.port) as listening, leave_on_signals():
         from detector.inference.load import load
 
         log_to_screen()

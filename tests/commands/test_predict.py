@@ -308,6 +308,23 @@ def test_terminated_midway_keeps_what_was_found(weights: Path, folder: Path, pro
     assert "399.png" not in {entry["file_name"] for entry in found}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_a_terminal_that_closes_ends_it_as_a_signal_does() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+            with pytest.raises(SystemExit) as left, predict.leave_on_signals():
+                signal.raise_signal(number)
+            assert left.value.code == code
+            assert signal.getsignal(number) == signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        with predict.leave_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_killed_over_an_earlier_prediction_it_leaves_whole_files_of_its_own(
     weights: Path, folder: Path, project_root: Path
 ) -> None:
