@@ -14,10 +14,10 @@ from detector import command
 from detector.commands.check_data_words import check_arguments, check_sheets_place, is_folder_word
 from detector.commands.label_check import add_label_arguments, check_labels, load_model
 from detector.config import Config, load_config
+from detector.datasets.checks.across_splits import check_classes, check_leaks
 from detector.datasets.checks.examine import Examined, examine
 from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
-from detector.datasets.checks.splits import check_classes, check_leaks
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
 from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
 from detector.datasets.faults import Fault, by_kind

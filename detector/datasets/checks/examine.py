@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.datasets.checks.across_splits import check_leaks
 from detector.datasets.checks.annotations import check_annotations
 from detector.datasets.checks.pictures import Picture, check_pictures, open_pictures, sizes_of
-from detector.datasets.checks.splits import check_leaks
 from detector.datasets.columns import Columns
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.fault_kinds import UNUSED_CATEGORY

@@ -8,9 +8,9 @@ import pytest
 from annotated_sets import sound_content, write_json, write_pictures
 from PIL import Image
 
+from detector.datasets.checks.across_splits import check_categories, check_leaks
 from detector.datasets.checks.examine import Examined, examine
 from detector.datasets.checks.pictures import Picture
-from detector.datasets.checks.splits import check_categories, check_leaks
 from detector.datasets.faults import Fault
 from detector.errors import UserError
 

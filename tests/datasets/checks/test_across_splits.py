@@ -7,7 +7,7 @@ import folder_layouts as layouts
 import pytest
 
 from detector.config import DataConfig
-from detector.datasets.checks import splits
+from detector.datasets.checks import across_splits
 from detector.datasets.checks.examine import check_before_training
 from detector.datasets.layouts.apply import with_layout
 from detector.datasets.layouts.recognise import recognise
@@ -31,5 +31,5 @@ def test_copies_under_another_name_are_said_before_training(tmp_path: Path, monk
     (tmp_path / "images/val/copy.png").write_bytes(content)
     assert warnings(word) == []
     shutil.copy(tmp_path / "images/train/2.png", tmp_path / "images/val/copy.png")
-    monkeypatch.setattr(splits, "MOST_COMPARED", 6)
+    monkeypatch.setattr(across_splits, "MOST_COMPARED", 6)
     assert warnings(word) == []
