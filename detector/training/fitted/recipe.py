@@ -136,7 +136,7 @@ def _training_sizes(facts: Facts, shortest: int, is_brief: bool) -> tuple[tuple[
 
     A run from scratch on a processor is brief and learns what it is shown. Cells under a microscope have a size, which
     tells their classes apart: with several sizes in training BCCD had 2 AP less. What is photographed from near
-    and far has none: with one size raccoons had 8 AP less (README.md). The limit lies between these two sets.
+    and far has none: with one size raccoons had 7 AP less (README.md). The limit lies between these two sets.
     """
     several = tuple(round(shortest * scale) for scale in _SCALES)
     variety = facts.variety()
