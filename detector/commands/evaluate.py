@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector import command
+from detector.commands.detecting_words import describe_detecting
 from detector.commands.scored_data import find_scored_data, first_of_a_run, given_truth
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.errors import UserError
 from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
-    import torch
-
     from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.coco_eval import CocoMetrics
     from detector.evaluation.ground_truth import GroundTruth
     from detector.evaluation.report.worst import ShowPicture
+    from detector.inference.augmented import Detecting
     from detector.inference.predictor import Predictor
 
 EXAMPLES = """examples:
@@ -179,26 +179,11 @@ class Scored:
 
 
 def describe_scoring(
-    args: argparse.Namespace, predictor: Predictor, device: torch.device, dataset: DetectionDataset, batch_size: int
+    args: argparse.Namespace, predictor: Predictor, detecting: Detecting, dataset: DetectionDataset, batch_size: int
 ) -> list[str]:
     """What is about to be done, a line each, for people; the last is empty."""
-    from detector import process_group
-    from detector.inference.augmented import describe_looks
-    from detector.inference.void_detection import void_detection_settings
-
-    count = process_group.world_size()
-    processes = f" in each of {count} processes" if count > 1 else ""
-    lines = [
-        f"weights     {', '.join(map(printable, args.weights))}",
-        f"device      {device}, {predictor.precision}, {batch_size} at a time{processes}",
-    ]
-    if looks := describe_looks(predictor.detecting(args.augment or None).network):
-        lines.append(f"augment     {looks}")
-    lines += [f"void        {line}" for line in void_detection_settings(predictor.config.model.detection, args.augment)]
-    if tiling := tiling_of(args):
-        lines.append(
-            f"tiles       {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture"
-        )
+    lines = [f"weights     {', '.join(map(printable, args.weights))}"]
+    lines += describe_detecting(args, predictor, detecting, batch_size, column=12)
     lines.append(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
     lines.append(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}")
     return [*lines, ""]
@@ -228,7 +213,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     batch_size = args.batch_size or predictor.default_batch_size
     detecting = predictor.detecting(args.augment or None)
     if process_group.is_main():
-        print(*describe_scoring(args, predictor, device, dataset, batch_size), sep="\n", flush=True)
+        print(*describe_scoring(args, predictor, detecting, dataset, batch_size), sep="\n", flush=True)
     loader = evaluation_loader(
         dataset,
         replace(predictor.config, input=detecting.input),

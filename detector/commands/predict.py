@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from detector import command
+from detector.commands.detecting_words import describe_detecting
 from detector.commands.predict_inputs import Given, is_setting, look_at
 from detector.commands.tile_words import add_tile_arguments, tiling_of
 from detector.printing import log_to_screen, printable
@@ -194,25 +195,11 @@ def predict_all(args: argparse.Namespace, given: Given, held: ExitStack) -> int:
 
 def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, batch_size: int) -> list[str]:
     """What is about to be done, a line each, for people."""
-    from detector import process_group
     from detector.datasets.pictures.folders import unread_files
-    from detector.inference.augmented import describe_looks
-    from detector.inference.void_detection import void_detection_settings
 
     detection = predictor.config.model.detection
-    count = process_group.world_size()
-    processes = f" in each of {count} processes" if count > 1 else ""
-    lines = [
-        f"model      {describe(predictor)}",
-        f"device     {predictor.device}, {predictor.precision}, {batch_size} at a time{processes}",
-    ]
-    if looks := describe_looks(predictor.detecting(args.augment or None).network):
-        lines.append(f"augment    {looks}")
-    lines += [f"void       {line}" for line in void_detection_settings(detection, args.augment)]
-    if tiling := tiling_of(args):
-        lines.append(
-            f"tiles      {tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture"
-        )
+    lines = [f"model      {describe(predictor)}"]
+    lines += describe_detecting(args, predictor, predictor.detecting(args.augment or None), batch_size, column=11)
     if given.videos:
         frames = f", frame by {args.every}" * (args.every > 1)
         lines.append(f"videos     {', '.join(printable(video.source) for video, _ in given.videos)}{frames}")
