@@ -128,6 +128,11 @@ def choose_wait_policy() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def is_first_process() -> bool:
+    """Whether this is the launcher's first process, or the only one; known before they have joined in a group."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call a command's `main` and exit: 0 (or what it returns), 2 with one sentence for a `UserError`, 130 on Ctrl-C.
 

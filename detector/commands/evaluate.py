@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,7 +130,7 @@ def model_settings(args: argparse.Namespace) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Detect where a model is given, score, print and write. Under torchrun every process calls this."""
-    if os.environ.get("RANK", "0") == "0":
+    if command.is_first_process():
         log_to_screen()  # what fetching and converting weights has to say
     measure(args)
     return 0
@@ -149,7 +148,7 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
     truth: GroundTruth | None
     try:
         if args.detections is not None:
-            if os.environ.get("RANK", "0") != "0":
+            if not command.is_first_process():
                 return None  # one process scores a file
             if args.annotations:
                 truth, show_picture = given_truth(args.annotations, args.images)

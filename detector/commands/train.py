@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.command import add_device_argument
+from detector.command import add_device_argument, is_first_process
 from detector.config import CONFIG_FILE, Config
 from detector.config.recipes import find_config, recipe_folder
 from detector.errors import UserError
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.explain:
         print(*explain_lines(configured, output), sep="\n")
         return 0
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         print(*configured.notes, sep="\n", end="\n" if configured.notes else "", flush=True)
 
     from detector.training.engine import train

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, overload
 
 import numpy as np
 
+from detector.command import is_first_process
 from detector.commands.train import check_before_start, choose_config, explain_lines
 from detector.config import CONFIG_FILE, Config, load_config
 from detector.errors import UserError
@@ -251,7 +252,7 @@ def _configure(
 
 def _say(configured: Configured) -> Config:
     """The settings, once what was understood is printed."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         for note in configured.notes:
             print(note, flush=True)
     return configured.config
