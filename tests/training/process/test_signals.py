@@ -17,7 +17,7 @@ with StopSignals() as stop:
     while not stop.received:
         time.sleep(0.01)
     print("saving", stop.received, flush=True)
-    time.sleep(60 if sys.argv[1] == "slow" else 0)
+    time.sleep(200 if sys.argv[1] == "slow" else 0)
 sys.exit(128 + stop.received)
 """
 
@@ -86,7 +86,7 @@ def test_elsewhere_it_does_not() -> None:
 def test_the_first_signal_lets_the_process_save() -> None:
     with start("fast") as child:
         child.send_signal(signal.SIGTERM)
-        output, _ = child.communicate(timeout=10)
+        output, _ = child.communicate(timeout=100)
     assert output == f"saving {int(signal.SIGTERM)}\n"
     assert child.returncode == 143
 
@@ -98,8 +98,8 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
         child.stdout.readline()
         began = time.monotonic()
         child.send_signal(signal.SIGINT)
-        child.wait(timeout=10)
-    assert time.monotonic() - began < 5
+        child.wait(timeout=300)
+    assert time.monotonic() - began < 100
     assert child.returncode == -signal.SIGINT
 
 

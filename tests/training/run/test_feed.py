@@ -32,12 +32,12 @@ def test_a_loader_out_of_step_is_our_own_error() -> None:
 
 def test_processes_that_hang_are_ended_and_older_ones_left_alone() -> None:
     context = multiprocessing.get_context("spawn")
-    older, newer = (context.Process(target=time.sleep, args=(60,), daemon=True) for _ in range(2))
+    older, newer = (context.Process(target=time.sleep, args=(600,), daemon=True) for _ in range(2))
     older.start()
     try:
         with no_workers_left():
             newer.start()
-        newer.join(10)
+        newer.join(60)
         assert newer.exitcode == -9
         assert older.is_alive()
     finally:

@@ -172,7 +172,7 @@ def test_two_at_once_fetch_it_once(server: Server) -> None:
 
     def slow(handler: object) -> None:
         started.set()
-        go_on.wait(10)
+        go_on.wait(60)
         serve(handler)  # type: ignore[arg-type]
 
     server.script = [slow]
@@ -180,7 +180,7 @@ def test_two_at_once_fetch_it_once(server: Server) -> None:
     threads = [threading.Thread(target=lambda: paths.append(fetch("Name", WITH_MD5, QUICK_BUT_PATIENT))) for _ in "ab"]
     for thread in threads:
         thread.start()
-    started.wait(10)
+    started.wait(60)
     go_on.set()
     for thread in threads:
         thread.join()
@@ -188,4 +188,4 @@ def test_two_at_once_fetch_it_once(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-QUICK_BUT_PATIENT = DownloadPolicy(timeout=20, attempts=2, backoff=0.0)
+QUICK_BUT_PATIENT = DownloadPolicy(timeout=60, attempts=2, backoff=0.0)
