@@ -26,9 +26,9 @@ from detector.training.state.checkpoint import (
     Progress,
     TrainingState,
     load_checkpoint,
-    load_newest,
     save_checkpoint,
 )
+from detector.training.state.newest import load_newest
 from detector.weights.files import METADATA_KEY, read_weights, save_weights
 from detector.weights.resolve import resolve_weights
 from detector.weights.untrusted.foreign_file import read_foreign

@@ -13,7 +13,8 @@ from processes import finish, screen, start, wait_for
 from sabotage import STRUCK, THERE, Sabotage
 from tiny_run import SETTINGS, assert_same_bits, write_dataset
 
-from detector.training.state.checkpoint import find_damage, list_checkpoints
+from detector.training.state.checkpoint import find_damage
+from detector.training.state.checkpoint_names import list_checkpoints
 
 OFTEN = ["train.save_every=2", "train.evaluate_every=4", "train.iterations=8", "train.validation_loss=false"]
 FAILURES = [

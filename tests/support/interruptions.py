@@ -16,7 +16,8 @@ from processes import SHOW_STACKS, children, finish, screen, start_group
 from sabotage import KILL, Sabotage
 from tiny_run import assert_same_bits, environment, torchrun_command
 
-from detector.training.state.checkpoint import find_damage, list_checkpoints
+from detector.training.state.checkpoint import find_damage
+from detector.training.state.checkpoint_names import list_checkpoints
 
 # Moments inside the writing of a checkpoint, of a model or of a log: before any of these calls, or in the middle.
 CALLS = ("write", "fsync", "rename", "replace", "mkdir")

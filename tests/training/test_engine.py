@@ -20,7 +20,8 @@ from detector.training.engine import Outcome, train
 from detector.training.nonfinite import TrainingDivergedError
 from detector.training.run.parts import Run
 from detector.training.state import saving
-from detector.training.state.checkpoint import CheckpointError, list_checkpoints, load_checkpoint
+from detector.training.state.checkpoint import CheckpointError, load_checkpoint
+from detector.training.state.checkpoint_names import list_checkpoints
 from detector.weights.files import read_weights
 
 # Everything that has a state: averaged weights, accumulation, clipping, bfloat16, live statistics.

@@ -4,7 +4,8 @@ import pytest
 
 from detector.config import ConfigError
 from detector.training.run.output import CHECKPOINTS, CONFIG_FILE
-from detector.training.state.checkpoint import MODEL, checkpoint_name
+from detector.training.state.checkpoint import MODEL
+from detector.training.state.checkpoint_names import checkpoint_name
 from detector.weights.run_config import find_run_config, read_run_config
 
 

@@ -12,7 +12,7 @@ from detector.config import CONFIG_FILE as CONFIG_FILE
 from detector.disk import half_written_in, hold
 from detector.errors import UserError
 from detector.training.report.logs import EVENTS_FOLDER, LOG_FILE, METRICS_FILE
-from detector.training.state.checkpoint import list_checkpoints
+from detector.training.state.checkpoint_names import list_checkpoints
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,8 @@ from detector.config import CONFIG_FILE, Config, differences, save_config
 from detector.datasets.fingerprint import Fingerprint, describe_change
 from detector.errors import UserError
 from detector.training.run.output import CHECKPOINTS
-from detector.training.state.checkpoint import TrainingState, list_checkpoints, read_settings
+from detector.training.state.checkpoint import TrainingState, read_settings
+from detector.training.state.checkpoint_names import list_checkpoints
 
 UNREAD = ("model.weights", "model.backbone.weights")  # the checkpoint has all weights
 TRAINING_FILES = ("data.train_annotations", "data.train_images")

@@ -35,7 +35,8 @@ from detector.training.run.resume import begun_from, check_resumable
 from detector.training.run.start import check_batch, check_start, open_data, pictures_of_epoch, with_classes
 from detector.training.run.void import void_settings
 from detector.training.schedule import in_iterations
-from detector.training.state.checkpoint import TrainingState, load_checkpoint, load_newest
+from detector.training.state.checkpoint import TrainingState, load_checkpoint
+from detector.training.state.newest import load_newest
 from detector.training.state.progress import Progress
 from detector.training.state.random_state import restore_random_states, seed_everything
 from detector.training.state.saving import CheckpointWriter

@@ -17,9 +17,6 @@ are functions of the iteration, so they are not stored.
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +27,10 @@ from torch import Tensor
 from detector.categories import CategoryMap
 from detector.config import Config, config_from_dict, config_to_dict
 from detector.datasets.fingerprint import Fingerprint
-from detector.disk import file_digest, remove_folder, tells_damage, whole_folder, write_atomically, write_synced
+from detector.disk import file_digest, tells_damage, whole_folder, write_atomically, write_synced
 from detector.errors import UserError, one_line, shown
 from detector.training.loss_scale import LossScale, read_loss_scale
+from detector.training.state.checkpoint_names import checkpoint_name
 from detector.training.state.progress import Progress, read_progress
 from detector.weights.files import read_weights, read_whole_config, save_weights
 from detector.weights.untrusted.safetensors_file import open_safetensors
@@ -149,49 +147,6 @@ def read_settings(path: Path) -> Config | None:
         return None
 
 
-def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, TrainingState] | None:
-    """The newest checkpoint that is whole, or None. Every damaged one on the way is reported and set aside.
-
-    Setting aside renames it to `damaged_iteration_NNNNNNN`, so that it neither counts among the kept ones nor stands in
-    the way when the run comes to that iteration again.
-    """
-    _restore_names(folder, warn)
-    for path in list_checkpoints(folder):
-        try:
-            return path, load_checkpoint(path)
-        except CheckpointError as error:
-            warn(f"{error} It is left out, and the one before it taken.")
-            _set_aside(path, warn)
-    return None
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The folders that are named like a checkpoint, newest first; they are not opened."""
-    folders = [p for p in folder.glob("iteration_*") if p.name.removeprefix("iteration_").isdecimal() and p.is_dir()]
-    return sorted(folders, key=_number, reverse=True)
-
-
-def checkpoint_name(iteration: int) -> str:
-    """The name of a checkpoint's folder."""
-    return f"iteration_{iteration:07d}"
-
-
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what killed processes left half-written.
-
-    Raises:
-        CheckpointError: one could not be deleted.
-    """
-    assert keep >= 1
-    try:
-        for path in list_checkpoints(folder)[keep:]:
-            remove_folder(path)
-        for path in folder.glob(".iteration_*"):
-            shutil.rmtree(path)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot delete an old checkpoint ({error.strerror or error}).") from None
-
-
 def is_whole(path: Path) -> bool:
     """Whether every file is there and has the content it was written with. Raises UserError as `find_damage`."""
     return find_damage(path) is None
@@ -259,44 +214,6 @@ def _read_evaluation(path: Path) -> dict[str, Any]:
 
 def _digest_of(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _number(path: Path) -> int:
-    """The iteration that a checkpoint's name says."""
-    return int(path.name.removeprefix("iteration_"))
-
-
-def _restore_names(folder: Path, warn: Callable[[str], None]) -> None:
-    """Give checkpoints that somebody has renamed the names of the iterations that they hold, and say it.
-
-    One with too high a number would be taken for the newest for ever. Where the right name is taken it is set aside.
-    """
-    for path in list_checkpoints(folder):
-        try:
-            iteration = json.loads((path / PROGRESS).read_text(encoding="utf-8"))["progress"]["iteration"]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            continue  # damaged, which is seen when it is its turn
-        if not isinstance(iteration, int) or isinstance(iteration, bool) or iteration == _number(path):
-            continue
-        right = path.with_name(checkpoint_name(iteration))
-        if right.exists():
-            warn(f"{path}: its content is of iteration {iteration}, which {right.name} has too; it is left out.")
-            _set_aside(path, warn)
-            continue
-        warn(f"{path}: its content is of iteration {iteration}, so it gets its name {right.name} back.")
-        try:
-            os.rename(path, right)
-        except OSError as error:
-            warn(f"{path}: cannot rename the checkpoint ({error.strerror or error}).")
-
-
-def _set_aside(path: Path, warn: Callable[[str], None]) -> None:
-    aside = path.with_name(f"damaged_{path.name}")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(path, aside)
-    except OSError as error:
-        warn(f"{path}: cannot rename the checkpoint ({error.strerror or error}).")
 
 
 def _read_config(path: Path, stored: dict[str, Any]) -> Config:

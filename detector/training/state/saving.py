@@ -8,7 +8,8 @@ from torch import Tensor
 from detector import process_group
 from detector.training.nonfinite import TrainingDivergedError
 from detector.training.report.logs import RunLog
-from detector.training.state.checkpoint import CheckpointError, TrainingState, prune, save_checkpoint
+from detector.training.state.checkpoint import CheckpointError, TrainingState, save_checkpoint
+from detector.training.state.newest import prune
 
 MAX_FAILURES = 3
 

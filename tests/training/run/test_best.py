@@ -12,7 +12,8 @@ from detector.evaluation.coco_eval import CocoMetrics
 from detector.training.engine import Outcome, train
 from detector.training.run import assess, validation
 from detector.training.run.assess import evaluation_line
-from detector.training.state.checkpoint import list_checkpoints, load_checkpoint
+from detector.training.state.checkpoint import load_checkpoint
+from detector.training.state.checkpoint_names import list_checkpoints
 from detector.training.state.progress import Progress
 from detector.weights.files import read_weights
 

@@ -9,7 +9,8 @@ from detector.errors import UserError
 from detector.training.nonfinite import TrainingDivergedError
 from detector.training.report.logs import RunLog
 from detector.training.state import saving
-from detector.training.state.checkpoint import CheckpointError, TrainingState, list_checkpoints
+from detector.training.state.checkpoint import CheckpointError, TrainingState
+from detector.training.state.checkpoint_names import list_checkpoints
 from detector.training.state.progress import Progress
 from detector.training.state.saving import CheckpointWriter, first_non_finite
 
