@@ -148,6 +148,8 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
     words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
     layout = take_data_word(words)[1]
     assert layout is not None
+    if layout.lost_train:
+        raise UserError(layout.lost_train)
     places = layout.splits.values()
     folders = [folder for place in places for folder in picture_folders(place.annotations, place.images)]
     check_sheets_place(args, layout.format, folders)

@@ -84,6 +84,8 @@ def find_scored_data(args: argparse.Namespace, weights: str | None) -> ScoredDat
         data = with_layout((Config() if run is None else run[1]).data, layout)
         if args.split is None and "train" not in layout.splits:
             split = next(iter(layout.splits))  # the one that there is
+        if split == "train":
+            layout.require_train()
         require_split(data, split, str(layout.source))
         return ScoredData(data, split, notes=tuple(describe_layout(layout)))
     if run is None:

@@ -103,7 +103,7 @@ def ground_truth_of(dataset: DetectionDataset) -> GroundTruth:
     """
     if dataset.is_coco_file and dataset.annotation_path is not None:
         return read_ground_truth(dataset.annotation_path)
-    return read_ground_truth(dataset.to_coco())
+    return _to_columns(coco_tables(dataset.to_coco(), str(dataset.annotation_path or "ground truth")))
 
 
 def some_ids(ids: np.ndarray) -> str:

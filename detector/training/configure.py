@@ -51,11 +51,7 @@ def configure(
     notes: list[str] = []
     of_folder: dict[str, Any] = {}
     if layout is not None:
-        if "train" not in layout.splits:
-            raise UserError(
-                f"{layout.source}: has only the {', '.join(layout.splits)} split; there is nothing to train on. Give "
-                "the folder of the whole set."
-            )
+        layout.require_train()
         of_folder = layout_settings(layout, before.data.hold_out)
         notes += describe_layout(layout)
         if path is None:

@@ -79,6 +79,36 @@ def test_a_class_that_training_lacks_is_a_fault_of_a_voc_tree(
     assert f"class cow is not in {word}/train" in capsys.readouterr().out
 
 
+def test_a_yaml_file_of_val_alone_is_scored_and_checked_and_not_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts.ultralytics(tmp_path)
+    word = str(tmp_path / "pets.yaml")
+    Path(word).write_text("val: images/val\nnames: [cat, dog]\n")
+    results = tmp_path / "results.json"
+    rows = [
+        {"image_id": place + 1, "category_id": layouts.label(n) + 1, "bbox": layouts.box(n), "score": 0.9}
+        for place, n in enumerate(layouts.numbers("val"))
+    ]
+    results.write_text(json.dumps(rows))
+    assert main(["evaluate", "--detections", str(results), f"data={word}", "--output", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["AP"] == pytest.approx(1)
+    assert f"annotations {word}\n" in capsys.readouterr().out
+    assert main(["check-data", f"data={word}"]) == 0
+    assert "\nval: " in capsys.readouterr().out
+    with pytest.raises(
+        UserError, match=r"has only the val split, so there is nothing to train on\. Write train: FOLDER"
+    ):
+        main(["train", f"data={word}", "--output", str(tmp_path / "run")])
+    with pytest.raises(UserError, match="has only the val split"):
+        main(["evaluate", "--detections", str(results), f"data={word}", "--split", "train"])
+    Path(word).write_text("train: ../train\nval: images/val\nnames: [cat, dog]\n")
+    assert main(["evaluate", "--detections", str(results), f"data={word}"]) == 0
+    for command in (["check-data", f"data={word}"], ["train", f"data={word}", "--output", str(tmp_path / "run")]):
+        with pytest.raises(UserError, match=r"its train split, '\.\./train', is not there\. Correct"):
+            main(command)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_every_layout_trains_with_one_word(tmp_path: Path, name: str) -> None:

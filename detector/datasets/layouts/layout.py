@@ -22,8 +22,10 @@ class Split:
 class Layout:
     """A folder of annotated pictures, understood.
 
-    source: what was given. kind: for people, such as `Roboflow export`. splits: by their names of `SPLITS`; one without
-    names is `train`. notes: what lies there and is not used, or is joined, as sentences.
+    source: what was given. kind: for people, such as `Roboflow export`. splits: by their names of `SPLITS`, one at
+    least; one without names is `train`. notes: what lies there and is not used, or is joined, as sentences.
+    lost_train: the refusal of a train split that is named and cannot be used, where another one can. name_train: what
+    to do where none is named, a sentence.
     """
 
     source: Path
@@ -31,6 +33,19 @@ class Layout:
     format: Format
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
+    lost_train: str = ""
+    name_train: str = "Give the folder of the whole set."
+
+    def require_train(self) -> None:
+        """Raise UserError, with the remedy, where there is no train split."""
+        if self.lost_train:
+            raise UserError(self.lost_train)
+        if "train" not in self.splits:
+            only = " and ".join(self.splits)
+            raise UserError(
+                f"{self.source}: has only the {only} split{'s' if len(self.splits) > 1 else ''}, so there is nothing "
+                f"to train on. {self.name_train}"
+            )
 
 
 @dataclass(frozen=True)

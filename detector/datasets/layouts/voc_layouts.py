@@ -121,9 +121,10 @@ def _open_lists(folder: Path, source: Path) -> Layout:
     if not splits:
         why = notes[0] if notes else "there is no list named train.txt or trainval.txt."
         raise UserError(f"{source}: its lists of names lead to no annotations: {why} Correct them, or remove them.")
-    return Layout(
-        source, "Pascal VOC", "voc", {split: splits[split] for split in SPLITS if split in splits}, tuple(notes)
-    )
+    table = {split: splits[split] for split in SPLITS if split in splits}
+    place = next(iter(splits.values())).annotations.with_name("train.txt")
+    remedy = f"List its training pictures in {place}."
+    return Layout(source, "Pascal VOC", "voc", table, tuple(notes), name_train=remedy)
 
 
 def _pair(folder: Path, pictures: Path) -> Split | None:
@@ -150,7 +151,7 @@ def _open_folders(pair: Split, source: Path) -> Layout:
     named = {path.name for path in texts.values()}
     every = split_folders(pair.images)
     images = one_of_each([one for one in every if one[1].name in named] or every, source)
-    if "train" not in texts:
+    if not texts or (_has_xml(pair.annotations) and "train" not in texts):
         return Layout(source, "Pascal VOC", "voc", {"train": pair})
     splits = {split: Split(texts[split], images.get(split, pair.images)) for split in SPLITS if split in texts}
     return Layout(source, "Pascal VOC", "voc", splits)

@@ -21,6 +21,8 @@ _LOOKED_INTO = 20  # text files, until one says what they are
 def yolo_candidates(folder: Path, source: Path) -> list[Candidate]:
     """The ways to read a folder's YOLO annotations: each YAML file that names splits, else the one that folders say.
 
+    What has a train split goes before what has none, a YAML file with `val:` alone before folders without one.
+
     Args:
         folder: the uppermost of the set.
         source: what the user gave.
@@ -28,13 +30,16 @@ def yolo_candidates(folder: Path, source: Path) -> list[Candidate]:
     Raises:
         UserError: two folders are named for one split.
     """
-    yamls = [path for path in files_of(folder, (".yaml", ".yml")) if "train" in (read_splits(path) or {})]
+    named = {path: read_splits(path) or {} for path in files_of(folder, (".yaml", ".yml"))}
+    yamls = [path for path, splits in named.items() if "train" in splits]
+    data = files_of(folder, (".data",))
+    if data and not yamls:
+        return [Candidate("darknet", "yolo", f"data={path}", partial(darknet_layout, path, source)) for path in data]
+    splits = {} if yamls else _trees(folder, source)
+    if "train" not in splits:
+        yamls = yamls or [path for path, places in named.items() if any(split in places for split in SPLITS)]
     if yamls:
         return [Candidate("YOLO", "yolo", f"data={path}", partial(yaml_layout, path, source)) for path in yamls]
-    data = files_of(folder, (".data",))
-    if data:
-        return [Candidate("darknet", "yolo", f"data={path}", partial(darknet_layout, path, source)) for path in data]
-    splits = _trees(folder, source)
     if not splits:
         return []
     return [Candidate("YOLO", "yolo", f"data={source} data.format=yolo", lambda: _open(splits, source))]
@@ -43,27 +48,45 @@ def yolo_candidates(folder: Path, source: Path) -> list[Candidate]:
 def _open(splits: dict[str, Split], source: Path) -> Layout:
     labels = next(iter(splits.values())).annotations
     find_class_file(labels if labels.is_dir() else labels.parent)  # without names there is nothing to train for
-    return Layout(source, "YOLO", "yolo", {split: splits[split] for split in SPLITS if split in splits})
+    lists = [split.annotations for split in splits.values() if split.annotations.is_file()]
+    remedy = f"List its training pictures in {lists[0].with_name('train.txt')}." if lists else Layout.name_train
+    table = {split: splits[split] for split in SPLITS if split in splits}
+    return Layout(source, "YOLO", "yolo", table, name_train=remedy)
 
 
 def _trees(folder: Path, source: Path) -> dict[str, Split]:
-    """Labels and pictures by split, by the names of folders or lists; empty where there are none."""
+    """Labels and pictures by split, by the names of folders or lists; empty where there are none.
+
+    Folders with names of splits go before lists without a train split, and these before folders without such names:
+    what a list keeps for val is not trained on.
+    """
     lists = {split_of(path.stem): path for path in files_of(folder, (".txt",)) if is_picture_list(path)}
     named = {split: list_split(path, source) for split, path in lists.items() if split is not None}
-    if "train" in named:
-        return named
-    images, labels = (next(iter(named_folders(folder, (name,))), None) for name in ("images", "labels"))
+    return named if "train" in named else _split_trees(folder, source) or named or _whole_tree(folder)
+
+
+def _split_trees(folder: Path, source: Path) -> dict[str, Split]:
+    """Labels and pictures in folders with names of splits."""
+    images, labels = _images_and_labels(folder)
     if images is not None and labels is not None:
         with_labels = [(split, path) for split, path in split_folders(images) if _labels(labels / path.name)]
         inner = one_of_each(with_labels, source)
-        if inner:
-            return {split: Split(labels / path.name, path) for split, path in inner.items()}
-        return {"train": Split(labels, images)} if _labels(labels) else {}
+        return {split: Split(labels / path.name, path) for split, path in inner.items()}
     found = [(split, path) for split, path in split_folders(folder) if _pair(path) is not None]
-    splits = {split: pair for split, path in one_of_each(found, source).items() if (pair := _pair(path)) is not None}
-    if splits:
-        return splits
+    return {split: pair for split, path in one_of_each(found, source).items() if (pair := _pair(path)) is not None}
+
+
+def _whole_tree(folder: Path) -> dict[str, Split]:
+    """Labels and pictures in two folders, or beside each other, as the one split that there is."""
+    images, labels = _images_and_labels(folder)
+    if images is not None and labels is not None:
+        return {"train": Split(labels, images)} if _labels(labels) else {}
     return {"train": Split(folder, folder)} if _labels(folder) and has_pictures(folder, 0) else {}
+
+
+def _images_and_labels(folder: Path) -> tuple[Path | None, Path | None]:
+    images, labels = (next(iter(named_folders(folder, (name,))), None) for name in ("images", "labels"))
+    return images, labels
 
 
 def _pair(folder: Path) -> Split | None:

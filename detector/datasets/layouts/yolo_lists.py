@@ -23,7 +23,7 @@ def darknet_layout(path: Path, source: Path) -> Layout:
     """The splits that a darknet `.data` file names.
 
     Raises:
-        UserError: it names no list of training pictures, or a list that is not there.
+        UserError: it names no list of pictures, none that is there, or one that leads nowhere.
     """
     entries: dict[str, str] = {}
     for line in lines_of(read_text(path)):
@@ -31,6 +31,7 @@ def darknet_layout(path: Path, source: Path) -> Layout:
         if equals:
             entries[key.strip().lower()] = value.strip()
     splits: dict[str, Split] = {}
+    lost: dict[str, str] = {}
     for key, split in (("train", "train"), ("valid", "val"), ("val", "val"), ("test", "test")):
         if key not in entries or split in splits:
             continue
@@ -39,8 +40,16 @@ def darknet_layout(path: Path, source: Path) -> Layout:
         found = next((place for place in candidates if place.is_file()), None)
         if found is not None:
             splits[split] = list_split(found, source)
-        elif split == "train":
-            raise UserError(f"{path}: names the list {entries[key]}, which is not there. Correct its path.")
-    if "train" not in splits:
-        raise UserError(f"{path}: names no list of training pictures; write train = LIST into it.")
-    return Layout(source, "darknet", "yolo", {split: splits[split] for split in SPLITS if split in splits})
+        else:
+            lost.setdefault(split, f"{path}: names the list {entries[key]}, which is not there. Correct its path.")
+    if not splits:
+        raise UserError(next(iter(lost.values()), f"{path}: names no list of pictures; write train = LIST into it."))
+    return Layout(
+        source,
+        "darknet",
+        "yolo",
+        {split: splits[split] for split in SPLITS if split in splits},
+        tuple(f"the {split} split is not used: {refusal}" for split, refusal in lost.items() if split not in splits),
+        lost.get("train", ""),
+        f"Write train = LIST into {'it' if path == source else path}.",
+    )

@@ -20,34 +20,36 @@ def yaml_layout(path: Path, source: Path) -> Layout:
     A split in several folders or lists is the file's own split, `data.yaml#train`, with the folder around them all.
 
     Raises:
-        UserError: the file names no train split, one that is not there, one of which a part is not there, or two that
-            lead to one place by different paths.
+        UserError: the file names no split, none that is there, one of which a part is not there, or two that lead to
+            one place by different paths.
     """
     entries = read_splits(path)
     if entries is None:
         read_classes(path, lists=True)  # says what is wrong with its text or its names
         raise UserError(f"{path}: is not a data set's YAML file, which has names and the folders train and val.")
-    if "train" not in entries:
-        raise UserError(f"{path}: names no train split; write train: FOLDER, relative to the file, into it.")
-    notes: list[str] = []
+    named = [split for split in SPLITS if split in entries]
+    if not named:
+        raise UserError(f"{path}: names no split; write train: FOLDER, relative to the file, into it, or val: FOLDER.")
     there: dict[str, list[Path]] = {}
-    for split in SPLITS:
-        found = find_places(path, entries, split) if split in entries else []
-        if any(found):
-            there[split] = split_places(path, split)
-        elif split == "train":
-            raise UserError(f"{path}: its train split, {shown(entries[split][0])}, is not there. Correct its path.")
-        elif found:
-            notes.append(f"the {split} split of {path}, {shown(entries[split][0])}, is not there, and not used.")
-    _refuse_one_place_of_two(path, entries, there)
     splits: dict[str, Split] = {}
-    for split, places in there.items():
+    lost: dict[str, str] = {}
+    notes: list[str] = []
+    for split in named:
+        if not any(find_places(path, entries, split)):
+            place = shown(entries[split][0])
+            lost[split] = f"{path}: its {split} split, {place}, is not there. Correct its path."
+            notes.append(f"the {split} split of {path}, {place}, is not there, and not used.")
+            continue
         try:
-            splits[split] = _split(path, split, places, source)
+            there[split] = split_places(path, split)
+            splits[split] = _split(path, split, there[split], source)
         except UserError as error:
-            if split != "test":
+            if split != "test" or split not in there:
                 raise
             notes.append(f"the test split of {path} is not used: {error}")  # COCO's lists come without its pictures
+    _refuse_one_place_of_two(path, entries, there)
+    if not splits:
+        raise UserError(next(iter(lost.values())))
     if any(place.is_file() for places in there.values() for place in places):
         # Beside a list the file says nothing of a folder's labels, so they are named themselves.
         splits = {
@@ -60,7 +62,15 @@ def yaml_layout(path: Path, source: Path) -> Layout:
         if split in splits and len(places) > 1
     ]
     roboflow = (path.parent / "README.roboflow.txt").is_file() or "roboflow" in read_text(path)
-    return Layout(source, "Roboflow export, YOLO" if roboflow else "YOLO", "yolo", splits, tuple(notes))
+    return Layout(
+        source,
+        "Roboflow export, YOLO" if roboflow else "YOLO",
+        "yolo",
+        splits,
+        tuple(notes),
+        lost.get("train", ""),
+        f"Write train: FOLDER, relative to the file, into {'it' if path == source else path}.",
+    )
 
 
 def _refuse_one_place_of_two(path: Path, entries: Entries, there: dict[str, list[Path]]) -> None:

@@ -13,6 +13,7 @@ from detector.datasets.layouts.apply import describe_splits, take_data_word, wit
 from detector.datasets.layouts.recognise import recognise
 from detector.datasets.splits import open_split, open_train_and_val
 from detector.errors import UserError
+from detector.training.configure import configure
 
 
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
@@ -237,6 +238,11 @@ def test_a_yaml_file_that_leads_nowhere_names_what_is_missing(tmp_path: Path) ->
     shutil.rmtree(tmp_path / "images" / "test")
     assert "'images/test', is not there" in recognise(tmp_path).notes[0]
     shutil.rmtree(tmp_path / "images" / "train")
+    layout = recognise(tmp_path)  # val is there, and can be scored
+    assert "'images/train', is not there" in layout.notes[0]
+    with pytest.raises(UserError, match="its train split, 'images/train', is not there"):
+        layout.require_train()
+    shutil.rmtree(tmp_path / "images" / "val")
     with pytest.raises(UserError, match="its train split, 'images/train', is not there"):
         recognise(tmp_path)
 
@@ -342,17 +348,105 @@ def test_text_in_utf_16_is_read(tmp_path: Path) -> None:
         recognise(tmp_path / "bad.yaml")
 
 
-@pytest.mark.parametrize("make", [layouts.roboflow_coco, layouts.roboflow_voc, layouts.yolo_without_yaml])
-def test_a_set_without_a_train_split_is_not_trained_on(tmp_path: Path, make: Callable[[Path], str]) -> None:
-    make(tmp_path)
-    for folder in ("train", "test", "images/train", "labels/train"):
-        shutil.rmtree(tmp_path / folder, ignore_errors=True)
-    layout = recognise(tmp_path)
-    assert set(layout.splits) == {"val"}
-    data = with_layout(DataConfig(), layout)
-    assert len(open_split(data, "val")) == 2
-    with pytest.raises(UserError, match="there is nothing to train on"):
-        open_train_and_val(data)
+def without_folders(make: Callable[[Path], str]) -> Callable[[Path], str]:
+    """A set of which only the folder of val is there."""
+
+    def made(root: Path) -> str:
+        make(root)
+        for folder in ("train", "test", "images/train", "labels/train"):
+            shutil.rmtree(root / folder, ignore_errors=True)
+        return str(root)
+
+    return made
+
+
+def val_in_yaml(root: Path) -> str:
+    """A YAML file that names val alone, where nothing else says what val is."""
+    for n in layouts.numbers("val"):
+        layouts.picture(root / "photos/images" / f"{n}.png", n)
+        layouts.line(root / "photos/labels" / f"{n}.txt", n)
+    (root / "data.yaml").write_text("val: photos/images\nnames: [cat, dog]\n")
+    return str(root / "data.yaml")
+
+
+def train_lost_in_yaml(root: Path) -> str:
+    val_in_yaml(root)
+    with (root / "data.yaml").open("a") as file:
+        file.write("train: ../train/images\n")
+    return str(root / "data.yaml")
+
+
+def val_in_darknet(root: Path) -> str:
+    layouts.darknet(root)
+    data = next(root.glob("*.data"))
+    data.write_text("".join(line for line in data.read_text().splitlines(True) if not line.startswith("train")))
+    return str(data)
+
+
+def val_list_of_yolo(root: Path) -> str:
+    """val.txt beside images/ and labels/, whose other pictures are in no list."""
+    layouts.ultralytics_lists(root)
+    for name in ("data.yaml", "train.txt"):
+        (root / name).unlink()
+    for kind in ("images", "labels"):
+        shutil.copytree(root / kind / "both", root / kind, dirs_exist_ok=True)
+        shutil.rmtree(root / kind / "both")
+    (root / "val.txt").write_text("".join(f"./images/{n}.png\n" for n in layouts.numbers("val")))
+    (root / "classes.txt").write_text("cat\ndog\n")
+    return str(root)
+
+
+def val_list_of_voc(root: Path) -> str:
+    layouts.voc_devkit(root)
+    lists = next(root.rglob("ImageSets/Main"))
+    for path in lists.iterdir():
+        if path.name != "val.txt":
+            path.unlink()
+    return str(lists.parents[1])
+
+
+def val_folders_of_voc(root: Path) -> str:
+    """Annotations/val and images/val."""
+    for n in layouts.numbers("val"):
+        layouts.picture(root / "images/val" / f"{n}.png", n)
+        layouts.xml(root / "Annotations/val" / f"{n}.xml", n)
+    return str(root)
+
+
+VAL_ALONE = {
+    without_folders(layouts.roboflow_coco): "Give the folder of the whole set",
+    without_folders(layouts.roboflow_voc): "Give the folder of the whole set",
+    without_folders(layouts.yolo_without_yaml): "Give the folder of the whole set",
+    val_in_yaml: r"Write train: FOLDER, relative to the file, into (it|.*data\.yaml)\.",
+    train_lost_in_yaml: r"its train split, '\.\./train/images', is not there\. Correct its path",
+    val_in_darknet: r"Write train = LIST into (it|.*\.data)\.",
+    val_list_of_yolo: r"List its training pictures in .*/train\.txt\.",
+    val_list_of_voc: r"List its training pictures in .*/ImageSets/Main/train\.txt\.",
+    val_folders_of_voc: "Give the folder of the whole set",
+}
+
+
+@pytest.mark.parametrize("make", VAL_ALONE)
+def test_a_val_split_alone_is_opened_and_not_trained_on(tmp_path: Path, make: Callable[[Path], str]) -> None:
+    word = make(tmp_path)
+    for given in {word, str(tmp_path)}:
+        layout = recognise(given)
+        assert set(layout.splits) == {"val"}
+        val = open_split(with_layout(DataConfig(), layout), "val")
+        assert [Path(val.path(index)).name for index in range(len(val))] == ["100.png", "101.png"]
+        assert val.object_counts().tolist() == [1, 1]
+        with pytest.raises(UserError, match=VAL_ALONE[make]) as error:
+            configure("quickstart", [f"data={given}"])
+        assert make is train_lost_in_yaml or "has only the val split, so there is nothing to train on" in str(
+            error.value
+        )
+
+
+def test_val_in_a_yaml_file_hides_no_folder_of_training_pictures(tmp_path: Path) -> None:
+    layouts.ultralytics(tmp_path)
+    (tmp_path / "pets.yaml").write_text("val: images/val\nnames: [cat, dog]\n")
+    assert set(recognise(tmp_path).splits) == {"train", "val", "test"}
+    assert set(recognise(tmp_path / "pets.yaml").splits) == {"val"}
 
 
 @pytest.mark.parametrize("place", ["images/train/0.png", "train.json", "set.zip"])
