@@ -22,7 +22,7 @@ from detector.weights.untrusted.runner_file import META, WEIGHTS, read_runner_fi
 from detector.weights.untrusted.safetensors_file import open_safetensors
 from detector.weights.untrusted.torch_file import RefusedTorchFile, is_torch_file, read_torch_file
 from detector.weights.untrusted.unpickle import read_pickle
-from detector.weights.untrusted.within import unwrapped, weights_of
+from detector.weights.untrusted.within import find_entry, unwrapped
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     Weights may be the whole file or an entry of it, and what wrappers have put before every name is removed (`within`).
 
     Raises:
-        UserError: one sentence: missing, empty, a web page, a text, cut short, wants more than tensors, holds none.
+        UserError: one sentence: missing, empty, a web page, a text, cut short, wants more than tensors, holds none, or
+            several weights that differ.
     """
     path = Path(path)
     source = str(path)
@@ -71,11 +72,12 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         content = _read_torch_file(file, source) if is_torch_file(head) else read_pickle(file, source, TENSOR_NAMES)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__} and no named weights.")
-    tensors = _tensors(weights_of(content), size, source)
-    meta = content.get(META) if WEIGHTS in content else None
+    entry = find_entry(content, source)
+    tensors = _tensors(entry.weights, size, source)
+    meta = entry.beside.get(META) if WEIGHTS in entry.beside else None
     return ForeignWeights(
         unwrapped(tensors),
-        _categories(content.get(CATEGORIES_KEY), source),
+        _categories(entry.beside.get(CATEGORIES_KEY, content.get(CATEGORIES_KEY)), source),
         meta if isinstance(meta, Mapping) else {},
     )
 

@@ -82,7 +82,7 @@ def read_runner_file(file: BinaryIO, source: str) -> RunnerFile | None:
             wanted = [name for name in left_out if not _is_data(name)]
             if wanted:
                 raise refusal(source, wanted[0])
-            state, meta = weights_of(content), {}
+            state, meta = weights_of(content, source), {}
         tensors = {k: numbers.tensor(v) if isinstance(v, TensorRecord) else v for k, v in state.items()}
         return RunnerFile(tensors, meta, left_out)
     except UserError:

@@ -56,6 +56,7 @@ def write(path: Path, content: bytes) -> Path:
         to_safetensors(TENSORS, {"format": "pt"}),
         torch_file({"model": TENSORS, "iteration": 5, "optimizer": {"state": {0: torch.ones(9)}}}),
         torch_file({"state_dict": {f"module.{name}": tensor for name, tensor in TENSORS.items()}}),
+        torch_file({"checkpoint": {"model": TENSORS, "ema": {"module": {"a.weight": torch.ones(1)}}}, "epoch": 2}),
         torch_file({"model": {name: torch.nn.Parameter(tensor) for name, tensor in TENSORS.items()}}, new_format=False),
     ],
 )
