@@ -47,7 +47,8 @@ EXAMPLES = """examples:
       eight GPUs, each image once
 
 metrics.json has the keys AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl, fractions, −1 without ground truth, and
-per_class. The exit code is 0, or 2 where something given could not be used."""
+per_class; and unreadable_images where pictures could not be read, whose objects then count as missed. The exit code is
+0, or 2 where something given could not be used, be it a picture (data.skip_unreadable_images=false stops there)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,8 +133,8 @@ def run(args: argparse.Namespace) -> int:
     """Detect where a model is given, score, print and write. Under torchrun every process calls this."""
     if command.is_first_process():
         log_to_screen()  # what fetching and converting weights has to say
-    measure(args)
-    return 0
+    metrics = measure(args)
+    return command.EXIT_USER_ERROR if metrics is not None and metrics.unreadable else 0
 
 
 def measure(args: argparse.Namespace) -> CocoMetrics | None:
@@ -142,6 +143,7 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
 
     from detector import process_group
     from detector.evaluation.ground_truth import ground_truth_of
+    from detector.evaluation.incomplete import unreadable_beside
     from detector.evaluation.report.worst import pictures_of
     from detector.evaluation.results import read_results
 
@@ -157,7 +159,7 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
                 truth, show_picture = ground_truth_of(dataset), pictures_of(dataset)
             detections = read_results(args.detections)
             source = str(args.detections)
-            model = Scored(source, source, "", show_picture)
+            model = Scored(source, source, "", show_picture, unreadable_beside(args.detections))
             print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
             with process_group.explain_lost_process("Start it again."):
@@ -169,12 +171,14 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
 
 @dataclass(frozen=True)
 class Scored:
-    """What is scored: what messages call its detections, the model, its settings, and the pictures by their ids."""
+    """What is scored: what messages call its detections, the model, its settings, the pictures by their ids, and what
+    is wrong with those that could not be read."""
 
     source: str
     model: str
     settings: str
     show_picture: ShowPicture
+    unreadable: tuple[str, ...] = ()
 
 
 def describe_scoring(
@@ -198,7 +202,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
     from detector.datasets.loading.loader import evaluation_loader
     from detector.evaluation.ground_truth import ground_truth_of
     from detector.evaluation.report.worst import pictures_of
-    from detector.inference.detect import detect_dataset, gather_results
+    from detector.inference.detect import detect_dataset, everywhere_left_out, gather_results
     from detector.inference.load import load
     from detector.inference.tiles import detect_dataset_tiled
 
@@ -234,6 +238,7 @@ def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str,
         ", ".join(args.weights),
         config_text(predictor.config),
         pictures_of(dataset, predictor.config.input),
+        everywhere_left_out(loader.left_out),
     )
     return ground_truth_of(dataset) if is_main else None, gather_results(local, dataset.image_ids), scored
 
@@ -257,6 +262,7 @@ def report(
     for note in truth.notes:
         print(f"warning: {truth.source}: {note}")
     metrics = evaluate_coco(truth, detections, args.evaluator, source=scored.source)
+    metrics = replace(metrics, unreadable=scored.unreadable)
     if args.output is not None:
         data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
         write_atomically(args.output / "metrics.json", data)

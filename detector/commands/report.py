@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     from detector.config import config_text
     from detector.evaluation.coco_eval import evaluate_coco
+    from detector.evaluation.incomplete import unreadable_beside
     from detector.evaluation.report.analyse import analyse
     from detector.evaluation.report.label_sheet import write_label_errors
     from detector.evaluation.report.page import ReportContext, write_report
@@ -59,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"annotations {printable(truth.source)}\noutput      {printable(output)}", flush=True)
     entries = read_results(detections)
     metrics = evaluate_coco(truth, entries, "hotcoco", source=str(detections))
+    metrics = replace(metrics, unreadable=unreadable_beside(detections))
     results = check_results(entries, truth, str(detections))
     context = ReportContext(
         model=str(folder or detections),

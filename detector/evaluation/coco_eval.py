@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation.ground_truth import GroundTruth, read_ground_truth
 from detector.evaluation.hotcoco_eval import match_by_hotcoco
+from detector.evaluation.incomplete import UNREADABLE
 from detector.evaluation.results import Results, check_results
 
 Evaluator = Literal["pycocotools", "hotcoco"]
@@ -41,7 +42,8 @@ class CocoMetrics:
     """COCO's twelve numbers, fractions in [0, 1]; −1 where there is no ground truth to define one.
 
     AP: mean over IoU 0.5, 0.55, … 0.95 and categories. s, m, l: boxes of area below 32², between, and above 96². ARk:
-    recall with k detections an image (100 where no number is given).
+    recall with k detections an image (100 where no number is given). unreadable: what is wrong with each picture that
+    no detector saw; its objects count as missed, so the numbers are not those of the whole set.
     """
 
     AP: float
@@ -57,10 +59,16 @@ class CocoMetrics:
     ARm: float
     ARl: float
     per_class: tuple[ClassMetrics, ...]
+    unreadable: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as plain containers: the twelve by name, and `per_class`, a list."""
-        return asdict(self) | {"per_class": [asdict(one) for one in self.per_class]}
+        """The metrics as plain containers: the twelve by name, and `per_class`, a list.
+
+        `unreadable_images`, a list of sentences, is there only where a picture could not be read.
+        """
+        numbers = asdict(self) | {"per_class": [asdict(one) for one in self.per_class]}
+        del numbers["unreadable"]
+        return numbers | ({UNREADABLE: list(self.unreadable)} if self.unreadable else {})
 
 
 def evaluate_coco(

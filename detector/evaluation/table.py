@@ -1,6 +1,7 @@
 """Metrics as text for people."""
 
 from detector.evaluation.coco_eval import CocoMetrics
+from detector.evaluation.incomplete import describe_incomplete
 from detector.printing import columns_of, pad, printable
 
 # The wording of pycocotools, which everyone in the field reads at a glance.
@@ -21,7 +22,10 @@ _LINES = (
 
 
 def metrics_table(metrics: CocoMetrics) -> str:
-    """COCO's twelve lines, then a line for every category. Undefined numbers read "n/a (no ground truth)"."""
+    """COCO's twelve lines, then a line for every category. Undefined numbers read "n/a (no ground truth)".
+
+    The last line says so where the numbers are not those of the whole set.
+    """
     lines = [
         f" {title} @[ IoU={iou:<9} | area={area:>6} | maxDets={count:>3} ] = {_number(getattr(metrics, name))}"
         for name, title, iou, area, count in _LINES
@@ -35,7 +39,8 @@ def metrics_table(metrics: CocoMetrics) -> str:
             f" {one.category_id:>6}  {pad(name, width)}  {one.ground_truth:>7}  {one.detections:>10}  "
             f"{fifty:>6}  {_number(one.AP)}"
         )
-    return "\n".join(lines)
+    incomplete = describe_incomplete(metrics.unreadable)
+    return "\n".join([*lines, *(["", printable(incomplete)] if incomplete else [])])
 
 
 def _number(value: float) -> str:

@@ -9,8 +9,10 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from detector import process_group
 from detector.arithmetic import Precision, float32_products
 from detector.categories import UNUSED, CategoryMap
+from detector.datasets.loading.left_out import LeftOut
 from detector.inference.detections import Detections
 from detector.inference.uploads import uploaded
 from detector.structures import ImageBatch, Selection
@@ -97,6 +99,12 @@ def gather_results(local: list[dict[str, Any]], image_ids: Iterable[int]) -> lis
         dist.gather_object(local, parts)
     places = {int(image_id): place for place, image_id in enumerate(image_ids)}
     return sorted(_each_image_once(parts or []), key=lambda result: places[result["image_id"]])
+
+
+def everywhere_left_out(left_out: LeftOut | None) -> tuple[str, ...]:
+    """What was wrong with the pictures that any process left out, in every process. Every process must call this."""
+    mine = () if left_out is None else left_out.said
+    return tuple(sorted({problem for said in process_group.gather(mine) for problem in said}))
 
 
 def _each_image_once(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -216,7 +216,8 @@ class Predictor:
             augment: as for `predict`.
 
         Raises:
-            UserError: the annotations cannot be read, or are of other categories than the model's.
+            UserError: the annotations cannot be read, or are of other categories than the model's; or many pictures
+                cannot. A few that cannot are the metrics' `unreadable`.
         """
         from detector.datasets.formats.open_dataset import guess_format, open_dataset
         from detector.datasets.loading.loader import evaluation_loader
@@ -231,7 +232,8 @@ class Predictor:
         prepared = replace(self.config, input=detecting.input)
         loader = evaluation_loader(dataset, prepared, size, device=self.device, warn=log.warning)
         detections = detect_dataset(detecting.network, loader, self.device, categories, progress, self.precision)
-        return evaluate_coco(ground_truth_of(dataset), detections, evaluator)
+        metrics = evaluate_coco(ground_truth_of(dataset), detections, evaluator)
+        return replace(metrics, unreadable=loader.left_out.said)
 
     def export(self, path: str | Path) -> "Exported":
         """Write the detector as a file that other programs run, if that file finds the same.

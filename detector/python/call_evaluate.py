@@ -53,7 +53,8 @@ def evaluate(
 
     Returns:
         COCO's twelve numbers by name (`AP`, `AP50`, …) as fractions in [0, 1], −1 without ground truth, and
-        `per_class`. Empty in other processes than torchrun's first.
+        `per_class`; and `unreadable_images` where pictures could not be read, whose objects count as missed. Empty in
+        other processes than torchrun's first.
 
     Raises:
         UserError: something given cannot be used.

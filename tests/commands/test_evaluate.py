@@ -264,12 +264,28 @@ def test_an_unreadable_picture_is_left_out_and_said(
     (tmp_path / "val/1.png").write_bytes(b"no picture")
     own_data = ["--annotations", str(data / "val.json"), "--images", str(tmp_path / "val")]
     words = ["--weights", str(weights), "--device", "cpu", *own_data, "--output", str(tmp_path / "out")]
-    assert main(["evaluate", *words, "--num-workers", "0", "model.detection.score_threshold=0"]) == 0
+    assert main(["evaluate", *words, "--num-workers", "0", "model.detection.score_threshold=0", "--report"]) == 2
     printed = capsys.readouterr()
     assert "1.png: not a picture of a known format" in printed.err
     assert "counts as a picture in which nothing was found" in printed.err
+    assert "INCOMPLETE: these are not the numbers of the whole set" in printed.out
     detections = json.loads((tmp_path / "out/detections.json").read_text())
     assert {d["image_id"] for d in detections} == {40, 42}
+    (said,) = json.loads((tmp_path / "out/metrics.json").read_text())["unreadable_images"]
+    assert "1.png: not a picture" in said
+    assert "INCOMPLETE" in (tmp_path / "out/report.html").read_text()
+
+    # Nor are these detections those of the whole set for whoever scores the file.
+    annotations = ["--annotations", str(data / "val.json")]
+    assert main(["evaluate", "--detections", str(tmp_path / "out/detections.json"), *annotations]) == 2
+    assert "INCOMPLETE" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "out"), *annotations]) == 0
+    assert "INCOMPLETE" in capsys.readouterr().out
+    assert "INCOMPLETE" in (tmp_path / "out/report.html").read_text()
+
+    strict = [*words, "--num-workers", "0", "data.skip_unreadable_images=false"]
+    with pytest.raises(UserError, match=r"1\.png: not a picture"):
+        main(["evaluate", *strict])
 
 
 def test_the_ground_truth_is_read_where_it_is_scored(

@@ -30,7 +30,12 @@ class LeftOut:
         self._limit = max(BEARABLE, int(BEARABLE_FRACTION * total))
         self._consequence = consequence
         self._warn = warn
-        self._said: set[str] = set()
+        self._said: dict[str, None] = {}
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What is wrong with each picture that was left out until now."""
+        return tuple(self._said)
 
     def note(self, problems: Sequence[str]) -> None:
         """Record what is wrong with pictures.
@@ -43,7 +48,7 @@ class LeftOut:
                 raise ImageError(problem)
             if problem in self._said:
                 continue
-            self._said.add(problem)
+            self._said[problem] = None
             if len(self._said) > self._limit:
                 raise ImageError(
                     f"{self._source}: more than {self._limit} pictures cannot be used, one of them is {problem} "

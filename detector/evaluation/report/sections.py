@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from detector.evaluation.coco_eval import METRICS, CocoMetrics
+from detector.evaluation.incomplete import describe_incomplete
 from detector.evaluation.report.analyse import Analysis, ClassReport
 from detector.evaluation.report.charts import Axes, Line, line_chart, reliability_chart
 from detector.evaluation.report.markup import escape, metric, note, section, table
@@ -41,10 +42,12 @@ ERROR_MEANING = {
 
 
 def coco_section(metrics: CocoMetrics) -> str:
-    """COCO's twelve numbers."""
+    """COCO's twelve numbers, below what is to be known of them where they are not those of the whole set."""
     rows = [(f"<b>{name}</b>", escape(MEANING[name]), metric(getattr(metrics, name))) for name in METRICS]
     tables = [table(("", "", "value"), half, numeric_from=2) for half in (rows[:6], rows[6:])]
-    return section("coco", "COCO metrics", f'<div class="row">{"".join(tables)}</div>')
+    incomplete = describe_incomplete(metrics.unreadable)
+    warning = [] if incomplete is None else [note(f"<b>{escape(incomplete, 1000)}</b>")]
+    return section("coco", "COCO metrics", *warning, f'<div class="row">{"".join(tables)}</div>')
 
 
 def classes_section(classes: Sequence[ClassReport]) -> str:

@@ -9,6 +9,7 @@ from detector import process_group
 from detector.arithmetic import computing_type, detection_precision
 from detector.datasets.loading.loader import evaluation_loader, validation_loader
 from detector.errors import UserError
+from detector.evaluation.incomplete import UNREADABLE
 from detector.fast.fuse import fuse
 from detector.training.joint import build_joint
 from detector.training.process.watchdog import Watchdog
@@ -67,7 +68,9 @@ def _evaluate(run: Run, watchdog: Watchdog) -> Evaluation:
     # The fast execution as the evaluate command runs it: both give the same AP.
     network = fuse(run.result, computing_type(detection_precision("auto", run.device)))
     with closing(Announced(images, watchdog.renew)) as image_batches:
-        metrics, detections = score(network, run.val_data, run.val_truth, image_batches, run.device, progress)
+        metrics, detections = score(
+            network, run.val_data, run.val_truth, image_batches, run.device, progress, images.left_out
+        )
     losses: dict[str, float] = {}
     if run.config.train.validation_loss:
         joint = build_joint(run.result, run.config.model, class_weights=run.class_weights)
@@ -107,6 +110,8 @@ def evaluation_line(numbers: Mapping[str, Any], losses: Mapping[str, float], pro
     if losses:
         parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
         line += f", validation loss {sum(losses.values()):.4f} ({parts})"
+    if count := len(numbers.get(UNREADABLE, ())):
+        line += f", without the {count} picture{'' if count == 1 else 's'} that could not be read"
     if better:
         return f"{line}; the best so far"
     if progress.best_ap is None:

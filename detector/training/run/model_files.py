@@ -40,7 +40,14 @@ def provenance(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
         "seconds": progress.seconds,
         "averaged": run.averaged is not None,
         "evaluated_on": _file_name(run.val_data.annotation_path) if run.val_data else None,
-        "metrics": {k: v for k, v in evaluation.metrics.to_dict().items() if k != "per_class"} if evaluation else None,
+        "metrics": None if evaluation is None else _numbers(evaluation.metrics.to_dict()),
+    }
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Of COCO's metrics those of all classes, and how many pictures could not be read, without their names."""
+    return {
+        key: len(value) if isinstance(value, list) else value for key, value in metrics.items() if key != "per_class"
     }
 
 

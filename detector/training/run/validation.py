@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -14,12 +14,14 @@ from detector import process_group
 from detector.arithmetic import TrainingPrecision, autocast, float32_products
 from detector.datasets.dataset import DetectionDataset
 from detector.datasets.loading.batch import TrainingBatch
+from detector.datasets.loading.left_out import LeftOut
 from detector.disk import write_atomically
 from detector.errors import UserError
 from detector.evaluation.coco_eval import METRICS, ClassMetrics, CocoMetrics, evaluate_coco
 from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.incomplete import UNREADABLE
 from detector.evaluation.results import read_results
-from detector.inference.detect import detect_dataset, evaluation_mode, gather_results
+from detector.inference.detect import detect_dataset, evaluation_mode, everywhere_left_out, gather_results
 from detector.structures import ImageBatch
 from detector.training.report.logs import RunLog
 from detector.training.state.progress import Progress
@@ -61,20 +63,23 @@ def score(
     loader: Iterable[ImageBatch],
     device: torch.device,
     progress: bool,
+    left_out: LeftOut | None = None,
 ) -> tuple[CocoMetrics, list[dict[str, Any]]]:
     """COCO metrics of a model, in every process, and its detections in the main one. All processes must call this.
 
     Args:
         truth: the dataset's; the main process alone needs it.
         loader: this process's share of the dataset.
+        left_out: what of it could not be read, once the loader has been through.
         progress: show a bar with the remaining time.
     """
     local = detect_dataset(model, loader, device, dataset.categories, progress)
     detections = gather_results(local, dataset.image_ids)
+    unreadable = everywhere_left_out(left_out)
 
     def evaluate() -> CocoMetrics:
         assert truth is not None
-        return evaluate_coco(truth, detections, evaluator="hotcoco")
+        return replace(evaluate_coco(truth, detections, evaluator="hotcoco"), unreadable=unreadable)
 
     return process_group.on_main(evaluate), detections
 
@@ -123,7 +128,8 @@ def read_evaluation(folder: Path, iteration: int) -> Evaluation | None:
             return None
         losses = stored.pop("validation_losses", {})
         per_class = tuple(ClassMetrics(**one) for one in stored["per_class"])
-        metrics = CocoMetrics(**{name: stored[name] for name in METRICS}, per_class=per_class)
+        numbers = {name: stored[name] for name in METRICS}
+        metrics = CocoMetrics(**numbers, per_class=per_class, unreadable=tuple(stored.get(UNREADABLE, ())))
         return Evaluation(metrics, read_results(folder / "detections.json"), losses)
     except (OSError, ValueError, KeyError, TypeError):  # UserError is a ValueError
         return None

@@ -115,10 +115,12 @@ def test_the_files_of_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     per_class = (ClassMetrics(3, "cat", 0.5, 0.75, 2, 1), ClassMetrics(7, "dog", -1.0, -1.0, 0, 0))
     detection = {"image_id": 1, "category_id": 3, "bbox": [1.0, 2.0, 3.0, 4.0], "score": 0.5}
-    evaluation = Evaluation(CocoMetrics(*[0.25] * 12, per_class=per_class), [detection], {"roi_box": 0.1})
+    metrics = CocoMetrics(*[0.25] * 12, per_class=per_class, unreadable=("image 1: a.png: no such file.",))
+    evaluation = Evaluation(metrics, [detection], {"roi_box": 0.1})
     with RunLog(tmp_path, 0) as log:
         write_evaluation(tmp_path, evaluation, 40, log)
     assert read_evaluation(tmp_path, 40) == evaluation
+    assert json.loads((tmp_path / "metrics.json").read_text())["unreadable_images"] == ["image 1: a.png: no such file."]
     assert read_evaluation(tmp_path, 41) is None
     (tmp_path / "detections.json").write_text("[")
     assert read_evaluation(tmp_path, 40) is None
