@@ -19,8 +19,8 @@ def describe_incomplete(unreadable: Sequence[str]) -> str | None:
         return None
     count = len(unreadable)
     return (
-        f"INCOMPLETE: these are not the numbers of the whole set. {count} {'picture' if count == 1 else 'pictures'} could "
-        f"not be read, so all objects there count as missed: {' '.join(unreadable[:_MOST_NAMED])}"
+        f"INCOMPLETE: these are not the numbers of the whole set. {count} picture{'' if count == 1 else 's'} could not "
+        f"be read, so all objects there count as missed: {' '.join(unreadable[:_MOST_NAMED])}"
         f"{f' … and {count - _MOST_NAMED} more.' if count > _MOST_NAMED else ''}"
     )
 

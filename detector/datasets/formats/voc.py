@@ -48,7 +48,9 @@ def voc_contents(annotations: str | Path, images: str | Path | None, categories:
     and the files do not say.) Objects marked `difficult` are COCO's crowd regions (`iscrowd` 1, and `difficult` 1 stays
     beside it): neither trained on nor missed, and detections on them are not false. So VOC's devkit scores, and
     py-faster-rcnn and mmdetection train; detectron2 trains on them. Of COCO's marks it is `iscrowd` because pycocotools
-    and those who train on COCO files go by it alone, and overwrite `ignore`. `truncated` and `occluded` objects are
+    and those who train on COCO files go by it alone, and overwrite `ignore`; hotcoco does too. In one thing that is not
+    VOC's rule: a detection is on a crowd by the share of its own area, so a small one within a large difficult object
+    is left out of account, where the devkit, which goes by IoU, calls it false. `truncated` and `occluded` objects are
     objects like the others. Images are numbered 1, 2, … in the order of their files, annotations likewise. A picture is
     that of the same name as the XML file, in the same subfolder, or else the one its `filename` names.
 
