@@ -48,7 +48,7 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class DetectionConfig:
-    """How class scores and deltas become detections (Fast R-CNN §3.1)."""
+    """How class scores and deltas become detections (Fast R-CNN §3)."""
 
     score_threshold: float = limited(0.05, 0, 1)
     nms_threshold: float = limited(0.5, 0, 1)

@@ -15,8 +15,9 @@ GROUPS = 32  # GroupNorm paper, §4.1
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation with fixed statistics and a fixed affine map: y = (x − mean) / √(var + ε) · weight + bias.
 
-    All four are buffers: an ImageNet-trained network is fine-tuned with them as constants, because detection batches
-    are too small to estimate them again (ResNet paper, appendix A). Fresh, it is the identity.
+    All four are buffers: an ImageNet-trained network is fine-tuned with them as constants. The ResNet paper does so to
+    save memory (appendix A); besides, the few pictures of a detection batch would estimate them badly. A fresh one is
+    the identity.
     """
 
     weight: Tensor

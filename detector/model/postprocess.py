@@ -1,4 +1,4 @@
-"""From class logits and deltas to detections: softmax, decode, threshold, per-class NMS, top-k (Fast R-CNN §3.1)."""
+"""From class logits and deltas to detections: softmax, decode, threshold, per-class NMS, top-k (Fast R-CNN §3)."""
 
 import math
 from dataclasses import dataclass

@@ -24,8 +24,8 @@ class AnchorScores(NamedTuple):
 class RPNHead(nn.Module):
     """A 3×3 convolution (or several) and two sibling 1×1 convolutions slid over every feature map.
 
-    The same for all maps of a pyramid (FPN paper §4.1). Objectness is one logit per anchor, where the paper has a
-    two-class softmax (§3.1, footnote 3 names both).
+    All maps of a pyramid share the layers (FPN paper §4.1). Objectness is one logit per anchor, where the paper has a
+    two-class softmax (a footnote of §3.1 names both). Fresh weights are zero-mean Gaussians (§3.1.3), biases 0.
 
     Args:
         in_channels: C of the feature maps.

@@ -1,4 +1,4 @@
-"""A random, balanced subset of positives and negatives (Faster R-CNN §3.1.2; Fast R-CNN §2.3)."""
+"""A random, balanced subset of positives and negatives (Faster R-CNN §3.1.3; Fast R-CNN §2.3)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What the losses compare with: targets for anchors (Faster R-CNN §3.1.2) and for RoIs (Fast R-CNN §2.3)."""
+"""What the losses compare with: targets for anchors (Faster R-CNN §3.1) and for RoIs (Fast R-CNN §2.3)."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,10 @@ MOST_PAIRS = 2**25
 
 @dataclass(frozen=True)
 class AnchorTargetSettings:
-    """Numbers of §3.1.2: IoU thresholds, and how many anchors of an image enter the loss.
+    """The IoU thresholds of §3.1.2, and how many anchors of an image §3.1.3 samples for the losses.
 
-    normalize_by_sampled: the loss is divided by the number of anchors that were sampled, not by that which could be.
+    normalize_by_sampled: divide the losses by the number of anchors that were sampled; otherwise by
+    `batch_size_per_image` for every image, though fewer may have been there to sample.
     """
 
     positive_iou: float
@@ -42,11 +43,14 @@ class AnchorTargets:
 def anchor_targets(anchors: Tensor, target: Target, settings: AnchorTargetSettings, seed: int) -> AnchorTargets:
     """Label anchors, sample them, and say how the positive ones must move.
 
-    All anchors take part, also those that leave the image (the paper drops these; the lineage found no use in it).
+    All anchors take part, also those that reach beyond the image: the paper drops these (§3.3), detectron2 and
+    torchvision keep them.
 
     Args:
-        anchors: [H'·W'·A, 4] xyxy, absolute pixels of the input image.
+        anchors: [H'·W'·A, 4] xyxy, absolute pixels of the input image; of a pyramid, those of all maps.
         target: ground truth of the image, same frame.
+        settings: what is positive, and how many are sampled.
+        seed: the sampler's choice is a function of it.
     """
     matches = match_in_parts(target.boxes, anchors, settings.positive_iou, settings.negative_iou, keep_best=True)
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
