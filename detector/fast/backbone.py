@@ -26,7 +26,7 @@ class FusedBlock(nn.Module):
     Args:
         units: the block's convolutions in order, each with its ReLU; the last one also adds the shortcut.
         shortcut: the projection, or None for the identity.
-        shrink: what is done to the last convolution's result before the shortcut is added; that unit then has no ReLU.
+        shrink: as for `finish_block`.
     """
 
     def __init__(self, units: list[Unit], shortcut: Unit | None, shrink: nn.Module | None = None) -> None:
@@ -39,12 +39,23 @@ class FusedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W'], both channels-last."""
         out = self.first(x)
-        residual = x if self.shortcut is None else self.shortcut(x)
-        if self.shrink is None:
-            return self.last(out, residual)
-        shrunk: Tensor = self.shrink(self.last(out))
-        shrunk += residual
-        return shrunk.relu_()
+        return finish_block(self.last, self.shrink, out, x if self.shortcut is None else self.shortcut(x))
+
+
+def finish_block(last: Unit, shrink: nn.Module | None, x: Tensor, residual: Tensor) -> Tensor:
+    """A residual block from its last convolution on: shrinkage where it has that, the shortcut's addition, the ReLU.
+
+    Args:
+        last: the convolution, with the ReLU where there is no shrinkage.
+        shrink: what is done to its result before the shortcut is added, or None.
+        x: [N, C, H, W] channels-last, the input of that convolution.
+        residual: [N, C', H, W] channels-last, of the shortcut; it may be overwritten.
+    """
+    if shrink is None:
+        return last(x, residual)
+    shrunk: Tensor = shrink(last(x))
+    shrunk += residual
+    return shrunk.relu_()
 
 
 class ResNetC4(nn.Module):
@@ -60,14 +71,12 @@ class ResNetC4(nn.Module):
         self.execution = execution
         self.stride = backbone.stride
         conv1 = fuse_conv(backbone.conv1, backbone.norm1, True, execution)
-        stages = (fuse_stage(s, execution) for s in (backbone.conv2_x, backbone.conv3_x, backbone.conv4_x))
+        stages = (fuse_stage(stage, execution) for _, stage in backbone.numbered_stages())
         self.layers: nn.Module = nn.Sequential(conv1, backbone.max_pool, *stages)
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to one map [N, C, H', W'], channels-last."""
-        pixels = self.execution.channels_last(pixels)
-        # On a CPU one picture at a time: together they would be no faster and take more memory.
-        parts = torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
+        parts = split_for_device(self.execution.channels_last(pixels))
         return (FeatureMap(torch.cat([self.layers(part) for part in parts]), self.stride),)
 
 
@@ -87,7 +96,7 @@ class ResNetC5(nn.Module):
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to the maps of the stages that are wanted, channels-last."""
-        maps = run_by_picture(self.layers, self.execution.channels_last(pixels))
+        maps = run_levels(self.layers, self.execution.channels_last(pixels))
         return tuple(FeatureMap(values, stride) for values, stride in zip(maps, self.strides, strict=True))
 
 
@@ -116,10 +125,17 @@ class FusedStages(nn.Module):
         return maps
 
 
-def run_by_picture(layers: nn.Module, pixels: Tensor) -> Sequence[Tensor]:
-    """The maps that `layers` makes of pictures [N, 3, H, W]; on a CPU one picture at a time, as `ResNetC4` does."""
-    parts = torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
-    maps = [layers(part) for part in parts]
+def split_for_device(pixels: Tensor) -> Sequence[Tensor]:
+    """Network input [N, 3, H, W] in the parts that go through a backbone together.
+
+    On a CPU that is one picture at a time: several at once would be no faster and take more memory.
+    """
+    return torch.split(pixels, 1) if pixels.device.type == "cpu" else (pixels,)
+
+
+def run_levels(layers: nn.Module, pixels: Tensor) -> Sequence[Tensor]:
+    """The maps of several resolutions, the finest first, that `layers` makes of network input [N, 3, H, W]."""
+    maps = [layers(part) for part in split_for_device(pixels)]
     return maps[0] if len(maps) == 1 else [torch.cat(level) for level in zip(*maps, strict=True)]
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fast.backbone import FusedStages, run_by_picture
+from detector.fast.backbone import FusedStages, run_levels
 from detector.fast.choose import PYRAMID_TILE_BLOCK
 from detector.fast.convolution import Execution
 from detector.fast.folding import fuse_normed
@@ -32,7 +32,7 @@ class FPN(nn.Module):
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to five maps of strides 4 to 64, channels-last."""
-        maps = run_by_picture(self.layers, self.execution.channels_last(pixels))
+        maps = run_levels(self.layers, self.execution.channels_last(pixels))
         levels = [FeatureMap(values, stride) for values, stride in zip(maps, self.strides, strict=True)]
         coarsest, stride = plain.subsampled(levels[-1])
         return (*levels, FeatureMap(coarsest.contiguous(memory_format=torch.channels_last), stride))

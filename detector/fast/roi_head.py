@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
-from detector.fast.backbone import copy_of_shrinkage, fuse_stage
+from detector.fast.backbone import copy_of_shrinkage, finish_block, fuse_stage
 from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import BiasReLU, fuse_conv, linear_part, remaining_part
@@ -246,11 +246,7 @@ class LayersAfterHoisting(nn.Module):
         """The two pooled maps, [r, C, S, S] and [r, C', S', S'], which may be overwritten, to [r, C', S', S']."""
         out = self.conv2(self.execution.channels_last(self.after_reduce(reduced)))
         residual = self.execution.channels_last(self.after_project(shortcut))
-        if self.shrink is None:
-            return self.blocks(self.conv3(out, residual))
-        shrunk: Tensor = self.shrink(self.conv3(out))
-        shrunk += residual
-        return self.blocks(shrunk.relu_())
+        return self.blocks(finish_block(self.conv3, self.shrink, out, residual))
 
 
 def as_pooled(

@@ -68,7 +68,7 @@ class ResNetC4(nn.Module):
         """Network input [N, 3, H, W] to one map [N, C, H', W'], channels-last."""
         backbone = self.plain
         x = run_opening(backbone, pixels, self.folds)
-        for number, stage in enumerate((backbone.conv2_x, backbone.conv3_x, backbone.conv4_x), start=2):
+        for number, stage in backbone.numbered_stages():
             x = run_stage(stage, x, backbone.freeze_stages >= number, self.folds)
         return (FeatureMap(x, backbone.stride),)
 

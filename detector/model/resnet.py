@@ -1,8 +1,8 @@
 """ResNet-18/34/50/101/152 and ResNeXt as conv1, conv2_x … conv5_x (ResNet paper, table 1; ResNeXt paper, table 1).
 
 In a C4 detector conv1 … conv4_x is the backbone, shared by the region proposal network and RoI pooling; conv5_x runs on
-every RoI (ResNet paper, appendix A), at half of its pooled size. In others all five stages are the backbone. The shape
-of a stage: C channels at 1/2 (conv1), 1/4, 1/8, 1/16, 1/32.
+every RoI (ResNet paper, appendix A) and halves its resolution. In other detectors all five stages are the backbone,
+whose maps have 1/2 (conv1), 1/4, 1/8, 1/16 and 1/32 of the picture's resolution.
 """
 
 from dataclasses import dataclass, replace
@@ -17,17 +17,20 @@ from detector.structures import FeatureMap, Features
 
 BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BASIC_BLOCK_DEPTHS = (18, 34)
-SHRINKAGE_REDUCTION = 4  # of the channels of a block's 3×3 convolution; `shrinkage.py` says whose
+SHRINKAGE_REDUCTION = 4  # channels of a block's 3×3 convolution over those that find its thresholds: see `shrinkage.py`
 
 
 @dataclass(frozen=True)
 class ResNetShape:
     """What distinguishes one ResNet of the family from another.
 
-    width: channels of the first 3×3 convolution of conv2_x (64 in the paper); it doubles with every stage.
-    groups, width_per_group: of a bottleneck's 3×3 convolution, which then has their product as channels in conv2_x;
-    None: `width` in all.
-    shrinkage: which thresholds the blocks' branches have, or None for none.
+    stem_channels: of conv1 (64 in the paper).
+    width: channels of the 3×3 convolutions of conv2_x (64 in the paper); it doubles with every stage.
+    norm, norm_eps: after every convolution.
+    stride_in_1x1: whether a bottleneck's stride is in its first 1×1 convolution or in its 3×3 one.
+    groups, width_per_group: of a bottleneck's 3×3 convolutions (ResNeXt), which have their product as channels in
+    conv2_x, twice as many in conv3_x and so on; with width_per_group None they have `width` channels in all.
+    shrinkage: which thresholds the residual branches have, or None for none.
     """
 
     depth: int
@@ -91,18 +94,34 @@ class ResNetShape:
 
 
 class Stages(nn.Module):
-    """conv1 and the stages after it, the first `freeze_stages` of which are not trained."""
+    """conv1, the max pooling and conv2_x … conv4_x, which both backbones begin with; the first stages may be frozen.
 
-    conv1: nn.Conv2d
-    norm1: nn.Module
+    Args:
+        shape: which ResNet.
+    """
+
     freeze_stages: int
 
+    def __init__(self, shape: ResNetShape) -> None:
+        super().__init__()
+        self.conv1 = make_conv(3, shape.stem_channels, 7, 2)
+        self.norm1 = make_norm(shape.norm, shape.stem_channels, shape.norm_eps)
+        self.max_pool = nn.MaxPool2d(3, 2, padding=1)
+        self.conv2_x = shape.make_stage(2)
+        self.conv3_x = shape.make_stage(3)
+        self.conv4_x = shape.make_stage(4)
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """conv1 and the max pooling: network input [N, 3, H, W] to [N, C, ⌈H/4⌉, ⌈W/4⌉]."""
+        x: Tensor = self.max_pool(F.relu(self.norm1(self.conv1(pixels))))
+        return x
+
     def numbered_stages(self) -> list[tuple[int, nn.Sequential]]:
-        """The stages after conv1 with their numbers, from conv2_x."""
-        raise NotImplementedError
+        """The stages after conv1 with their numbers: (2, conv2_x) … (4, conv4_x)."""
+        return [(2, self.conv2_x), (3, self.conv3_x), (4, self.conv4_x)]
 
     def freeze(self, stages: int) -> None:
-        """Take the first so many stages, of which conv1 is one, out of training."""
+        """Leave the first `stages` stages untrained; conv1 is the first of them."""
         self.freeze_stages = stages
         for module in self.frozen_modules():
             module.requires_grad_(False)
@@ -133,24 +152,14 @@ class ResNetC4(Stages):
     stride = 16
 
     def __init__(self, shape: ResNetShape, freeze_stages: int = 0) -> None:
-        super().__init__()
-        self.conv1 = make_conv(3, shape.stem_channels, 7, 2)
-        self.norm1 = make_norm(shape.norm, shape.stem_channels, shape.norm_eps)
-        self.max_pool = nn.MaxPool2d(3, 2, padding=1)
-        self.conv2_x = shape.make_stage(2)
-        self.conv3_x = shape.make_stage(3)
-        self.conv4_x = shape.make_stage(4)
+        super().__init__(shape)
         self.out_channels = shape.stage_channels(4)
         self.freeze(freeze_stages)
 
-    def numbered_stages(self) -> list[tuple[int, nn.Sequential]]:
-        """(2, conv2_x) … (4, conv4_x)."""
-        return [(2, self.conv2_x), (3, self.conv3_x), (4, self.conv4_x)]
-
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to one map [N, C, ⌈H/16⌉, ⌈W/16⌉]."""
-        x = self.max_pool(F.relu(self.norm1(self.conv1(pixels))))
-        return (FeatureMap(self.conv4_x(self.conv3_x(self.conv2_x(x))), self.stride),)
+        values = self.conv4_x(self.conv3_x(self.conv2_x(self.stem(pixels))))
+        return (FeatureMap(values, self.stride),)
 
 
 class ResNetC5(Stages):
@@ -158,10 +167,10 @@ class ResNetC5(Stages):
 
     Args:
         shape: which ResNet.
-        freeze_stages: as of `ResNetC4`; 5 freezes all.
-        conv5_norm: of conv5_x; None: the shape's.
+        freeze_stages: as for `ResNetC4`; 5 freezes all.
+        conv5_norm: the norm of conv5_x; None: that of the shape.
         dilated: conv5_x keeps the stride of 16 of conv4_x, and its 3×3 convolutions are dilated by 2 (DC5).
-        stages: whose maps are given, ascending.
+        stages: the numbers, ascending, of the stages whose maps are returned.
     """
 
     def __init__(
@@ -172,13 +181,7 @@ class ResNetC5(Stages):
         dilated: bool = False,
         stages: tuple[int, ...] = (5,),
     ) -> None:
-        super().__init__()
-        self.conv1 = make_conv(3, shape.stem_channels, 7, 2)
-        self.norm1 = make_norm(shape.norm, shape.stem_channels, shape.norm_eps)
-        self.max_pool = nn.MaxPool2d(3, 2, padding=1)
-        self.conv2_x = shape.make_stage(2)
-        self.conv3_x = shape.make_stage(3)
-        self.conv4_x = shape.make_stage(4)
+        super().__init__(shape)
         self.conv5_x = replace(shape, norm=conv5_norm or shape.norm).make_stage(5, dilation=2 if dilated else 1)
         self.stages = stages
         self.strides = {2: 4, 3: 8, 4: 16, 5: 16 if dilated else 32}
@@ -186,12 +189,12 @@ class ResNetC5(Stages):
         self.freeze(freeze_stages)
 
     def numbered_stages(self) -> list[tuple[int, nn.Sequential]]:
-        """(2, conv2_x) … (5, conv5_x)."""
-        return [(2, self.conv2_x), (3, self.conv3_x), (4, self.conv4_x), (5, self.conv5_x)]
+        """The stages after conv1 with their numbers: (2, conv2_x) … (5, conv5_x)."""
+        return [*super().numbered_stages(), (5, self.conv5_x)]
 
     def forward(self, pixels: Tensor) -> Features:
         """Network input [N, 3, H, W] to maps [N, C, ⌈H/stride⌉, ⌈W/stride⌉], the finest first."""
-        x = self.max_pool(F.relu(self.norm1(self.conv1(pixels))))
+        x = self.stem(pixels)
         maps = []
         for number, stage in self.numbered_stages():
             x = stage(x)
