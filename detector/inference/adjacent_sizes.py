@@ -16,7 +16,6 @@ from torch import Tensor
 from detector import boxes as box_ops
 from detector.inference.look import Look
 from detector.model.global_context import join_context
-from detector.model.postprocess import decode_scores
 
 
 def score_by_maxout(
@@ -51,12 +50,8 @@ def score_by_maxout(
     logits, deltas = head.predict(best)
     # Deltas are relative to a region's own size, so they may be applied in the original's frame, mirrored as the view.
     mirrored = [first.view.mirror(b, first.original) for b in boxes]
-    code = first.member.network.detection_settings
-    scores, decoded = decode_scores(logits, deltas, torch.cat(mirrored), code.delta_weights, code.limit_shrinking)
-    pairs = [
-        first.member.translate(s, b)
-        for s, b in zip(torch.split(scores, counts), torch.split(decoded, counts), strict=True)
-    ]
+    decoded = first.member.network.decode(logits, deltas, mirrored)
+    pairs = [first.member.translate(s, b) for s, b in zip(*decoded, strict=True)]
     return [s for s, _ in pairs], [first.view.mirror(b, first.original) for _, b in pairs]
 
 

@@ -167,7 +167,15 @@ class FasterRCNN(nn.Module):
             one for each class, pixels of the input image, not clipped. Where the network gave an infinite or NaN number
             for a region, all of that region's scores and boxes are NaN, so that `select` drops it.
         """
-        logits, deltas = self.head_outputs(features, boxes, sizes)
+        return self.decode(*self.head_outputs(features, boxes, sizes), boxes)
+
+    def decode(self, logits: Tensor, deltas: Tensor, boxes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What `score` returns for regions whose head outputs are known.
+
+        Args:
+            logits, deltas: [R, K+1] and [R, K, 4], as `head_outputs` returns them.
+            boxes: the regions, N tensors [P_i, 4] xyxy of any one frame; the boxes returned are of the same.
+        """
         settings = self.detection_settings
         scores, refined = decode_scores(
             logits, deltas, torch.cat(list(boxes)), settings.delta_weights, settings.limit_shrinking

@@ -12,6 +12,7 @@ from detector.config import Config, config_to_dict, flatten
 from detector.datasets.loading.batch import TrainingBatch
 from detector.datasets.loading.loader import TrainingStream, training_loader
 from detector.training.loss_scale import is_overflow, unscale_gradients
+from detector.training.losses import Losses
 from detector.training.nonfinite import RunningStatistics, leave_out, leave_out_overflow
 from detector.training.optimizer import set_learning_rate
 from detector.training.process.signals import StoppedError, StopSignals, signal_name
@@ -31,7 +32,6 @@ from detector.training.run.set_up import prepare_output, set_up
 from detector.training.run.validation import Evaluation
 from detector.training.schedule import learning_rate
 from detector.training.step import (
-    Losses,
     clip_and_check,
     explain_out_of_memory,
     forward_backward,
@@ -39,7 +39,7 @@ from detector.training.step import (
     mean_losses,
 )
 
-DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds after which the watchdog says what the run is waiting for
+DATA_LIMIT, STEP_LIMIT = 60.0, 300.0  # seconds of a phase after which the watchdog says what the run waits for
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,12 @@ def train_until(
     device: str = "auto",
     quiet: bool = False,
 ) -> Outcome:
-    """`train`, until signals say stop that somebody else holds and may request; `quiet` shows warnings alone."""
+    """`train` with stop signals that the caller holds, and through which it may ask the run to stop.
+
+    Args:
+        stop: active signals.
+        quiet: show nothing but warnings.
+    """
     with ExitStack() as held:
         try:
             chosen = process_group.start(device)
@@ -122,6 +127,9 @@ def train_until(
 
 def run_loop(run: Run, stop: StopSignals, watchdog: Watchdog) -> Outcome:
     """Take a run from where it stands to its end, or to a signal. All that a run does is here, in this order.
+
+    `progress.iteration` counts the steps that are done, so the step that is under way is iteration
+    `progress.iteration` + 1.
 
     Raises:
         UserError: too many steps in a row were not finite, or checkpoints cannot be written.
@@ -184,17 +192,17 @@ def take_batch(
 
 
 def step(run: Run, statistics: RunningStatistics, batches: StepBatches, ahead: Ahead) -> Losses:
-    """One optimizer step; left out where a loss or a gradient is not finite, or float16's gradients overflow.
+    """One optimizer step. It is left out where a loss or a gradient is not finite, or float16's gradients overflow.
 
     Args:
-        run: its model, its average, its loss scale, and its counts of skipped steps change.
-        statistics: of the run's model.
-        batches: of the step.
-        ahead: is asked for the next step's, while a GPU computes this one.
+        run: its model, averaged model, loss scale and counts of skipped steps change.
+        statistics: of the model's batch norms; put back as they were where the step is left out.
+        batches: the micro-batches of the step.
+        ahead: asked for the next step's batches, so that they travel while a GPU computes this step.
 
     Returns:
-        The means of the losses, on the device, and the norm of the gradient before it was clipped; empty for a step
-        that was left out.
+        The losses, means over the micro-batches, and the norm of the gradient before it was clipped: scalars on the
+        device. Empty for a step that was left out.
 
     Raises:
         TrainingDivergedError: too many steps in a row were left out, or gradients overflow at any loss scale.
@@ -241,5 +249,9 @@ def _micro_batches(run: Run) -> TrainingStream:
 
 
 def _at_once(stop: StopSignals) -> AbstractContextManager[None]:
-    """Where a process alone stops at once. Several must agree where they stop, so each goes on to where they meet."""
+    """A context in which a signal interrupts a process that trains alone.
+
+    Several processes must stop after the same step, so theirs do not react before they compare their signals, once a
+    step.
+    """
     return stop.at_once() if process_group.world_size() == 1 else nullcontext()

@@ -10,11 +10,10 @@ from detector.fast.proposals import MadeAnchors
 from detector.fast.training import training_network
 from detector.model.build import proposal_settings
 from detector.model.faster_rcnn import FasterRCNN
-from detector.model.postprocess import decode_scores
 from detector.model.refinement import usable_boxes
 from detector.process_group import mean_over_processes
 from detector.structures import Features, ImageBatch, Size, Target
-from detector.training.losses import box_loss, class_loss, foreground_deltas, objectness_loss
+from detector.training.losses import Losses, box_loss, class_loss, foreground_deltas, objectness_loss
 from detector.training.slot_losses import (
     PaddedTargets,
     fits_slots,
@@ -34,21 +33,19 @@ from detector.training.targets import (
 # The samplers of one image draw from different streams.
 RPN_STREAM, ROI_STREAM = 0, 1
 
-Losses = dict[str, Tensor]
-
 
 class JointTraining(nn.Module):
     """Pictures and ground truth in, four losses out. The network itself never sees ground truth.
 
     Args:
         model: the network that is trained.
-        network: what runs: `model` as training needs it, with the same parameters.
+        network: the parts that a training step runs, made from `model` and with its parameters.
         anchors, rois: how anchors and RoIs are labelled and sampled.
         rpn_beta, roi_beta: smooth L1's β of the two box losses.
-        in_slots: sample into a fixed number of slots, for which a GPU's host does not wait. The losses are the same to
-            rounding.
-        refine: train the head on its own boxes as well (`model.roi.train_refinement`); not in slots.
-        class_weights: [K+1] of the labels in the head's class losses; None: all 1.
+        in_slots: sample into a fixed number of slots, so that the host need not wait for a GPU. The losses are the same
+            to rounding.
+        refine: train the head on its own boxes as well (`model.roi.train_refinement`); not together with `in_slots`.
+        class_weights: [K+1] weights of the labels in the head's class losses; None: all 1.
     """
 
     def __init__(
@@ -99,24 +96,25 @@ class JointTraining(nn.Module):
         self, features: Features, sizes: Sequence[Size], targets: Sequence[Target], seeds: Sequence[int]
     ) -> Losses:
         """The four losses, sampled into slots (`slot_losses.py`)."""
-        network, streams = self.network, [[_stream(seed, s) for seed in seeds] for s in (RPN_STREAM, ROI_STREAM)]
-        anchors, truth = [MadeAnchors(grid.all()) for grid in network.anchors(features)], PaddedTargets.of(targets)
-        losses = rpn_slot_losses(network, features, anchors, truth, streams[0], self.anchor_settings, self.rpn_beta)
+        network, truth = self.network, PaddedTargets.of(targets)
+        rpn_seeds, roi_seeds = ([_stream(seed, number) for seed in seeds] for number in (RPN_STREAM, ROI_STREAM))
+        anchors = [MadeAnchors(grid.all()) for grid in network.anchors(features)]
+        losses = rpn_slot_losses(network, features, anchors, truth, rpn_seeds, self.anchor_settings, self.rpn_beta)
         proposals = training_proposals(network, features, anchors, sizes)
         return losses | roi_slot_losses(
             network,
             features,
             proposals,
             truth,
-            streams[1],
+            roi_seeds,
             self.roi_settings,
             self.roi_beta,
-            self.training,
-            self.class_weights,
+            together=self.training,
+            class_weights=self.class_weights,
         )
 
     def _rpn_losses(self, features: Features, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
-        """The losses of the region proposal network, on the anchors that are sampled of N images."""
+        """The losses of the region proposal network on the anchors sampled in N images."""
         anchors = torch.cat([grid.all() for grid in self.network.anchors(features)])
         samples = [
             anchor_targets(anchors, target, self.anchor_settings, _stream(seed, RPN_STREAM))
@@ -140,7 +138,7 @@ class JointTraining(nn.Module):
         targets: Sequence[Target],
         seeds: Sequence[int],
     ) -> Losses:
-        """The losses of the head, on the RoIs that are sampled of N images, and on what they become with `refine`."""
+        """The losses of the head on the RoIs sampled in N images; with `refine`, also on the boxes it makes of them."""
         samples = [
             roi_targets(boxes, target, self.roi_settings, _stream(seed, ROI_STREAM))
             for boxes, target, seed in zip(proposals, targets, seeds, strict=True)
@@ -162,27 +160,23 @@ class JointTraining(nn.Module):
         sizes: Sequence[Size],
         targets: Sequence[Target],
     ) -> list[RoITargets]:
-        """What the head made of the sampled RoIs, as `FasterRCNN` refines boxes, with targets of their own.
+        """The boxes that the head makes of the sampled RoIs, as `refine` in detection, with targets of their own.
 
         No gradient flows through the boxes, as none does through proposals.
         """
-        counts, settings = [len(s.boxes) for s in samples], self.network.detection_settings
-        regions = torch.cat([s.boxes for s in samples])
-        scores, boxes = decode_scores(class_logits, deltas, regions, settings.delta_weights, settings.limit_shrinking)
+        scores, boxes = self.network.decode(class_logits, deltas, [s.boxes for s in samples])
         return [
             refined_targets(usable_boxes(s, b, size), target, self.roi_settings)
-            for s, b, size, target in zip(
-                torch.split(scores, counts), torch.split(boxes, counts), sizes, targets, strict=True
-            )
+            for s, b, size, target in zip(scores, boxes, sizes, targets, strict=True)
         ]
 
     def _head_losses(self, name: str, class_logits: Tensor, deltas: Tensor, samples: Sequence[RoITargets]) -> Losses:
-        """Both losses of the head, on the RoIs of N images. name: what the losses' names begin with."""
+        """Both losses of the head on the sampled RoIs of N images, named `{name}_class` and `{name}_box`."""
         labels = torch.cat([s.labels for s in samples])
         foreground = labels > 0
         count = torch.full((), float(labels.shape[0]), device=labels.device)
-        # Sampled RoIs of the mean process, so that many workers minimise what one would. Outside of training processes
-        # have different numbers of images, and nobody to meet here.
+        # RoIs sampled by a process on average, so that several processes minimise what one would. Outside of training
+        # processes have different numbers of batches, so one would wait here for others that never come.
         normalizer = (mean_over_processes(count) if self.training else count).clamp(min=1)
         own_class = foreground_deltas(deltas[foreground], labels[foreground])
         return {

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Losses = dict[str, Tensor]  # scalars by name; their sum is minimised
+
 
 def objectness_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor:
     """Binary cross-entropy of sampled anchors, summed and divided by `normalizer`.
@@ -15,9 +17,9 @@ def objectness_loss(logits: Tensor, labels: Tensor, normalizer: float) -> Tensor
 
 
 def box_loss(deltas: Tensor, targets: Tensor, beta: float, normalizer: float | Tensor) -> Tensor:
-    """Smooth L1 between deltas and targets [S, 4] of the positives, summed and divided by `normalizer`.
+    """Smooth L1 between the deltas and the targets of S positives, both [S, 4], summed and divided by `normalizer`.
 
-    beta: where the parabola meets the line; 0 is plain L1 (F.smooth_l1_loss reads it so too).
+    beta: distance at which the parabola becomes a line; 0 is plain L1.
     """
     return F.smooth_l1_loss(deltas, targets, reduction="sum", beta=beta) / normalizer
 
@@ -32,5 +34,5 @@ def class_loss(logits: Tensor, labels: Tensor, normalizer: float | Tensor, weigh
 
 
 def foreground_deltas(deltas: Tensor, labels: Tensor) -> Tensor:
-    """Pick each RoI's deltas of its own class: [S, K, 4] and labels [S] in 1..K to [S, 4]."""
+    """The deltas of each foreground RoI for its own class: [S, K, 4] and labels [S] in 1..K to [S, 4]."""
     return deltas[torch.arange(labels.shape[0], device=labels.device), labels - 1]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from detector.arithmetic import TrainingPrecision
 from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.process_group import gather
 from detector.training.loss_scale import LossScale
+from detector.training.losses import Losses
 from detector.training.report.logs import RunLog
 from detector.training.run.output import NON_FINITE_FILE
 from detector.training.state.progress import Progress
@@ -54,7 +55,7 @@ class RunningStatistics:
 
 
 def describe_step(
-    progress: Progress, batches: Sequence[TrainingBatch], losses: Sequence[dict[str, Tensor]], model: nn.Module
+    progress: Progress, batches: Sequence[TrainingBatch], losses: Sequence[Losses], model: nn.Module
 ) -> dict[str, Any]:
     """What one process saw of a step that is left out, for a line of nonfinite.jsonl.
 
@@ -81,7 +82,7 @@ def describe_step(
 def leave_out(
     progress: Progress,
     batches: Sequence[TrainingBatch],
-    losses: Sequence[dict[str, Tensor]],
+    losses: Sequence[Losses],
     model: nn.Module,
     limit: int,
     output: Path,
@@ -122,7 +123,7 @@ def leave_out_overflow(
     progress: Progress,
     scale: LossScale,
     batches: Sequence[TrainingBatch],
-    losses: Sequence[dict[str, Tensor]],
+    losses: Sequence[Losses],
     model: nn.Module,
     output: Path,
     log: RunLog,

@@ -16,12 +16,10 @@ from detector.fast.proposals import MadeAnchors, ProposalSlots, limits_of, propo
 from detector.model.faster_rcnn import FasterRCNN
 from detector.process_group import mean_over_processes
 from detector.structures import Features, Size, Target
-from detector.training.losses import foreground_deltas
+from detector.training.losses import Losses, foreground_deltas
 from detector.training.matcher import IGNORED, NEGATIVE
 from detector.training.slot_sampler import MOST_SLOTS, SlotSample, draw, follows_randperm, sample_slots
 from detector.training.targets import AnchorTargetSettings, RoITargetSettings, match_in_parts
-
-Losses = dict[str, Tensor]
 
 
 def fits_slots(network: FasterRCNN, *counts: int) -> bool:

@@ -15,19 +15,18 @@ from detector.datasets.loading.batch import TrainingBatch
 from detector.errors import UserError
 from detector.fast.choose import has_kernels
 from detector.process_group import maximum_over_processes
+from detector.training.losses import Losses
 from detector.training.process.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
-
-Losses = dict[str, Tensor]
 
 
 def choose_precision(train: TrainConfig, device: torch.device) -> TrainingPrecision:
     """How training computes on this device. Raises UserError where `tf32` is asked for and the device has none.
 
-    Left to choose, it is bfloat16 on a GPU that has it, float16 on one that does not (before NVIDIA's Ampere), and
-    float32 elsewhere. On a processor without bfloat16 kernels it is float32 where bfloat16 is asked for, as it is in
-    detection (`choose_execution`): PyTorch would imitate them, one product at a time.
+    `auto` is bfloat16 on a GPU that has it, float16 on one that does not (before NVIDIA's Ampere), and float32
+    elsewhere. Where bfloat16 is asked for on a processor without kernels for it, float32 is used, as in detection
+    (`choose_execution`): PyTorch would emulate bfloat16, many times slower.
     """
     if train.precision == "auto":
         if device.type != "cuda":
@@ -53,13 +52,17 @@ def forward_backward(
     precision: TrainingPrecision,
     scale: float = 1.0,
 ) -> list[Losses]:
-    """Leave the gradient of the mean loss of all micro-batches (and, with several processes, of all of those) in place.
+    """Put the gradient of the mean loss into the parameters' `grad`: the mean over the step's micro-batches.
+
+    With several processes it is the mean over those of all processes.
 
     Args:
         joint: `JointTraining`, which may be wrapped in DistributedDataParallel; its gradients must be empty.
-        batches: micro-batches of one step, on any device.
-        precision: bfloat16 and float16 are autocast's; float32 and tf32 say how a GPU multiplies float32 tensors.
-        scale: what the loss is multiplied by, and with it the gradients; the losses that are returned are not.
+        batches: this process's micro-batches of the step, on any device.
+        device: where `joint` computes.
+        precision: bfloat16 and float16 compute under autocast; float32 and tf32 say how a GPU multiplies float32
+            tensors.
+        scale: factor of the loss in the backward pass, and so of the gradients, but not of the losses returned.
 
     Returns:
         The losses of each micro-batch in this process, on the device, detached.
@@ -122,7 +125,7 @@ def explain_out_of_memory(watchdog: Watchdog) -> Iterator[None]:
     """Within this context, turn a failed allocation into a sentence that names settings to lower.
 
     Args:
-        watchdog: knows what the run was doing, which the sentence says.
+        watchdog: says what the run was doing.
 
     Raises:
         UserError: in its place.
