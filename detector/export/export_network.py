@@ -105,7 +105,7 @@ def propose_in_slots(
     usable = torch.isfinite(boxes).all(dim=1) & torch.isfinite(logits)
     usable &= box_ops.is_larger_than(boxes, settings.min_size)
     boxes = boxes.where(usable[:, None], 0.0)
-    ranks = (logits if settings.rank_by == "logit" else logits.sigmoid()).where(usable, UNUSABLE)
+    ranks = settings.ranks(logits).where(usable, UNUSABLE)
     kept, filled = in_slots(survivors(boxes, ranks, settings.nms_threshold), settings.post_nms_top_n)
     filled &= usable[kept]
     return boxes[kept].where(filled[:, None], 0.0), ranks[kept].where(filled, -torch.inf)

@@ -89,8 +89,7 @@ def proposal_slots(
     groups = None
     if len(parts) > 1:  # each map is thinned out alone; the first survivors of all in order are the best of all
         numbers = [torch.full_like(part, number, dtype=torch.int64) for number, (part, _, _) in enumerate(parts)]
-        ranks = logits if settings.rank_by == "logit" else logits.sigmoid()
-        order = ranks.where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        order = settings.ranks(logits).where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
         logits, usable, groups = (t.gather(1, order) for t in (logits, usable, torch.cat(numbers, dim=1)))
         boxes = take_rows(boxes, order)
     count = min(settings.post_nms_top_n, logits.shape[1])

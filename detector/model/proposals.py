@@ -1,6 +1,6 @@
 """From scored anchors to proposals: the best by objectness, decode, clip, drop tiny ones, NMS (Faster R-CNN §3.3).
 
-Of a pyramid every map gives its own, and the best of all are kept.
+Each map of a pyramid is treated by itself, and the best proposals of all maps are kept.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,15 @@ Ranking = Literal["logit", "sigmoid", "sigmoid_after_top_n"]
 
 @dataclass(frozen=True)
 class ProposalSettings:
-    """How many proposals an image gives, and which of them go.
+    """How many proposals an image gives, and which are dropped.
 
-    pre_nms_top_n: anchors of each feature map that are looked at, the best by objectness. post_nms_top_n: proposals
-    that remain, of all maps together. nms_threshold: IoU above which the worse of two of a map goes. min_size: in
-    pixels of the input image; width and height must exceed it. delta_weights, limit_shrinking: of the box code.
-    rank_by: what NMS and the final choice compare: the logit, or its sigmoid, which is 1.0 for all that are large;
-    `sigmoid` finds the top n by it too.
+    pre_nms_top_n: how many anchors of each feature map are decoded, the best by objectness.
+    post_nms_top_n: how many proposals remain at most, of all maps together.
+    nms_threshold: IoU above which the worse of two proposals of one map is dropped.
+    min_size: pixels of the input image that width and height must exceed.
+    delta_weights, limit_shrinking: of the box code (`boxes.decode_deltas`).
+    rank_by: what NMS and the final choice rank by. `logit`; `sigmoid_after_top_n`: its sigmoid, in which large logits
+    are ties, since it is 1.0 for all of them; `sigmoid`: the best anchors are found by the sigmoid too.
     """
 
     pre_nms_top_n: int
@@ -37,6 +39,10 @@ class ProposalSettings:
     delta_weights: DeltaWeights
     limit_shrinking: bool = False
     rank_by: Ranking = "logit"
+
+    def ranks(self, logits: Tensor) -> Tensor:
+        """What NMS and the final choice rank proposals by, of the shape of their logits."""
+        return logits if self.rank_by == "logit" else logits.sigmoid()
 
 
 def select_proposals(
@@ -59,32 +65,30 @@ def select_proposals(
     if len(maps) == 1:
         return maps[0]
     boxes, logits = torch.cat([p.boxes for p in maps]), torch.cat([p.logits for p in maps])
-    ranks = logits if settings.rank_by == "logit" else logits.sigmoid()
-    kept = ranks.argsort(descending=True, stable=True)[: settings.post_nms_top_n]
+    kept = settings.ranks(logits).argsort(descending=True, stable=True)[: settings.post_nms_top_n]
     return Proposals(boxes[kept], logits[kept])
 
 
 def _of_one_map(
     logits: Tensor, deltas: Tensor, anchors: AnchorGrid, size: Size, settings: ProposalSettings
 ) -> Proposals:
-    """The proposals of one image and one feature map. Only the anchors that may become one are made and decoded."""
+    """The proposals of one image and one feature map. Only the best anchors are made and decoded."""
     logits, chosen = _top(logits, settings)
     boxes = box_ops.decode_deltas(anchors.at(chosen), deltas[chosen], settings.delta_weights, settings.limit_shrinking)
     boxes = box_ops.clip(boxes, size)
     usable = torch.isfinite(boxes).all(dim=1) & torch.isfinite(logits)
     usable &= box_ops.is_larger_than(boxes, settings.min_size)
     boxes, logits = boxes[usable], logits[usable]
-    ranks = logits if settings.rank_by == "logit" else logits.sigmoid()
-    kept = first_survivors(boxes, ranks, settings.nms_threshold, settings.post_nms_top_n)
+    kept = first_survivors(boxes, settings.ranks(logits), settings.nms_threshold, settings.post_nms_top_n)
     return Proposals(boxes[kept], logits[kept])
 
 
 def _top(logits: Tensor, settings: ProposalSettings) -> tuple[Tensor, Tensor]:
-    """The logits of the best anchors of a map, descending by what ranks them, and the anchors' numbers."""
+    """Logits [B] and numbers [B] int64 of the `pre_nms_top_n` best anchors of a map, the best first."""
     count = min(settings.pre_nms_top_n, logits.shape[0])
     if settings.rank_by == "sigmoid":
-        # Many sigmoids are exactly 1.0. Which of these come among the top n is decided by torch's unstable sort, as in
-        # mmdetection; where all anchors are taken, the order of equal ones is that of their numbers.
+        # Many sigmoids are exactly 1.0. Which of these are among the top n is decided by torch's unstable sort, as in
+        # mmdetection; where all anchors are taken, equal ones stay in the order of their numbers.
         is_cut = logits.shape[0] > settings.pre_nms_top_n
         chosen = logits.sigmoid().sort(descending=True, stable=not is_cut).indices[:count]
         return logits[chosen], chosen
@@ -94,8 +98,8 @@ def _top(logits: Tensor, settings: ProposalSettings) -> tuple[Tensor, Tensor]:
 def first_survivors(boxes: Tensor, scores: Tensor, threshold: float, count: int) -> Tensor:
     """The first `count` boxes that NMS keeps.
 
-    Whether a box survives depends only on better ones, so NMS over the best boxes alone, ever more of them, finds the
-    same without looking at the rest. On a GPU one pass over all is faster than waiting for each answer.
+    Whether a box survives depends only on better ones. So on a CPU NMS runs on the best boxes alone, and on twice as
+    many again until enough survive. On a GPU one pass over all is faster than waiting for each answer.
 
     Args:
         boxes: [B, 4] xyxy.
