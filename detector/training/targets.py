@@ -10,7 +10,7 @@ from detector.structures import Target
 from detector.training.matcher import NEGATIVE, POSITIVE, Matches, join, match
 from detector.training.sampler import sample
 
-# IoUs that are in memory at a time: a picture with tens of thousands of boxes would else need all of it.
+# IoUs held in memory at a time, so that a picture with tens of thousands of boxes does not need gigabytes of them.
 MOST_PAIRS = 2**25
 
 
@@ -32,7 +32,10 @@ class AnchorTargetSettings:
 
 @dataclass(frozen=True)
 class AnchorTargets:
-    """Sampled anchors of one image. positives, negatives: indices into its anchors. deltas: [positives, 4]."""
+    """Sampled anchors of one image.
+
+    positives, negatives: int64 indices into its anchors. deltas: [positives, 4], from those anchors to their objects.
+    """
 
     positives: Tensor
     negatives: Tensor
@@ -73,7 +76,7 @@ class RoITargets:
     """Sampled RoIs of one image, the foreground first.
 
     boxes: [R, 4] xyxy, absolute pixels of the input image. labels: [R] int64, 0 the background.
-    deltas: [F, 4] for the F foreground RoIs.
+    deltas: [F, 4], from the F foreground RoIs to their objects.
     """
 
     boxes: Tensor
@@ -88,21 +91,19 @@ def roi_targets(proposals: Tensor, target: Target, settings: RoITargetSettings, 
     Args:
         proposals: [P, 4] xyxy, absolute pixels of the input image.
         target: ground truth of the image, same frame.
+        settings: what is foreground, and how many are sampled.
+        seed: the sampler's choice is a function of it.
     """
     # Early proposals miss most objects; with the ground truth among them the head always has something to learn from.
     candidates = torch.cat((proposals, target.boxes))
     matches = match_in_parts(target.boxes, candidates, settings.positive_iou, settings.positive_iou, keep_best=False)
     positives, negatives = sample(matches.labels, settings.batch_size_per_image, settings.positive_fraction, seed)
-    matched = matches.index[positives]
-    boxes = candidates[positives]
-    labels = torch.cat((target.labels[matched], torch.zeros_like(negatives)))
-    deltas = encode_deltas(boxes, target.boxes[matched], settings.delta_weights)
-    return RoITargets(torch.cat((boxes, candidates[negatives])), labels, deltas)
+    return _targets_of(candidates, positives, negatives, matches, target, settings)
 
 
 @torch.no_grad()
 def refined_targets(boxes: Tensor, target: Target, settings: RoITargetSettings) -> RoITargets:
-    """Label boxes that the head has regressed, all of them, and say how the foreground must move once more.
+    """Label all boxes that the head has regressed, without sampling, and say how the foreground must move once more.
 
     Args:
         boxes: [R, 4] xyxy with area, absolute pixels of the input image.
@@ -110,18 +111,33 @@ def refined_targets(boxes: Tensor, target: Target, settings: RoITargetSettings) 
     """
     matches = match_in_parts(target.boxes, boxes, settings.positive_iou, settings.positive_iou, keep_best=False)
     positives, negatives = (torch.nonzero(matches.labels == kind).flatten() for kind in (POSITIVE, NEGATIVE))
-    matched = matches.index[positives]
+    return _targets_of(boxes, positives, negatives, matches, target, settings)
+
+
+def _targets_of(
+    candidates: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    matches: Matches,
+    target: Target,
+    settings: RoITargetSettings,
+) -> RoITargets:
+    """The targets of the candidates [P, 4] with these indices, given what all of them were matched with."""
+    matched, foreground = matches.index[positives], candidates[positives]
     labels = torch.cat((target.labels[matched], torch.zeros_like(negatives)))
-    deltas = encode_deltas(boxes[positives], target.boxes[matched], settings.delta_weights)
-    return RoITargets(boxes[torch.cat((positives, negatives))], labels, deltas)
+    deltas = encode_deltas(foreground, target.boxes[matched], settings.delta_weights)
+    return RoITargets(torch.cat((foreground, candidates[negatives])), labels, deltas)
 
 
 def match_in_parts(
     boxes: Tensor, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
 ) -> Matches:
-    """`matcher.match` of candidates [P, 4] with boxes [G, 4] of one frame; where these are many, some at a time.
+    """`matcher.match` by the IoUs of boxes and candidates of one frame; many boxes are matched some at a time.
 
-    Or with boxes [N, G, 4] of N pictures, whose candidates are the same, or [N, P, 4].
+    Args:
+        boxes: [G, 4] ground truth of one picture, or [N, G, 4] of N pictures.
+        candidates: [P, 4], for N pictures also [N, P, 4].
+        positive_iou, negative_iou, keep_best: as for `match`.
     """
     pictures = boxes.shape[:-2].numel()
     parts = torch.split(boxes, max(1, MOST_PAIRS // max(1, pictures * candidates.shape[-2])), dim=-2)
