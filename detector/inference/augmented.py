@@ -1,11 +1,11 @@
 """Detecting by looking at a picture several times: mirrored, at several sizes, with several networks.
 
-Everything rests on two stages of the network: `propose` gives regions, and `score` takes any regions, whoever has
-proposed them. Four forms, named by `model.detection.augment.form`:
+Everything rests on two stages of the network: `propose` gives regions, and `score` takes any regions, wherever they
+come from. There are four forms, named by `model.detection.augment.form`:
 
     average      The best of the regions that all views propose are moved to the original image and scored in every
-                 view; scores and boxes are averaged, and merged once. So do the ensembles of the ResNet paper (appendix
-                 B), over all of them: `max_proposals=0`.
+                 view; scores and boxes are averaged, and merged once. The ensembles of the ResNet paper (appendix B) do
+                 so with all regions: `max_proposals=0`.
     maxout       The same appendix's multi-scale testing. Regions are proposed at the usual test size; each is pooled
                  at two adjacent sizes, and the larger of the two activations counts (`adjacent_sizes.py` says where).
                  Views that are mirrored differently are averaged.
@@ -82,13 +82,13 @@ class AugmentedDetector(nn.Module):
         pictures = [np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()) for pixels in images.pixels]
         if self.settings.form == "detectron2":
             return [detect_as_detectron2(self.members[0], picture, self.settings) for picture in pictures]
-        shown = [(member, view) for member in self.members for view in views_of(self.settings, member.input)]
+        planned = [(member, view) for member in self.members for view in views_of(self.settings, member.input)]
         if self.settings.form != "union":
-            looks = [look(member, view, pictures) for member, view in shown]
+            looks = [look(member, view, pictures) for member, view in planned]
             return self._detect(looks, self._proposers(looks, pictures), self.detection_settings)
         each = replace(self.detection_settings, merge="nms", voting_threshold=None)
         detected = []
-        for member, view in shown:
+        for member, view in planned:  # one look at a time: a look holds feature maps
             alone = [look(member, view, pictures)]
             detected.append(self._detect(alone, alone, each))
         return [self._merged(selections) for selections in zip(*detected, strict=True)]
@@ -130,18 +130,18 @@ class AugmentedDetector(nn.Module):
         return [self._thinned(parts, proposers[0].original) for parts in proposed]
 
     def _thinned(self, parts: Sequence[tuple[Tensor, Tensor]], original: Size) -> Tensor:
-        """The regions of one picture that several views propose: the best after NMS, no more than `max_proposals`.
+        """The regions of one picture that several views propose: the best after NMS, at most `max_proposals`.
 
-        Views propose nearly the same regions, so scoring all of them costs several times as much for little.
+        Views propose nearly the same regions, so scoring all of them costs several times as much and gains little.
         """
         boxes = box_ops.clip(torch.cat([b for b, _ in parts]), original)
-        proposing = self.members[0].network.proposal_settings
-        limit = self.settings.max_proposals
-        if limit == 0 or len(parts) == 1:
+        if self.settings.max_proposals == 0 or len(parts) == 1:
             return boxes
+        proposing = self.members[0].network.proposal_settings
+        limit = self.settings.max_proposals or proposing.post_nms_top_n  # not set: as many as one view may propose
         logits, order = torch.cat([logit for _, logit in parts]).sort(descending=True, stable=True)
         boxes = boxes[order]
-        return boxes[first_survivors(boxes, logits, proposing.nms_threshold, limit or proposing.post_nms_top_n)]
+        return boxes[first_survivors(boxes, logits, proposing.nms_threshold, limit)]
 
 
 class Detecting(NamedTuple):
@@ -167,7 +167,8 @@ def choose_detecting(members: Sequence[Member], settings: DetectionConfig, augme
     views = choose_views(settings, augment)
     if views is None and len(members) == 1:
         return Detecting(members[0].network, members[0].input)
-    original = replace(members[0].input, min_size_test=0, resize="pil", pad_to_multiple=1)  # views are made of that
+    # Each view resizes the picture for itself, so it has to come as it is: min_size_test=0 does not resize.
+    original = replace(members[0].input, min_size_test=0, resize="pil", pad_to_multiple=1)
     return Detecting(AugmentedDetector(members, views or ONE_VIEW).eval(), original)
 
 

@@ -54,20 +54,20 @@ def load(
     resolved = detection_precision(precision, chosen, fast)  # now: fetching weights may take long
     predictors = []
     for one in several:
-        loaded = resolve_weights(str(one), None if config is None else str(config), boxes_only)
+        loaded = resolve_weights(one, None if config is None else str(config), boxes_only)
         if len(loaded.categories) == 0:
             raise UserError(f"{one}: holds a backbone without a detection head; train a detector from it first.")
         settings = override_config(loaded.config, overrides)
         settings = replace(settings, model=replace(settings.model, num_classes=len(loaded.categories)))
         model = build_model(settings)
-        load_state(model, loaded.state_dict, str(one), "use the config that it was trained with.")
+        load_state(model, loaded.state_dict, one, "use the config that it was trained with.")
         model = model.to(chosen)
         predictors.append(Predictor(model, settings, loaded.categories, loaded.provenance, fast, resolved, compiled))
-    return join(predictors, [str(one) for one in several])
+    return join(predictors, several)
 
 
 def join(predictors: Sequence[Predictor], names: Sequence[str]) -> Predictor:
-    """Make an ensemble of predictors, of which the first says classes and settings of detection.
+    """Make an ensemble of predictors; the first one's classes and settings of detection are the ensemble's.
 
     Args:
         predictors: of one model each, on one device, in one precision.

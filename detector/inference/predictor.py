@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Predictor:
     """A model with its config, categories and provenance.
 
-    Pictures of a list are put through the network together only where their network inputs have the same size: padding
+    Pictures of a list go through the network together only where their network inputs have the same size: padding
     would change the numbers a little (features near the border, anchors in the padding). So a list gives what its
     pictures give one by one, up to the rounding of a batched convolution.
 
@@ -42,10 +42,10 @@ class Predictor:
         config: how the model was made, and how pictures are prepared for it.
         categories: what labels 1..K mean.
         provenance: what trained the weights.
-        fast: predict with the fast execution of the model, made from it here and now; later changes of the model's
-            parameters do not reach it. False predicts with the model itself.
-        precision: float32, tf32 (on an NVIDIA GPU), bfloat16 (of the fast execution), or auto (`arithmetic.py`).
-        compiled: of the fast execution.
+        fast: predict with the fast execution of the model. It is made here, with copies of the parameters: later
+            changes of the model do not reach it. False predicts with the model itself.
+        precision: float32, tf32 (on an NVIDIA GPU), bfloat16 (with `fast`), or auto (`arithmetic.py`).
+        compiled: compile the fast execution with `torch.compile`.
 
     Raises:
         UserError: bfloat16 or compiled without `fast`; tf32 on another device than a CUDA one.
@@ -65,7 +65,7 @@ class Predictor:
         self.precision = detection_precision(precision, model.device, fast)
         self.model = model.eval()
         self.network = fuse(model, computing_type(self.precision), compiled) if fast else model
-        # Of an ensemble there are more: see `join`.
+        # An ensemble, which `load.join` makes, has more than one.
         self.members: tuple[Member, ...] = (Member(self.network, config.input),)
         self.config = config
         self.categories = categories
@@ -172,23 +172,32 @@ class Predictor:
         if stream:
             return self._stream(source, score_threshold, batch_size, channels, augment, tile, tile_overlap)
         detecting = self.detecting(augment)
-        if tile is not None:
+        is_list = isinstance(source, (list, tuple))
+        pictures = source if is_list else [source]
+        if tile is None:
+            detections = self._predict_list(detecting, pictures, score_threshold, batch_size, channels)
+        else:
             tiling = Tiling(tile, tile_overlap)
-            several = source if isinstance(source, (list, tuple)) else [source]
-            tiled = []
-            for number, one in enumerate(several):
-                with named(one, number, len(several)):
-                    tiled.append(predict_tiled(self, one, tiling, score_threshold, batch_size, channels, augment))
-            return tiled if isinstance(source, (list, tuple)) else tiled[0]
-        if not isinstance(source, (list, tuple)):
-            return self._predict_list(detecting, [source], score_threshold, 1, channels)[0]
-        return self._predict_list(detecting, source, score_threshold, batch_size, channels)
+            detections = []
+            for number, picture in enumerate(pictures):
+                with named(picture, number, len(pictures)):
+                    one = predict_tiled(self, picture, tiling, score_threshold, batch_size, channels, augment)
+                    detections.append(one)
+        return detections if is_list else detections[0]
 
     def _stream(
-        self, source: Any, score_threshold: float, batch_size: int, channels: Channels, *how: Any
+        self,
+        source: Any,
+        score_threshold: float,
+        batch_size: int,
+        channels: Channels,
+        augment: Augment,
+        tile: int | None,
+        tile_overlap: float,
     ) -> Iterator[Detections]:
+        """`predict` for what `pictures_in` finds in the source, batch by batch."""
         for pictures, order in in_batches_of_one_order(pictures_in(source, channels), batch_size):
-            yield from self.predict(pictures, score_threshold, batch_size, order, *how)
+            yield from self.predict(pictures, score_threshold, batch_size, order, augment, tile, tile_overlap)
 
     def detecting(self, augment: Augment = None) -> Detecting:
         """The network that detects, and how its pictures are prepared; see `augmented.choose_detecting`."""
