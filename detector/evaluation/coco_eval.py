@@ -98,7 +98,8 @@ def evaluate_coco(
         results = results.only(truth.image_ids)
     run = _run_pycocotools if evaluator == "pycocotools" else _run_hotcoco
     stats, precision = run(truth, results)
-    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=_per_class(precision, truth, results))
+    per_class = _per_class(precision, truth, results)
+    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=per_class, unreadable=())
 
 
 def _run_pycocotools(truth: GroundTruth, results: Results) -> tuple[list[float], np.ndarray]:
