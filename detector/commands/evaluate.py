@@ -100,7 +100,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.annotations is not None and (has_data or args.split is not None):
         other = "data=FOLDER" if has_data else "--split"
         raise UserError(f"--annotations and {other} both say what to score on; give one of them.")
-    words = [word for word in args.settings if not word.startswith(("data=", "data.format="))]
+    words = [word for word in args.settings if not word.startswith(("data=", "data.format=", "data.hold_out"))]
     if args.detections is not None and words:
         raise UserError(f"{words[0]}: settings change a model; there is none with --detections.")
     if args.report and args.output is None:

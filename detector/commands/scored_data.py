@@ -81,13 +81,20 @@ def find_scored_data(args: argparse.Namespace, weights: str | None) -> ScoredDat
     words, layout = take_data_word(args.settings)
     split = args.split or "val"
     if layout is not None:
-        data = with_layout((Config() if run is None else run[1]).data, layout)
+        before = Config() if run is None else run[1]
+        data = override_config(replace(before, data=with_layout(before.data, layout)), words).data
         if args.split is None and "train" not in layout.splits:
             split = next(iter(layout.splits))  # the one that there is
         if split == "train":
             layout.require_train()
         require_split(data, split, str(layout.source))
-        return ScoredData(data, split, notes=tuple(describe_layout(layout)))
+        notes = describe_layout(layout)
+        if split not in layout.splits or (split == "train" and data.hold_out):
+            notes.append(
+                "it has no val split, so a part of it is scored, which training holds out; all of it: --split train "
+                "data.hold_out=0"
+            )
+        return ScoredData(data, split, notes=tuple(notes))
     if run is None:
         raise UserError(
             f"{weights}: no config.yaml of a training run lies beside it, so its {split} split is not known; give "
@@ -115,7 +122,9 @@ def require_split(data: DataConfig, split: str, source: str) -> None:
     from detector.datasets.splits import split_paths
 
     if split_paths(data, split) is None and not (split == "val" and data.hold_out):
-        raise UserError(f"{source}: names no {split} split; give --annotations and --images, or data=FOLDER.")
+        there = [one for one in ("train", "val", "test") if split_paths(data, one) is not None]
+        others = f", or choose {' or '.join(there)} with --split" if there else ""
+        raise UserError(f"{source}: names no {split} split; give --annotations and --images, or data=FOLDER{others}.")
 
 
 def given_truth(

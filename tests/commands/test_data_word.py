@@ -109,6 +109,25 @@ def test_a_yaml_file_of_val_alone_is_scored_and_checked_and_not_trained_on(
             main(command)
 
 
+def test_of_a_set_without_splits_the_part_that_is_scored_is_said_and_all_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word = layouts.flat_coco(tmp_path / "set")
+    results = tmp_path / "results.json"
+    results.write_text("[]")
+    evaluate = ["evaluate", "--detections", str(results), f"data={word}"]
+    assert main(evaluate) == 0
+    printed = capsys.readouterr().out
+    assert "a part of it is scored, which training holds out; all of it: --split train data.hold_out=0" in printed
+    assert "val           2 " in printed
+    assert main([*evaluate, "--split", "train", "data.hold_out=0"]) == 0
+    printed = capsys.readouterr().out
+    assert "train         8 " in printed
+    assert "a part of it" not in printed
+    with pytest.raises(UserError, match=r"names no test split; .*, or choose train with"):
+        main([*evaluate, "--split", "test"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_every_layout_trains_with_one_word(tmp_path: Path, name: str) -> None:

@@ -102,7 +102,7 @@ def describe_splits(data: DataConfig, splits: dict[str, DetectionDataset]) -> st
             lines.append(f"  {split}: {count_ignored(count, data.format)}")
     if data.hold_out and data.val_annotations is None and "val" in splits:
         lines.append(f"  {describe_hold_out(data)}")
-    if data.test_annotations is not None:
+    if data.test_annotations is not None and "test" not in splits:
         lines.append("  the test split is kept aside: faster-rcnn evaluate --split test scores it")
     lines += _describe_classes(splits)
     return "\n".join(lines)

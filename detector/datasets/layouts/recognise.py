@@ -20,6 +20,7 @@ from detector.errors import UserError
 
 _DEPTH = 2  # folders around a folder that is a set: what an archive was unpacked into
 _MOST_FOLDERS = 50
+_NOT_TRAINED_ON = ("val", "valid", "validation", "test", "testing")
 
 
 def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
@@ -46,12 +47,26 @@ def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
         kinds = ", ".join(dict.fromkeys(candidate.kind for candidate in candidates))
         what = f"can be read in {len(candidates)} ways ({kinds})"
         raise ambiguous(path, what, [candidate.choice for candidate in candidates])
-    layout = candidates[0].open()
+    layout = _of_its_name(candidates[0].open(), path)
     notes = tuple(
         f"{folder}: has pictures and is not used: it has no annotations, or its name is of no split that is known."
         for folder in unused_folders([place.images for place in layout.splits.values()])
+        if folder.is_relative_to(path)
     )
     return replace(layout, notes=layout.notes + notes)
+
+
+def _of_its_name(layout: Layout, folder: Path) -> Layout:
+    """A folder without splits that is called `valid` or `test` is that split, as a COCO file in it would be."""
+    if set(layout.splits) == {"train"} and folder.name.lower() in _NOT_TRAINED_ON:
+        split = split_of(folder.name) or "train"
+        layout = replace(layout, splits={split: layout.splits["train"]})
+    if "train" in layout.splits or folder.name.lower() not in _NOT_TRAINED_ON:
+        return layout
+    return replace(
+        layout,
+        name_train=f"Give the folder of the whole set; if it is this one, call it something else than {folder.name}.",
+    )
 
 
 def _of_file(path: Path) -> Layout:

@@ -442,6 +442,18 @@ def test_a_val_split_alone_is_opened_and_not_trained_on(tmp_path: Path, make: Ca
         )
 
 
+@pytest.mark.parametrize("make", [layouts.roboflow_coco, layouts.roboflow_voc, layouts.roboflow_yolo])
+def test_the_folder_of_one_split_is_that_split(tmp_path: Path, make: Callable[[Path], str]) -> None:
+    make(tmp_path)
+    for folder, split in (("valid", "val"), ("test", "test"), ("train", "train")):
+        layout = recognise(tmp_path / folder)
+        assert set(layout.splits) == {split}
+        assert layout.notes == ()  # the folders beside it are no part of what was given
+        if split != "train":
+            with pytest.raises(UserError, match=f"the folder of the whole set; .*call it something else than {folder}"):
+                layout.require_train()
+
+
 def test_val_in_a_yaml_file_hides_no_folder_of_training_pictures(tmp_path: Path) -> None:
     layouts.ultralytics(tmp_path)
     (tmp_path / "pets.yaml").write_text("val: images/val\nnames: [cat, dog]\n")
