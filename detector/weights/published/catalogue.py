@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from detector.errors import UserError, shown
+from detector.printing import printable
 from detector.weights.lineages.detectron2_settings import (
     BASE_RCNN_C4,
     BASE_RCNN_DILATED_C5,
@@ -101,7 +102,7 @@ def find_weights(name: str | Path) -> Path | None:
     """The file that weights are named by; None for a published name, whose file is fetched when it is used.
 
     Raises:
-        UserError: there is no such file and no such name; the nearest name is suggested.
+        UserError: there is no such file and no such name; the nearest name, or the files there are, are suggested.
     """
     if str(name) in PUBLISHED:
         return None
@@ -111,8 +112,30 @@ def find_weights(name: str | Path) -> Path | None:
     if os.path.isdir(path) or not os.path.exists(path):  # unlike Path's own, these never raise, whatever the name
         what = "is a folder" if os.path.isdir(path) else "there is no such file, and no such published name"
         what = what if str(name).strip() else "names nothing"
-        raise UserError(f"weights {shown(str(name))}: {what}; {suggest(str(name))}")
+        raise UserError(f"weights {shown(str(name))}: {what}; {_files_near(path, str(name)) or suggest(str(name))}")
     return path
+
+
+def _files_near(path: Path, name: str) -> str | None:
+    """What to say about a folder, or about a path beside which weights have a similar name; None for other names."""
+    if os.path.isdir(path) and name.strip():
+        files = _weights_in(path)
+        models = [file for file in files if file.startswith("model")] or files  # beside a checkpoint's momentum
+        if not models:
+            return "it holds no weights."
+        return f"give the file: {' or '.join(printable(path / file) for file in models[:3])}."
+    if os.path.isdir(path.parent) and path.parent.name:
+        near = difflib.get_close_matches(path.name, _weights_in(path.parent), n=1)
+        return f"did you mean {printable(path.with_name(near[0]))}?" if near else None
+    return None
+
+
+def _weights_in(folder: Path) -> list[str]:
+    """The names of the weights files directly in a folder."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(WEIGHT_SUFFIXES))
+    except OSError:
+        return []
 
 
 def looks_like_weights(word: str) -> bool:

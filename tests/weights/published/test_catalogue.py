@@ -1,6 +1,7 @@
 """What is published under a name: where it lies, by whose word, and that its settings are those of a model of ours."""
 
 import re
+from pathlib import Path
 
 import pytest
 from torchvision.models import detection
@@ -69,6 +70,19 @@ def test_the_nearest_name_is_suggested() -> None:
     assert suggest("r50-fpn-3X") == "did you mean R50-FPN-3x?"
     assert suggest("faster_rcnn_r50_fpn_1x_coco") == "did you mean faster-rcnn_r50_fpn_1x_coco?"
     assert "fasterrcnn_resnet50_fpn_v2" in suggest("something else")
+
+
+def test_weights_in_a_folder_and_beside_a_misspelt_path_are_named(tmp_path: Path) -> None:
+    for name in ("model_final.safetensors", "model_best.safetensors", "momentum.safetensors", "log.txt"):
+        (tmp_path / name).touch()
+    both = rf"is a folder; give the file: {tmp_path}/model_best\.safetensors or {tmp_path}/model_final\.safetensors\.$"
+    with pytest.raises(UserError, match=both):
+        find_weights(tmp_path)
+    with pytest.raises(UserError, match=rf"no such published name; did you mean {tmp_path}/model_best\.safetensors\?"):
+        find_weights(tmp_path / "model_bset.safetensor")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is a folder; it holds no weights"):
+        find_weights(tmp_path / "empty")
 
 
 def test_an_address_is_told() -> None:
