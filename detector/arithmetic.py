@@ -26,12 +26,14 @@ def check_precision(precision: TrainingPrecision, device: torch.device) -> None:
 def detection_precision(asked: AskedPrecision, device: torch.device, fast: bool = True) -> Precision:
     """How detection computes on a device.
 
-    Left to choose, it is bfloat16 in the fast execution on a GPU that has it, and float32 elsewhere: on an H200 a
+    `auto` is bfloat16 in the fast execution on a GPU that has it, and float32 elsewhere: on an H200 a
     ResNet-50-C4 that was trained on blood cells has AP 0.6149 in bfloat16 and 0.6135 in float32, AP50 0.9046 in both
     (`docs/performance.md`).
 
     Args:
-        asked: what the user wants. fast: by the fast execution; the network as written has no bfloat16.
+        asked: what the user wants.
+        device: where the network is.
+        fast: whether by the fast execution; the network as it is written does not compute in bfloat16.
 
     Raises:
         UserError: TF32 on a device without it.
@@ -53,7 +55,7 @@ def computing_type(precision: Precision) -> torch.dtype:
 
 
 def autocast(precision: TrainingPrecision, device: torch.device) -> torch.autocast:
-    """The context in which a network whose weights are float32 computes in bfloat16 or float16; of none for others."""
+    """A context in which a network of float32 weights computes in bfloat16 or float16; void for other precisions."""
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision in ("bfloat16", "float16"))
 

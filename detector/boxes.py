@@ -9,8 +9,8 @@ from detector.structures import Size
 
 DeltaWeights = tuple[float, float, float, float]
 
-# exp(t_w) is limited so that one wild prediction cannot overflow: no box grows from a 16 px anchor beyond 1000 px.
-# (The value is the field's own since the Caffe implementation.)
+# exp(t_w) is limited, so that one wild prediction cannot overflow: a box grows 62.5 times at most, from 16 to 1000
+# pixels. (The value is Detectron's, which its successors have kept.)
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
@@ -23,8 +23,8 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of every pair of boxes of the same frame.
 
     Args:
-        first: [*, G, 4] xyxy.
-        second: [*, P, 4] xyxy; * are the same, or there are none.
+        first: [*, G, 4] xyxy; * are any leading dimensions, or none.
+        second: [*, P, 4] xyxy, with the same leading dimensions as `first`, or none.
 
     Returns:
         [*, G, P] in [0, 1]; 0 where the intersection is empty, also for boxes without area.
@@ -61,7 +61,7 @@ def flip_vertical(boxes: Tensor, height: float) -> Tensor:
 
 
 def rescale(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
-    """Move [*, 4] xyxy boxes from the frame of one image size to another's; x and y scale separately."""
+    """Move [*, 4] xyxy boxes from an image of one size to the same image resized; x and y are scaled separately."""
     ratio_y, ratio_x = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return boxes * boxes.new_tensor((ratio_x, ratio_y, ratio_x, ratio_y))
 
@@ -72,7 +72,7 @@ def encode_deltas(boxes: Tensor, targets: Tensor, weights: DeltaWeights) -> Tens
     Args:
         boxes: [R, 4] xyxy with positive width and height.
         targets: [R, 4] xyxy of the same frame, with positive width and height.
-        weights: factors multiplied onto the four terms.
+        weights: factors of the four terms; the head's (10, 10, 5, 5) give its targets about unit variance.
 
     Returns:
         [R, 4] deltas.
@@ -99,11 +99,11 @@ def decode_deltas(boxes: Tensor, deltas: Tensor, weights: DeltaWeights, limit_sh
         boxes: [R, 4] xyxy, absolute pixels of the input image.
         deltas: [R, C, 4] or [R, 4], (t_x, t_y, t_w, t_h), scaled by `weights`.
         weights: divisors undoing the scaling applied by `encode_deltas`.
-        limit_shrinking: limit the logarithmic scales from below too, as mmdetection does.
+        limit_shrinking: keep t_w and t_h above −`MAX_LOG_SCALE` too, as mmdetection does.
 
     Returns:
-        The shape of `deltas`, the type of `boxes`, xyxy, absolute pixels of the input image, not clipped. The
-        logarithmic scales are limited from above to `MAX_LOG_SCALE`.
+        Boxes in the shape of `deltas` and the type of `boxes`: xyxy, absolute pixels of the input image, not clipped.
+        t_w and t_h count as `MAX_LOG_SCALE` where they are larger.
     """
     deltas = deltas.to(boxes.dtype)  # bfloat16 coordinates would be pixels off
     if deltas.dim() == 3:

@@ -6,7 +6,7 @@ Boxes are [*, 4] float32 xyxy in absolute pixels, width x2 − x1. Labels are in
 Two frames exist: the *original image* (the file, upright) and the *input image* (resized for the network). Sizes are
 (height, width).
 
-torch is imported for its types alone, and where a tensor is made: sizes and samples are for readers without it too.
+torch is imported only for its types and where a tensor is made, since readers of data use sizes and samples without it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Sample:
 
 
 def _moved(tensor: Tensor, device: torch.device, non_blocking: bool) -> Tensor:
-    """A copy on another device. A GPU fetches it by itself, from page-locked memory, where it is put first."""
+    """A copy on another device; for a GPU by way of page-locked memory, from which it fetches without the host."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device, non_blocking=non_blocking)

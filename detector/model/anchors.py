@@ -12,13 +12,13 @@ from detector.structures import Features
 
 @dataclass(frozen=True)
 class AnchorGrid:
-    """The anchors of one feature map. They are numbered, and made only when they are asked for.
+    """The anchors of one feature map. They are numbered, and their boxes are computed only when they are asked for.
 
-    Row slowest, then column, then anchor of the cell: number = (row · columns + column) · A + anchor.
+    number = (row · columns + column) · A + anchor of the cell.
 
     Args:
-        base: [A, 4] xyxy, one cell's anchors around the origin.
-        offset: where the first cell's centre lies, in strides from the image's corner.
+        base: [A, 4] xyxy, one cell's anchors around the origin, in pixels of the input image.
+        offset: where the first cell's anchors are centred, in strides from the image's corner.
         stride: pixels of the input image from one row of cells to the next.
         rows, columns: H' and W' of the feature map.
         column_stride: pixels from one column to the next; None: `stride`.
@@ -51,21 +51,21 @@ class AnchorGrid:
 
 
 class AnchorGenerator(nn.Module):
-    """A anchors per cell, A = sizes of a map · len(ratios); anchor a = size index · len(ratios) + ratio index.
+    """Gives every feature map its `AnchorGrid`: on each cell A anchors, one of each size and ratio.
 
-    With `ratio_first` it is ratio index · sizes + size index.
+    The anchors of a cell go through the ratios of the first size, then of the next one.
 
     Args:
-        sizes: square roots of the anchors' areas, pixels of the input image; of several maps one after the other.
+        sizes: square roots of the anchors' areas, in pixels of the input image.
         ratios: height / width.
-        offset: where the first anchor's centre lies, in strides from the image's corner.
+        offset: where the first cell's anchors are centred, in strides from the image's corner.
         rounding: round the base anchors to whole pixels, as py-faster-rcnn and torchvision do.
-        levels: of a pyramid, which share out the sizes in order, as many to each (FPN paper §4.1); with 1, every map
-            has all of them.
-        measured_strides: take the stride of a map from its size, as torchvision does: the padded picture's, which is
-            that of the finest map times its stride, over the map's own, rounded down.
-        ratio_first: go through the sizes of each ratio, as mmdetection does, in place of the ratios of each size. It
-            decides which channel of the RPN is whose, and which anchor comes first among equal scores.
+        levels: 1 gives all sizes to every map; for a pyramid of so many maps, each gets an equal share of the sizes,
+            the finest map the first ones (FPN paper §4.1).
+        measured_strides: compute the stride of a map from its size, as torchvision does: the size of the padded picture
+            (the finest map's, times its stride) over the size of the map, rounded down.
+        ratio_first: go through the sizes of the first ratio, then of the next one, as mmdetection does. The order says
+            which channel of the RPN belongs to which anchor, and which of two anchors with equal scores comes first.
     """
 
     base: Tensor
@@ -91,25 +91,25 @@ class AnchorGenerator(nn.Module):
 
     @property
     def per_cell(self) -> int:
-        """A."""
+        """A, the number of anchors on a cell."""
         return self.base.shape[0] // self.levels
 
     def forward(self, features: Features) -> list[AnchorGrid]:
-        """The anchors of each feature map, of the finest first."""
+        """The anchors of each feature map, the finest map first."""
         bases = torch.split(self.base, self.per_cell) if self.levels > 1 else (self.base,) * len(features)
+        height, width = (cells * features[0].stride for cells in features[0].values.shape[2:])
         grids = []
         for base, (values, stride) in zip(bases, features, strict=True):
             rows, columns = values.shape[2:]
-            height, width = (cells * features[0].stride for cells in features[0].values.shape[2:])
             strides = (height // rows, width // columns) if self.measured_strides else (stride, stride)
             grids.append(AnchorGrid(base, self.offset, strides[0], rows, columns, strides[1]))
         return grids
 
 
 def base_anchors(sizes: Sequence[float], ratios: Sequence[float], rounding: bool) -> Tensor:
-    """One cell's anchors, [A, 4] float32 xyxy around the origin, size by size.
+    """One cell's anchors around the origin, all ratios of the first size, then of the next: [A, 4] float32 xyxy.
 
-    Computed in float64, so that no size is off by a fraction of a pixel.
+    They are computed in float64, so that no size is off by a fraction of a pixel.
     """
     size = np.asarray(sizes, dtype=np.float64)[:, None]
     ratio = np.asarray(ratios, dtype=np.float64)[None, :]

@@ -1,4 +1,4 @@
-"""Boxes that overlap as witnesses of one object: weighted means of them, in two forms."""
+"""Boxes that overlap are taken as witnesses of one object and averaged, in two ways: box voting and weighted fusion."""
 
 import torch
 from torch import Tensor
@@ -58,7 +58,8 @@ def fuse_boxes(
         Boxes [C, 4], scores [C] and classes [C] of the clusters, descending by score, of the types given.
     """
     device = boxes.device
-    order = scores.argsort(descending=True, stable=True).cpu()  # one by one: on a GPU each would be waited for
+    # On the CPU: boxes are taken one by one, and on a GPU the host would wait for each.
+    order = scores.argsort(descending=True, stable=True).cpu()
     sorted_boxes, sorted_scores = boxes.cpu()[order].double(), scores.cpu()[order].double()
     fused: list[Tensor] = [sorted_boxes[:0]]
     fused_scores: list[Tensor] = [sorted_scores[:0]]

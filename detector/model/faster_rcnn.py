@@ -60,19 +60,20 @@ class FasterRCNN(nn.Module):
                    (blocks.py), fpn.py           five, of strides 4 to 64
         propose    rpn.py, anchors.py,           objectness and deltas of every anchor; the best are decoded, and NMS
                    proposals.py                  thins them out
-        score      roi_head.py, roi_pooling.py   every region to class scores and to a box of each class
-        select     postprocess.py                threshold, NMS of each class, the best of all
+        score      roi_head.py, roi_pooling.py   every region to class scores and to a box for each class
+        select     postprocess.py                score threshold, NMS within each class, the best of all classes
 
-    By a setting the head looks again at its own boxes before the last stage (`refinement.py`), and boxes that overlap
-    are merged by another rule than NMS (`soft_nms.py`, `box_averages.py`).
+    Settings can make the head look again at its own boxes before the last stage (`refinement.py`), and merge boxes that
+    overlap by another rule than NMS (`soft_nms.py`, `box_averages.py`).
 
-    Training compares what the parts compute with `training/targets.py` (`matcher.py`, `sampler.py`) by
-    `training/losses.py`. The code of boxes (t_x, t_y, t_w, t_h) is `boxes.py`. Every number is in `config/network.py`
-    or `config/detection.py`, and `detector.model.build` assembles the network from them. Boxes are xyxy in pixels of
-    the input image throughout; letters are those of `detector.structures`.
+    Training compares what the parts compute with the targets of `training/targets.py` (`matcher.py`, `sampler.py`), by
+    the losses of `training/losses.py`. How a box is written as (t_x, t_y, t_w, t_h) is in `boxes.py`. Every number is a
+    setting of `config/network.py` or `config/detection.py`, from which `detector.model.build` assembles the network.
+    Boxes are xyxy in pixels of the input image throughout; letters are those of `detector.structures`.
 
     Each part has a quicker twin with the same inputs and outputs: `detector.fast.fuse` assembles the twins for
-    detection, with copies of the parameters; `detector.fast.training` those for training, which share them.
+    detection, with copies of the parameters; `detector.fast.training` those for training, with the parameters
+    themselves.
 
     Args:
         normalize: pixels to network input.
@@ -80,8 +81,8 @@ class FasterRCNN(nn.Module):
         anchors: the boxes that the region proposal network scores.
         rpn: objectness and deltas for every anchor.
         roi_head: class logits and deltas for every region.
-        proposal_settings: how many proposals are kept.
-        detection_settings: how many detections are kept.
+        proposal_settings: which anchors become proposals.
+        detection_settings: which scored boxes become detections.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class FasterRCNN(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The device that the network is on."""
         return self.normalize.mean.device
 
     def forward(self, images: ImageBatch) -> Sequence[Selection]:
@@ -122,7 +123,7 @@ class FasterRCNN(nn.Module):
         return self.select(scores, boxes, images.sizes, images.original_sizes)
 
     def features(self, images: ImageBatch) -> Features:
-        """What the backbone sees in N pictures: one map or several, each [N, C, H', W'] with its stride."""
+        """What the backbone computes from N pictures: one map or several, each [N, C, H', W'] with its stride."""
         return self.backbone(self.normalize(images))
 
     @torch.no_grad()
@@ -146,7 +147,7 @@ class FasterRCNN(nn.Module):
     def head_outputs(
         self, features: Features, boxes: Sequence[Tensor], sizes: Sequence[Size] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Class logits [R, K+1] and deltas [R, K, 4] of any regions; arguments as of `score`."""
+        """Class logits [R, K+1] and deltas [R, K, 4] of any regions; the arguments are those of `score`."""
         if not self.roi_head.has_context:
             return self.roi_head(features, boxes)
         assert sizes is not None, "a head with global context must be told the pictures' sizes"
@@ -155,12 +156,12 @@ class FasterRCNN(nn.Module):
     def score(
         self, features: Features, boxes: Sequence[Tensor], sizes: Sequence[Size] | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Class scores and refined boxes of any regions, wherever they come from.
+        """Class scores and regressed boxes of any regions, wherever they come from.
 
         Args:
             features: of N pictures.
             boxes: N tensors [P_i, 4] float32 xyxy, pixels of the input image.
-            sizes: of the N input images without padding. A head with global context needs them, others do not.
+            sizes: of the N input images without padding. Only a head with global context needs them.
 
         Returns:
             N tensors of class scores [P_i, K+1] in [0, 1], column 0 the background, and N of boxes [P_i, K, 4] xyxy,
@@ -195,7 +196,7 @@ class FasterRCNN(nn.Module):
         Args:
             scores, boxes: as `score` returns them.
             sizes: of the N input images without padding; detections are clipped to them.
-            original_sizes: of the N original images, in which some lineages measure overlaps; None: as `sizes`.
+            original_sizes: of the N original images; some lineages measure overlaps in their pixels. None: as `sizes`.
         """
         return [
             select_detections(s, b, size, self.detection_settings, original)

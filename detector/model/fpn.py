@@ -1,4 +1,4 @@
-"""The feature pyramid: maps of strides 4 to 64 that are all of the same depth of meaning (FPN paper §3)."""
+"""The feature pyramid: maps of strides 4 to 64, each merged with all coarser ones (FPN paper §3)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,20 +7,20 @@ from detector.model.blocks import NormKind, make_norm
 from detector.model.resnet import ResNetC5
 from detector.structures import FeatureMap, Features
 
-# The stages whose maps become a level each; one more level, the coarsest, is a subsample of the last one's.
+# The stages whose maps become a level each. One more level, the coarsest, is a subsample of the last of these.
 POOLED_STAGES = (2, 3, 4, 5)
 
 
 class FPN(nn.Module):
     """A ResNet whose maps are merged from the coarsest to the finest.
 
-    From the coarsest stage down, a 1×1 convolution of the stage's map (lateral) is added to the coarser merged map,
-    doubled in size; a 3×3 convolution of the sum (output) is the level. The coarsest level of all, a subsample, is for
-    the region proposal network alone.
+    From the coarsest stage to the finest, a 1×1 convolution of the stage's map (`lateral`) is added to the merged map
+    of the stage before, doubled in size; a 3×3 convolution of the sum (`output`) gives the level. The coarsest level of
+    all, the subsample, is for the region proposal network alone.
 
     Args:
-        body: gives the maps of `POOLED_STAGES`.
-        body_channels: C of these maps.
+        body: computes the maps of `POOLED_STAGES`.
+        body_channels: the number of channels of each of these maps.
         channels: of every level.
         norm: after each convolution, which then has no bias; None for none.
     """
@@ -68,14 +68,14 @@ class NormedConv(nn.Module):
 
 
 def xavier(layer: nn.Conv2d | nn.Linear) -> None:
-    """Fresh weights, uniform in ±√(3 / inputs), a variance of 1/inputs: what Caffe2 calls Xavier's. The bias is 0."""
+    """Fresh weights, uniform in ±√(3 / inputs), so of variance 1 / inputs: Caffe2's Xavier filling. The bias is 0."""
     nn.init.kaiming_uniform_(layer.weight, a=1)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def add_doubled(values: Tensor, coarser: Tensor | None) -> Tensor:
-    """The sum of a map [N, C, H', W'] and the next coarser one, each cell of which stands for 2×2, if there is one."""
+    """The sum of a map [N, C, H', W'] and the next coarser one, if any, each of whose cells is repeated 2×2 times."""
     if coarser is None:
         return values
     return values + F.interpolate(coarser, size=values.shape[2:], mode="nearest")

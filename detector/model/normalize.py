@@ -26,7 +26,7 @@ class PixelNormalization(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: ImageBatch) -> Tensor:
-        """Pixels [N, 3, H, W] of 0 to 255 to network input of the constants' type; the padding is zero *afterwards*."""
+        """Pixels [N, 3, H, W], 0 to 255, to network input in the constants' type; padding is zero *after* this."""
         pixels = (images.pixels.to(self.mean.dtype) - self.mean) / self.std
         for image, (height, width) in zip(pixels, images.sizes, strict=True):
             image[:, height:, :] = 0

@@ -19,15 +19,19 @@ MergeRule = Literal["nms", "soft_nms_linear", "soft_nms_gaussian", "weighted_fus
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """Which detections are kept.
+    """Which scored boxes become detections.
 
-    score_threshold: a detection must score more. nms_threshold: IoU above which the worse of two of a class goes.
-    max_per_image: of all classes together. min_size: width and height must reach it, in pixels of the input image.
-    delta_weights, limit_shrinking: of the box code. nms_frame: in which image's pixels overlaps are measured, which
-    decides only by its rounding. merge: what becomes of boxes of a class that overlap;
-    soft_nms_sigma and fusion_threshold belong to two of the rules. voting_threshold: IoU of box voting, None without.
-    refine_passes: how often the head looks again at its own boxes; refine_keeps_all: the predictions of all passes are
-    selected from.
+    score_threshold: a detection must score more.
+    nms_threshold: IoU above which the worse of two boxes of a class is dropped.
+    max_per_image: detections of all classes together, at most.
+    min_size: pixels of the input image that width and height must reach.
+    delta_weights, limit_shrinking: of the box code (`boxes.decode_deltas`).
+    nms_frame: the image in whose pixels overlaps are measured. Lineages differ; results differ only by rounding.
+    merge: what is done with boxes of a class that overlap; soft_nms_sigma and fusion_threshold belong to two of the
+    rules.
+    voting_threshold: IoU from which boxes take part in box voting; None: no voting.
+    refine_passes: how often the head looks again at its own boxes.
+    refine_keeps_all: select from the predictions of all passes, not only of the last.
     """
 
     score_threshold: float
@@ -46,14 +50,14 @@ class DetectionSettings:
 
     @property
     def is_plain(self) -> bool:
-        """Whether every region is looked at once, and NMS is all that merges boxes."""
+        """Whether every region is scored once and boxes are merged by nothing but NMS."""
         return self.merge == "nms" and self.voting_threshold is None and self.refine_passes == 0
 
 
 def decode_scores(
     class_logits: Tensor, deltas: Tensor, boxes: Tensor, delta_weights: DeltaWeights, limit_shrinking: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Class scores of boxes, and where each class would have them.
+    """Class scores of regions, and the box that each class would give them.
 
     Args:
         class_logits: [R, K+1] float32, column 0 the background.
@@ -63,8 +67,8 @@ def decode_scores(
 
     Returns:
         Scores [R, K+1] in [0, 1] that sum to 1, and boxes [R, K, 4] of the same frame, not clipped. Both are NaN
-        throughout a row whose scores or deltas are not finite: decoding limits growth, so an infinite delta would else
-        give an ordinary box.
+        throughout a row whose scores or deltas are not finite: since decoding limits growth, an infinite delta would
+        otherwise give an ordinary box.
     """
     scores = class_logits.softmax(dim=1)
     decoded = box_ops.decode_deltas(boxes, deltas, delta_weights, limit_shrinking)
@@ -105,13 +109,13 @@ def merge_boxes(
     sources: int = 1,
     compared: Tensor | None = None,
 ) -> Selection:
-    """Make one detection of boxes of a class that overlap, by the rule that the settings name.
+    """Make one detection of the boxes of a class that overlap, by the rule that the settings name.
 
     Args:
         boxes: [B, 4] float32 xyxy of one image, absolute pixels of any frame.
         scores: [B] float32.
         labels: [B] int64, 1..K.
-        sources: how many views or models the boxes come from, which weighted fusion asks.
+        sources: how many views or models the boxes come from; weighted fusion needs it.
         compared: [B, 4], the same boxes in the frame in which NMS and soft-NMS measure overlaps; None: as `boxes`.
 
     Returns:

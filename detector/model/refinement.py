@@ -22,19 +22,18 @@ def refine(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Score regressed boxes as if they were proposals (Gidaris and Komodakis 2015, §3.2; ResNet paper, appendix B).
 
-    Each region goes on with the box of its best class: one new region for each, as in the ResNet paper. A head that
-    was trained on proposals alone meets regions that fit better than any it has seen; whether that helps is measured
-    in docs/more_ap.md.
+    Each region is replaced by the box of its best class, as in the ResNet paper. A head that was trained on proposals
+    alone then sees regions that fit better than any in training; docs/more_ap.md has measurements of what that gives.
 
     Args:
         score: see `Score`.
         scores, boxes: of N images, as `score` has given them for the proposals.
         sizes: (height, width) of the N images, in the frame of the boxes.
         passes: how often to look again.
-        keep_all: give the predictions of all passes, as both papers do; else those of the last.
+        keep_all: return the predictions of all passes, as both papers do; otherwise those of the last pass.
 
     Returns:
-        Class scores [P, K+1] and boxes [P, K, 4] of N images. What `usable_boxes` leaves out is not looked at again.
+        Class scores [P, K+1] and boxes [P, K, 4] of N images. What `usable_boxes` leaves out is not scored again.
     """
     passed = [(scores, boxes)]
     for _ in range(passes):
@@ -49,7 +48,7 @@ def refine(
 
 
 def usable_boxes(scores: Tensor, boxes: Tensor, size: Size) -> Tensor:
-    """The box of each region's best class, clipped; without those that are not finite or have no area then.
+    """The box of each region's best class, clipped to the image, without those that are not finite or have no area.
 
     Args:
         scores: [P, K+1], column 0 the background.

@@ -69,7 +69,7 @@ class BaseHead(nn.Module):
 
     @property
     def has_context(self) -> bool:
-        """Whether `predict` wants vectors that are joined with those of their whole pictures."""
+        """Whether `predict` takes vectors joined with those of their whole pictures (`global_context.join_context`)."""
         return self.context is not None
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,8 +88,8 @@ class RoIHead(BaseHead):
 
     Args:
         pooling: RoIs to maps [R, C, 14, 14].
-        body: these maps to vectors [R, C']; conv5_x and its average, C' = 2048 for ResNet-50 and deeper. In files it is
-            called `conv5_x`.
+        body: these maps to vectors [R, C']: conv5_x and the average over its cells, C' = 2048 for ResNet-50 and deeper.
+            The attribute is called `conv5_x`, as in weights files.
         predictor: vectors to class logits and deltas.
         context: what the whole picture's vector adds to these, or None (`global_context.py`).
     """
@@ -143,7 +143,7 @@ class RoILayers(nn.Module):
         self.out_channels = vectors[-1]
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Pooled maps [R, C, S, S] to vectors [R, C']; a map's numbers follow each other channel by channel."""
+        """Pooled maps [R, C, S, S] to vectors [R, C']; maps are flattened channel by channel."""
         for conv in self.convs:
             maps = F.relu(conv(maps))
         vectors = maps.flatten(1)

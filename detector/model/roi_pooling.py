@@ -1,6 +1,6 @@
 """Regions of any size to maps of one size: RoIAlign (Mask R-CNN §3) or RoIPool (Fast R-CNN §2.1).
 
-In a pyramid a region is cropped from the level that suits its size (FPN paper §4.2, eq. 1).
+With a pyramid a region is cropped from the level that suits its size (FPN paper §4.2, eq. 1).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from detector.structures import FeatureMap, Features
 PoolingKind = Literal["align", "pool"]
 LevelRule = Literal["detectron2", "torchvision", "mmdetection"]
 
-CANONICAL_SIZE, CANONICAL_LEVEL = 224, 2  # √area of the RoIs that just come to the level of stride 16; the finest is 0
+# RoIs of √area 224 are the smallest of level 2, which has stride 16; the finest, of stride 4, is level 0.
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 2
 
 
 class RoIPooling(nn.Module):
@@ -26,8 +27,9 @@ class RoIPooling(nn.Module):
     Args:
         kind: `align` averages bilinear samples, `pool` takes the maximum of whole cells.
         size: edge of the output: 14 before conv5_x, 7 before fully connected layers.
-        sampling_ratio: samples per bin and axis of RoIAlign; 0 takes one per feature cell that the bin spans.
-        aligned: shift by half a cell, so that RoIs and cell centres agree; without it small RoIs are widened to a cell.
+        sampling_ratio: RoIAlign's samples per bin and axis; 0 takes as many as the cells that a bin spans, rounded up.
+        aligned: shift RoIs by half a cell, so that their coordinates and the cells' centres agree. Without it, as in
+            older versions, RoIs narrower than a cell are widened to one.
         level_rule: how the level of a pyramid is chosen; None where there is one feature map.
     """
 
@@ -50,7 +52,7 @@ class RoIPooling(nn.Module):
         """Pool the RoIs of every image.
 
         Args:
-            features: of N images, C channels: one map, or a pyramid, whose last level no RoI comes from.
+            features: of N images, C channels: one map, or a pyramid, whose last level is not pooled from.
             boxes: N tensors [P_i, 4] xyxy, absolute pixels of the input image.
 
         Returns:
@@ -84,13 +86,14 @@ class RoIPooling(nn.Module):
 def roi_levels(rois: Tensor, count: int, rule: LevelRule) -> Tensor:
     """Which level of a pyramid each RoI is cropped from: [R, 5] to [R] int64 in 0 … count − 1, 0 the finest.
 
-    ⌊k + log2(√area / 224)⌋ (FPN paper, eq. 1), held to the levels that there are. The lineages differ in where they add
-    a number that keeps log2(0) or a rounding error away, which decides for RoIs at the edge of two levels.
+    It is ⌊k₀ + log2(√area / 224)⌋ (FPN paper, eq. 1; there k₀ = 4 for the level of stride 16, and levels begin with 2),
+    clamped to the levels there are. The lineages add a small number against log2(0) and rounding errors, each at
+    another place, which decides about RoIs on the edge between two levels.
 
     Args:
         rois: (image index, x1, y1, x2, y2), absolute pixels of the input image.
-        count: of the levels, of strides 4, 8, …
-        rule: whose.
+        count: how many levels there are, of strides 4, 8, …
+        rule: the lineage.
     """
     size = torch.sqrt(box_ops.area(rois[:, 1:]))
     if rule == "mmdetection":

@@ -30,24 +30,24 @@ def soft_nms(
     Args:
         boxes: [B, 4] xyxy of one image.
         scores: [B].
-        classes: [B] integers; boxes of different classes do not meet.
+        classes: [B] integers; boxes of different classes do not lower each other's scores.
         nms_threshold: IoU from which the linear form lowers scores; None for the Gaussian form.
         sigma: of the Gaussian form.
         score_threshold: boxes whose lowered score is not above it are not chosen.
-        limit: of all classes together, the best are chosen.
+        limit: how many boxes are chosen at most, of all classes together.
 
     Returns:
-        Numbers of the chosen boxes [D], and their lowered scores [D], descending.
+        Indices of the chosen boxes, [D] int64, and their lowered scores, [D], descending.
     """
     device = boxes.device
-    # Every choice depends on the one before: on a GPU each would be waited for.
+    # Every choice depends on the one before: on a GPU the host would wait for each.
     boxes, scores, classes = boxes.cpu(), scores.cpu(), classes.cpu()
     chosen: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
     lowered: list[Tensor] = [scores[:0]]
     for label in sorted(set(classes.tolist())):
         members = torch.nonzero(classes == label).flatten()
         left, remaining = boxes[members], scores[members].clone()
-        # The best left never scores more than the one before, so no class needs more choices than the limit of all.
+        # Each choice of a class scores no more than the one before, so none beyond the limit can be among the best.
         for _ in range(min(limit, len(members))):
             best = int(remaining.argmax())
             if not remaining[best] > score_threshold:
