@@ -22,7 +22,7 @@ from detector.inference.output_folder import OutputFolder
 from detector.inference.picture_log import Entry
 from detector.inference.picture_work import Work, check_complete, joined_results, work_left
 from detector.inference.predictor import Predictor
-from detector.inference.stream import detect_all
+from detector.inference.read_ahead import detect_all
 from detector.inference.tiles import detect_files_tiled, fitted
 from detector.printing import columns_of, pad, printable
 

@@ -149,7 +149,7 @@ def detect_files_tiled(
     batch_size: int,
     augment: Augment = None,
 ) -> Generator[UserError | tuple[np.ndarray, Detections], None, None]:
-    """Yield, for each path, a picture to draw on and its detections, or why it was not read: `stream.detect_all`.
+    """Yield, for each path, a picture to draw on and its detections, or why it was not read: `read_ahead.detect_all`.
 
     The picture is a smaller one where it has more than `DRAWN_PIXELS`; `fitted` brings detections to its size.
     """

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.inference.stream import read_ahead
+from detector.inference.read_ahead import read_ahead
 
 
 def test_closed_early_it_reads_no_more() -> None:
