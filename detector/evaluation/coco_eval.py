@@ -1,7 +1,7 @@
 """COCO mAP by pycocotools' definition, computed by pycocotools or, several times faster, by hotcoco.
 
-The two agree to the last bit (tests/evaluation/test_coco_eval.py); pycocotools' are the numbers of record. What they
-would crash on, or silently score wrongly, is refused or completed before: see `ground_truth` and `results`.
+The two agree to the last bit (tests/evaluation/test_coco_eval.py); pycocotools' are the numbers of record. Input that
+they would crash on, or silently score wrongly, is refused or completed beforehand: see `ground_truth` and `results`.
 """
 
 import contextlib
@@ -82,8 +82,8 @@ def evaluate_coco(
 
     Args:
         ground_truth: a COCO annotation file, its content, or what `read_ground_truth` made of either.
-        detections: COCO results, boxes [x, y, width, height] in absolute pixels of the original image. None at all
-            is a score of 0.
+        detections: COCO results, boxes [x, y, width, height] in absolute pixels of the original image; without any
+            the score is 0.
         evaluator: `pycocotools`, or `hotcoco` for the same numbers in a hundredth of the time.
         image_ids: score only these images; None for all.
         source: what to call the detections in messages.
@@ -178,6 +178,6 @@ def _per_class(precision: np.ndarray, truth: GroundTruth, results: Results) -> t
 
 
 def mean_defined(precision: np.ndarray) -> float:
-    """Mean of what is defined; −1 marks what is not, and is the mean of nothing."""
+    """The mean of the values that are defined; −1 marks those that are not, and is returned where none is."""
     defined = precision[precision > -1]
     return float(np.mean(defined)) if defined.size else -1.0

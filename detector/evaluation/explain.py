@@ -5,7 +5,7 @@ import torch
 
 from detector import boxes as box_ops
 from detector.evaluation.coco_eval import CocoMetrics
-from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.ground_truth import GroundTruth, xyxy
 from detector.evaluation.results import Results
 
 SUSPICIOUS_AP50 = 0.01
@@ -46,7 +46,7 @@ def recall_at_half(truth: GroundTruth, results: Results) -> tuple[float, float]:
     """Share of the boxes (crowds left out) that a detection of any class, and of their own, covers with IoU ≥ 0.5."""
     covered_by_any, covered_by_own = 0, 0
     solid = np.flatnonzero(~truth.iscrowd)
-    boxes, detected = _xyxy(truth.boxes), _xyxy(results.boxes)
+    boxes, detected = (torch.from_numpy(xyxy(one.boxes)) for one in (truth, results))
     truth_rows, result_rows = _rows_by_image(truth.image_of[solid]), _rows_by_image(results.image_of)
     for image_id, positions in truth_rows.items():
         if image_id not in result_rows:
@@ -57,10 +57,6 @@ def recall_at_half(truth: GroundTruth, results: Results) -> tuple[float, float]:
         covered_by_any += int(good.any(axis=1).sum())
         covered_by_own += int((good & same).any(axis=1).sum())
     return covered_by_any / max(len(solid), 1), covered_by_own / max(len(solid), 1)
-
-
-def _xyxy(boxes: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1))
 
 
 def _rows_by_image(image_of: np.ndarray) -> dict[int, np.ndarray]:

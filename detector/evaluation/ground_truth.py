@@ -32,11 +32,13 @@ _NOTED = (BAD_AREA, BOX_FROM_MASK, IGNORE_MARK, PLACEHOLDER_CATEGORY, SWAPPED_CO
 class GroundTruth:
     """The annotations of a set of images.
 
-    source: for messages. image_ids: [I] int64, unique. Of the G annotations: image_of, category_of: [G] int64 ids;
-    boxes: [G, 4] float64 (x, y, width, height), absolute pixels of the original image; areas: [G] float64 square
-    pixels, of the mask where the file says so; iscrowd: [G] bool. file_names: the ids of the images by their file
-    names, as far as these are known. annotation_names: G ids of the file, or words for the place of an annotation in
-    it; empty where nobody knows. notes: a line for each kind of thing that was not taken as it stands.
+    source: what messages call it. categories: of the file. image_ids: [I] int64, unique.
+    image_of, category_of: [G] int64, the ids of each annotation's image and category.
+    boxes: [G, 4] float64 (x, y, width, height), absolute pixels of the original image.
+    areas: [G] float64, square pixels; the area of the mask where the file states it. iscrowd: [G] bool.
+    file_names: image ids by file name, as far as names are known.
+    annotation_names: G ids of the annotations in the file, or words for where they stand in it; empty if unknown.
+    notes: a line for each kind of annotation that was not taken as it stands.
     """
 
     source: str
@@ -75,8 +77,8 @@ def read_ground_truth(source: str | Path | Mapping[str, Any]) -> GroundTruth:
 
     A missing `area` becomes the box's, a missing `iscrowd` 0. A box without area counts, as for pycocotools; exchanged
     corners are put in order, and a negative area becomes the box's. `ignore` is not read: pycocotools overwrites it by
-    `iscrowd`. Annotation ids are not used: scoring numbers them
-    anew from 1, because evaluators take id 0 for "unmatched".
+    `iscrowd`. Annotation ids are not used: scoring numbers annotations anew from 1, because evaluators take id 0 for
+    "unmatched".
 
     Raises:
         UserError: the file cannot be read, is not COCO JSON, or holds an annotation that cannot be scored.
@@ -104,6 +106,11 @@ def ground_truth_of(dataset: DetectionDataset) -> GroundTruth:
     if dataset.is_coco_file and dataset.annotation_path is not None:
         return read_ground_truth(dataset.annotation_path)
     return _to_columns(coco_tables(dataset.to_coco(), str(dataset.annotation_path or "ground truth")))
+
+
+def xyxy(boxes: np.ndarray) -> np.ndarray:
+    """Boxes [*, 4] (x, y, width, height) as xyxy."""
+    return np.concatenate((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), axis=-1)
 
 
 def some_ids(ids: np.ndarray) -> str:

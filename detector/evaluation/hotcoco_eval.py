@@ -1,4 +1,4 @@
-"""Ground truth and detections handed to hotcoco, which matches and counts them as pycocotools does, and much sooner."""
+"""Ground truth and detections handed to hotcoco, which matches and counts as pycocotools does, and much faster."""
 
 import hotcoco
 import numpy as np
@@ -12,8 +12,8 @@ def match_by_hotcoco(
 ) -> hotcoco.COCOeval:
     """An evaluation whose detections are matched with the ground truth, at ten overlaps and four ranges of area.
 
-    Ids become places in the order of ids: results are handed over as one array of floats, which hold no id beyond 2^53.
-    Annotations and detections have the ids 1, 2, … in their order.
+    Image and category ids are replaced by their ranks, 0, 1, …: results are handed over as one array of floats, which
+    cannot hold ids beyond 2^53. Annotations and detections get the ids 1, 2, … in their order.
 
     Args:
         truth: the annotations.
@@ -23,9 +23,9 @@ def match_by_hotcoco(
     """
     image_ids = np.sort(truth.image_ids)
     category_ids = np.array([category.id for category in truth.categories.categories], np.int64)
-    names = [{"id": place, "name": name} for place, name in enumerate(truth.categories.names)]
+    names = [{"id": rank, "name": name} for rank, name in enumerate(truth.categories.names)]
     expected = hotcoco.COCO.from_arrays(
-        [{"id": place} for place in np.searchsorted(image_ids, truth.image_ids).tolist()],
+        [{"id": rank} for rank in np.searchsorted(image_ids, truth.image_ids).tolist()],
         names,
         np.searchsorted(image_ids, truth.image_of),
         np.searchsorted(category_ids, truth.category_of),

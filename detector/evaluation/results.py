@@ -37,7 +37,10 @@ class Results:
 
     def only(self, image_ids: np.ndarray) -> "Results":
         """The detections in the images with these ids, [I] int64."""
-        kept = np.isin(self.image_of, image_ids)
+        return self.chosen(np.isin(self.image_of, image_ids))
+
+    def chosen(self, kept: np.ndarray) -> "Results":
+        """The detections that a mask, [D] bool, marks."""
         return Results(self.image_of[kept], self.category_of[kept], self.boxes[kept], self.scores[kept])
 
 
@@ -64,9 +67,9 @@ def check_results(detections: Sequence[Mapping[str, Any]], truth: GroundTruth, s
     if any("file_name" in entry for entry in detections) and any(truth.file_names):
         image_of = image_ids_by_name(detections, image_of, truth, source)
     else:
-        _check_known(image_of, np.sort(truth.image_ids), source, "image", f"are they meant for {truth.source}?")
+        _check_known(image_of, np.sort(truth.image_ids), "image", source, truth)
     known = np.array([category.id for category in truth.categories.categories], np.int64)
-    _check_known(category_of, known, source, "category", f"are they meant for {truth.source}?")
+    _check_known(category_of, known, "category", source, truth)
     check_category_names(detections, category_of, truth, source)
     return Results(image_of, category_of, boxes, scores)
 
@@ -140,12 +143,12 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, float | np.number) and math.isfinite(value)
 
 
-def _check_known(ids: np.ndarray, known: np.ndarray, source: str, what: str, remedy: str) -> None:
-    """Raise UserError unless all of `ids` are among `known`."""
+def _check_known(ids: np.ndarray, known: np.ndarray, what: str, source: str, truth: GroundTruth) -> None:
+    """Raise UserError unless all of `ids`, of each entry's image or category, are among the annotations' own."""
     unknown = np.setdiff1d(ids, known)
     if len(unknown):
         count = int(np.isin(ids, unknown).sum())
         raise UserError(
             f"{source}: {count} of {len(ids)} entries name {what} ids that are not in the annotations: "
-            f"{some_ids(unknown)} (there are {some_ids(known)}); {remedy}"
+            f"{some_ids(unknown)} (there are {some_ids(known)}); are they meant for {truth.source}?"
         )

@@ -109,8 +109,7 @@ def analyse(truth: GroundTruth, results: Results, metrics: CocoMetrics) -> Analy
     right, ignored = _flags(status, len(results))
     threshold = _threshold(truth, results, ignored)
     shown = (results.scores >= threshold) & ~ignored
-    part = _rows(results, shown)
-    of_part = match_by_hotcoco(truth, part, every_overlap=False)
+    of_shown = match_by_hotcoco(truth, results.chosen(shown), every_overlap=False)
     calibration = matched.calibration()
     solid = ~truth.iscrowd
     return Analysis(
@@ -119,8 +118,8 @@ def analyse(truth: GroundTruth, results: Results, metrics: CocoMetrics) -> Analy
         classes=_classes(truth, results, metrics, precision, right, ignored, calibration["per_category"]),
         curve=score_curve(results.scores[~ignored], right[~ignored], int(solid.sum())),
         precision=_mean_curves(precision),
-        errors=_errors(matched.tide_errors(), of_part.tide_errors()),
-        confusion=np.asarray(of_part.confusion_matrix()["matrix"]).astype(np.int64),
+        errors=_errors(matched.tide_errors(), of_shown.tide_errors()),
+        confusion=np.asarray(of_shown.confusion_matrix()["matrix"]).astype(np.int64),
         calibration=calibration,
         right=right,
         ignored=ignored,
@@ -154,10 +153,6 @@ def _threshold(truth: GroundTruth, results: Results, ignored: np.ndarray) -> flo
     counted = ~(ignored | beyond)
     best = score_curve(results.scores[counted], right[counted], int((~truth.iscrowd).sum())).best()
     return 0.0 if best is None else best.threshold
-
-
-def _rows(results: Results, kept: np.ndarray) -> Results:
-    return Results(results.image_of[kept], results.category_of[kept], results.boxes[kept], results.scores[kept])
 
 
 def _precision(matched: hotcoco.COCOeval) -> np.ndarray:

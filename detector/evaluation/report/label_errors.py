@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from detector.boxes import pairwise_iou
-from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.ground_truth import GroundTruth, xyxy
 from detector.evaluation.results import Results
 
 Kind = Literal["missing label", "wrong label", "doubtful box"]
@@ -83,7 +83,7 @@ def _pictures(truth: GroundTruth, results: Results) -> Iterator[_Picture]:
     for image_id in truth.image_ids.tolist():
         boxes = _rows_of(image_id, truth.image_of, by_image)
         detections = _rows_of(image_id, results.image_of, surest_first)
-        overlaps = pairwise_iou(_corners(results.boxes[detections]), _corners(truth.boxes[boxes])).numpy()
+        overlaps = _overlaps(results.boxes[detections], truth.boxes[boxes])
         crowd = truth.iscrowd[boxes]
         inside = _share_inside(results.boxes[detections], truth.boxes[boxes][crowd])
         overlaps = np.where(crowd, 0, overlaps)
@@ -154,7 +154,7 @@ def _rows_of(image_id: int, image_of: np.ndarray, order: np.ndarray) -> np.ndarr
 
 def _is_new(box: np.ndarray, others: list[np.ndarray]) -> bool:
     """Whether no other box is the same object."""
-    return not others or float(pairwise_iou(_corners(box[None]), _corners(np.stack(others))).max()) < SAME_OBJECT
+    return not others or float(_overlaps(box[None], np.stack(others)).max()) < SAME_OBJECT
 
 
 def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
@@ -165,9 +165,9 @@ def _share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return np.asarray(shared / np.maximum(boxes[:, 2:].prod(axis=1), 1e-9)[:, None])
 
 
-def _corners(boxes: np.ndarray) -> torch.Tensor:
-    """[·, 4] xyxy from (x, y, width, height)."""
-    return torch.from_numpy(np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1))
+def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[A, B]: the IoU of every pair of boxes [A, 4] and [B, 4] (x, y, width, height)."""
+    return pairwise_iou(torch.from_numpy(xyxy(first)), torch.from_numpy(xyxy(second))).numpy()
 
 
 def _four(box: np.ndarray) -> tuple[float, float, float, float]:

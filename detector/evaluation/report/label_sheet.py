@@ -15,7 +15,7 @@ from detector.drawing.close_up import close_up, short_name
 from detector.drawing.mosaic import Row, draw_mosaic
 from detector.drawing.tags import Color
 from detector.errors import UserError
-from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.ground_truth import GroundTruth, xyxy
 from detector.evaluation.report.label_errors import MOST, Kind, LabelError, label_errors
 from detector.evaluation.report.worst import FALSE, MISSED, RIGHT, ShowPicture
 from detector.evaluation.results import Results
@@ -125,12 +125,12 @@ def draw_label_errors(
 def _tile(one: LabelError, image: np.ndarray, truth: GroundTruth) -> np.ndarray:
     """The candidate with what is around it."""
     box = np.array(one.box)
-    shown = close_up(image, np.concatenate((box[:2], box[:2] + box[2:])), _EDGE)
+    shown = close_up(image, xyxy(box), _EDGE)
     rows = np.flatnonzero((truth.image_of == one.image_id) & ~truth.iscrowd)
     others = truth.boxes[rows if one.annotation is None else rows[rows != one.annotation]]
     boxes = np.concatenate((others, box[None]))
     colors = [*[RIGHT] * len(others), _COLORS[one.kind]]
-    corners = shown.place(np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1))
+    corners = shown.place(xyxy(boxes))
     height, width = shown.pixels.shape[:2]
     in_sight = np.all((corners[:, 2:] > 0) & (corners[:, :2] < [width, height]), axis=1)
     colors = [color for color, seen in zip(colors, in_sight, strict=True) if seen]

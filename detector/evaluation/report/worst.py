@@ -16,7 +16,7 @@ from detector.datasets.pictures.read import read_image
 from detector.drawing.annotate import draw_detections
 from detector.drawing.tags import Color
 from detector.errors import UserError
-from detector.evaluation.ground_truth import GroundTruth
+from detector.evaluation.ground_truth import GroundTruth, xyxy
 from detector.evaluation.report.analyse import Analysis
 from detector.evaluation.report.markup import escape, note, section
 from detector.evaluation.results import Results
@@ -139,7 +139,7 @@ def _pair(image: np.ndarray, one: WorstPicture, truth: GroundTruth, results: Res
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     detected = draw_detections(
         small,
-        _corners(results.boxes[one.detections]) * scale,
+        xyxy(results.boxes[one.detections]) * scale,
         _labels(results.category_of[one.detections], truth),
         results.scores[one.detections],
         truth.categories.names,
@@ -148,7 +148,7 @@ def _pair(image: np.ndarray, one: WorstPicture, truth: GroundTruth, results: Res
     solid = one.boxes[~truth.iscrowd[one.boxes]]
     expected = draw_detections(
         small,
-        _corners(truth.boxes[solid]) * scale,
+        xyxy(truth.boxes[solid]) * scale,
         _labels(truth.category_of[solid], truth),
         None,
         truth.categories.names,
@@ -169,11 +169,6 @@ def _jpeg(picture: np.ndarray) -> bytes:
         if stream.tell() <= MOST_BYTES:
             break
     return stream.getvalue()
-
-
-def _corners(boxes: np.ndarray) -> np.ndarray:
-    """[·, 4] xyxy from (x, y, width, height)."""
-    return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)
 
 
 def _labels(category_of: np.ndarray, truth: GroundTruth) -> np.ndarray:
