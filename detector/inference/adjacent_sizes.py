@@ -1,11 +1,11 @@
 """Multi-scale testing by maxout: of two adjacent sizes, the larger activation counts (ResNet paper, appendix B).
 
-The rule is that of Ren et al. 2015, "Object detection networks on convolutional feature maps": of a pyramid of sizes a
-region is pooled at the two adjacent ones at which it comes nearest to 224 pixels, and the two paths are joined by their
-maximum. Here it is taken where the sibling layers look, over the vectors [R, C'] of both paths. The ResNet paper has
-"RoI pooling and subsequent layers" performed at both sizes before they are merged, which is this; and heads of every
-kind have such vectors. Directly behind RoI pooling it could not be taken by the fast head of a C4 network, which runs
-the first convolutions of conv5_x before pooling: a maximum does not commute with them.
+The rule is that of Ren et al. 2015, "Object detection networks on convolutional feature maps": among several sizes of
+the picture, a region is pooled at the two adjacent ones at which it comes nearest to 224 pixels, and the two paths are
+joined by their maximum. Here the maximum is taken over the vectors [R, C'] that the sibling layers see. That is how the
+ResNet paper has it ("RoI pooling and subsequent layers" run at both sizes before they are merged), and heads of every
+kind have such vectors. Taken directly after RoI pooling, it would be out of reach of the fast head of a C4 network,
+which runs the first convolutions of conv5_x before pooling: a maximum does not commute with them.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from detector.model.global_context import join_context
 def score_by_maxout(
     looks: Sequence[Look], boxes: Sequence[Tensor], canonical_size: float
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Score regions of N pictures from the views of one network that are mirrored alike, two of them for each region.
+    """Score regions of N pictures, each by two of the views that one network has of them.
 
     Args:
-        looks: at two sizes or more, in any order.
+        looks: of one network, mirrored alike, at two sizes or more, in any order.
         boxes: N tensors [P_i, 4] xyxy, pixels of the original images.
-        canonical_size: √area in pixels of a view that is best seen.
+        canonical_size: the √area, in pixels of a view, at which a region is seen best.
 
     Returns:
         N tensors of class scores [P_i, K+1] and N of boxes [P_i, K, 4] of the original images, as `FasterRCNN.score`.
@@ -56,7 +56,7 @@ def score_by_maxout(
 
 
 def lower_size(boxes: Tensor, looks: Sequence[Look], canonical_size: float) -> Tensor:
-    """For each box the place in `looks` of the smaller of its two adjacent sizes, [P] int64.
+    """For each box the index in `looks` of the smaller of its two adjacent sizes, [P] int64.
 
     Args:
         boxes: [P, 4] xyxy, pixels of the original image.

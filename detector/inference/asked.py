@@ -1,4 +1,4 @@
-"""What is wrong with a request whatever the weights hold that it names: found before these are fetched or read."""
+"""Checks of a request that need not know what its weights hold, and so come before these are fetched or read."""
 
 import os
 from collections.abc import Sequence

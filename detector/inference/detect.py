@@ -1,4 +1,4 @@
-"""Run a model over a dataset, and bring the detections of several processes together."""
+"""Run a model over a dataset, and gather the detections of several processes."""
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -31,10 +31,11 @@ def detect_dataset(
     Args:
         model: takes an `ImageBatch`, returns a `Selection` for each image, in the frame of the input image. It runs in
             evaluation mode, and every module of it is left in the mode it was in.
-        loader: batches of images with their dataset ids. An id that comes again (samplers repeat images to give all
-            processes equally many) is left out.
+        loader: batches of images with their dataset ids. An image whose id has come before is left out: samplers repeat
+            images so that all processes have equally many.
+        device: the one that the model is on.
         categories: of the model, which turn its labels into category ids. Detections of a label that stands for nothing
-            (`categories.UNUSED`) are left out: no data know its category.
+            (`categories.UNUSED`) are left out: no dataset knows its category.
         progress: show a bar with rate and remaining time.
         precision: how a GPU multiplies the model's float32 tensors; bfloat16 must be the model's own.
 
@@ -60,7 +61,7 @@ def detect_dataset(
 def _one_behind(
     model: nn.Module, batches: Iterable[ImageBatch], device: torch.device, precision: Precision
 ) -> Iterator[tuple[ImageBatch, Sequence[Selection]]]:
-    """Each batch with what is selected in it. A GPU has been given the next one by then, and computes it meanwhile."""
+    """Each batch with its selections, one batch late: the GPU then has the next one to compute while these are read."""
     before: tuple[ImageBatch, Sequence[Selection]] | None = None
     for batch, moved in uploaded(batches, device):
         with torch.inference_mode(), float32_products(precision):
@@ -85,13 +86,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def gather_results(local: list[dict[str, Any]], image_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """The results of all processes on rank 0, and an empty list on the others; without a process group, `local`'s.
+    """The results of all processes on rank 0, an empty list on the others; without a process group, those of `local`.
 
     Where several processes have detections of one image, those of the lowest rank count. Every process must call this.
 
     Args:
-        local: this process's.
-        image_ids: of the dataset, in whose order they come: the same for any number of processes and size of batches.
+        local: COCO results of this process.
+        image_ids: of the dataset. The results are put into this order, so they do not depend on the number of processes
+            or the size of batches.
     """
     parts: list[Any] | None = [local]
     if dist.is_available() and dist.is_initialized():
@@ -108,6 +110,7 @@ def everywhere_left_out(left_out: LeftOut | None) -> tuple[str, ...]:
 
 
 def _each_image_once(parts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The results in `parts`, without those of an image that an earlier part has results of."""
     gathered: list[dict[str, Any]] = []
     done: set[int] = set()
     for part in parts:

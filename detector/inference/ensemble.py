@@ -1,4 +1,4 @@
-"""Several models as one: whose classes are the same, if perhaps in another order."""
+"""Several models as one. Their classes are the same, though perhaps in another order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +16,8 @@ from detector.model.faster_rcnn import FasterRCNN
 class Member:
     """One model of an ensemble, or the only one.
 
-    network: as it is executed. input: how pictures are prepared for it. order: its own label for each of the labels
-    1..K that the ensemble's detections have; None where they are the same.
+    network: as it is executed. input: how pictures are prepared for it. order: its own label for each of the ensemble's
+    labels 1..K; None where they are the same.
     """
 
     network: FasterRCNN
@@ -25,7 +25,7 @@ class Member:
     order: tuple[int, ...] | None = None
 
     def translate(self, scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Class scores [P, K+1] and boxes [P, K, 4] by its own labels, as those by the ensemble's."""
+        """Class scores [P, K+1] and boxes [P, K, 4] put from the order of its own labels into the ensemble's."""
         if self.order is None:
             return scores, boxes
         own = torch.tensor(self.order, device=scores.device)

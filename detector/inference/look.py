@@ -1,4 +1,4 @@
-"""One network looking at one view of some pictures: regions out, any regions in, in the frame of the originals."""
+"""One network looking at one view of some pictures: it proposes and scores regions in the frame of the originals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Look:
         return [(self.view.to_original(p.boxes, self.original, self.size), p.logits) for p in proposals]
 
     def seen(self, boxes: Sequence[Tensor]) -> list[Tensor]:
-        """N tensors of boxes [*, 4] of the original images, where this view has them."""
+        """N tensors of boxes [*, 4] of the original images, moved to this view's input images."""
         return [self.view.to_view(b, self.original, self.size) for b in boxes]
 
     def score(self, boxes: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,4 +1,4 @@
-"""What detections were made with: by this it is known whether an earlier prediction can be gone on with."""
+"""What detections were made with, which tells a later command whether it may continue an earlier prediction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def made_with(
     augment: bool,
     tiling: Tiling | None,
 ) -> dict[str, Any]:
-    """All that decides about detections, but for their last bits, which the device and the batch decide too.
+    """Everything that detections depend on; only their last bits depend on the device and the batch too.
 
     Args:
         weights: files, which are told by their content, and published names.

@@ -1,4 +1,4 @@
-"""Which pictures of a list are still to be detected in, by whom, and what comes of all of them together."""
+"""Which pictures of a list are still to be detected in, by which process, and the results of all of them together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from detector.inference.picture_log import Entry
 
 @dataclass(frozen=True)
 class Work:
-    """The numbers of pictures that are to be done.
+    """The numbers of the pictures that are still to be detected in.
 
-    fresh: those that were never tried, or have changed. again: those that could not be read before, tried once more
-    behind the others, so that the batches of those are what they would have been without the break.
+    fresh: those that were never tried, or have changed since. again: those that could not be read before. They come
+    after the fresh ones, so that the batches of these are what they would have been without an interruption.
     """
 
     fresh: list[int]
     again: list[int]
 
     def share(self, batch_size: int, rank: int, world_size: int) -> "Work":
-        """What one of several processes does: every `world_size`-th of the batches that a single one would make."""
+        """The part of one of several processes: every `world_size`-th of the batches that one alone would make."""
         return Work(*(_dealt(numbers, batch_size, rank, world_size) for numbers in (self.fresh, self.again)))
 
 
@@ -31,11 +31,11 @@ def _dealt(numbers: Sequence[int], batch_size: int, rank: int, world_size: int) 
 
 
 def work_left(pictures: Sequence[Entry], done: Mapping[str, Entry]) -> Work:
-    """What is to be done of a list of pictures.
+    """Which of a list of pictures are still to be detected in.
 
     Args:
         pictures: as they are now, with no detections.
-        done: what came of pictures before, by output.
+        done: the results of an earlier command, by output.
     """
     fresh, again = [], []
     for number, picture in enumerate(pictures):

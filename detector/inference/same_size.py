@@ -25,7 +25,7 @@ from detector.structures import Size
 class Prepared(NamedTuple):
     """A picture as the network takes it.
 
-    pixels: the input image, [H, W, 3] RGB. size: (height, width) of the original image. given: what that is.
+    pixels: the input image, [H, W, 3] RGB. size: (height, width) of the original image. given: the original image.
     """
 
     pixels: np.ndarray
@@ -39,8 +39,10 @@ def prepare(
     """Read pictures one by one, and resize each for the network.
 
     Args:
+        sources: the pictures.
         channels: the order of colours in arrays and tensors.
-        reading, preparing: the settings by which files are read, and by which pictures are prepared.
+        reading: the settings by which files are read (limit of pixels, bit depth).
+        preparing: the settings by which pictures are resized.
 
     Raises:
         UserError: while iterating, where a picture cannot be read or is of another form; the message says which.
@@ -60,13 +62,15 @@ def detect_alike(
     device: torch.device,
     precision: Precision,
 ) -> Iterator[Detections]:
-    """The detections of each picture in turn. Neighbours of one size go through together, at most `batch_size`.
+    """The detections of each picture in turn. Neighbours of one size go through the network together.
 
     Args:
         detecting: the network, and how its pictures are prepared.
-        categories: what its labels mean.
-        device: that it is on.
-        precision: how a GPU multiplies its float32 tensors.
+        pictures: as `prepare` makes them.
+        batch_size: how many of them go through the network together at most.
+        categories: what the network's labels mean.
+        device: the one that the network is on.
+        precision: how a GPU multiplies the network's float32 tensors.
 
     Raises:
         UserError: the device has not enough memory.
@@ -75,7 +79,7 @@ def detect_alike(
         pixels, sizes, given = zip(*alike, strict=True)
         batch = make_batch(list(pixels), list(sizes), list(range(len(alike))), detecting.input.pad_to_multiple)
         try:
-            # Only the network: tensors that are made in inference mode cannot be changed by the one who gets them.
+            # Around the network alone: a caller could not change tensors that are made in inference mode.
             with torch.inference_mode(), float32_products(precision):
                 selections = detecting.network(batch.to(device))
         except torch.OutOfMemoryError:

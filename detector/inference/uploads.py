@@ -1,4 +1,4 @@
-"""Batches on their way to the device, beside what it computes."""
+"""Batches copied to the device while it computes."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,9 +8,9 @@ from detector.structures import ImageBatch
 
 
 def uploaded(batches: Iterable[ImageBatch], device: torch.device) -> Iterator[tuple[ImageBatch, ImageBatch]]:
-    """Each batch, and its copy on the device; a GPU fetches one while it still computes the one before.
+    """Each batch, and its copy on the device; a GPU copies a batch while it still computes the one before.
 
-    The one who takes them must not wait for the GPU in between, or nothing is left to fetch beside.
+    The caller must not wait for the GPU before it takes the next batch: the copy would then run beside nothing.
     """
     stream = copy_stream(device)
     for batch in batches:
@@ -26,10 +26,10 @@ def uploaded(batches: Iterable[ImageBatch], device: torch.device) -> Iterator[tu
 
 
 def copy_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream for copies alone; None where the device has none."""
+    """A CUDA stream for copies alone; None on devices without streams."""
     if device.type != "cuda":
         return None
     try:
         return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    except RuntimeError:  # a device that tests only pretend
+    except RuntimeError:  # in tests, where the GPU is only simulated
         return None

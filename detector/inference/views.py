@@ -19,9 +19,10 @@ DETECTRON2_MAX_SIZE = 4000
 
 @dataclass(frozen=True)
 class View:
-    """The picture at one size, mirrored or not; mirrored after it was resized.
+    """The picture at one size, mirrored or not; it is mirrored after it was resized.
 
-    scale: of the usual test size. shortest: the shortest edge in pixels instead, with the longest at most `longest`.
+    scale: times the usual test size. shortest: instead of that, the shortest edge in pixels, with the longest edge at
+    most `longest`.
     horizontal: mirrored left to right. vertical: mirrored top to bottom.
     """
 

@@ -1,4 +1,4 @@
-"""The detections of a video on disk: a line of JSON for every frame, written as it comes, gone on with after a kill."""
+"""The detections of a video on disk: a line of JSON for every frame, written as it comes, continued after a kill."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ class FrameLog:
 
     Args:
         path: of the file.
-        settings: what its lines depend on, in plain containers; they lie beside the file, hidden, and a file is gone on
-            with only by a run that has the same.
-        every: which frames there are, every `every`-th.
-        batch_size: frames that go through the network together; a file is gone on with where a batch begins, so that
-            its lines are those of a run without a break.
+        settings: what its lines depend on, in plain containers. They are kept in a hidden file beside it, and only a
+            run with the same settings continues the file.
+        every: only every `every`-th frame of the video has a line.
+        batch_size: frames that go through the network together. A file is continued where a batch begins, so that its
+            lines are those of a run without an interruption.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], every: int = 1, batch_size: int = 1) -> None:

@@ -108,7 +108,7 @@ def is_finished(output: Path) -> bool:
 
 
 def check_no_models(output: Path) -> None:
-    """Raise UserError for models that a run has left, where it cannot be gone on with: starting again replaces them."""
+    """Raise UserError for models of a run that cannot be continued: starting again would replace them."""
     for name in (BEST_MODEL, FINAL_MODEL):
         if (output / name).is_file():
             raise UserError(
