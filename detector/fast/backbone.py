@@ -157,7 +157,7 @@ def fuse_block(block: BasicBlock | Bottleneck, execution: Execution, maps: RoIMa
     if isinstance(block.shortcut, Projection):
         conv, norm = block.shortcut.conv, block.shortcut.norm
         if execution.cudnn and shrink is None and is_foldable(norm):
-            # cuDNN has no kernel for a bias alone; it may as well be added with that of the convolution that it joins.
+            # cuDNN has no kernel for a bias alone, so the shortcut's is added together with the last convolution's.
             weight, shift = fold_norm(conv, norm)
             shortcut = choose_convolution(weight, None, conv.stride[0], 0, False, execution, maps)
         else:

@@ -12,7 +12,7 @@ from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from detector.fast.fastest import fastest, pass_to_time
@@ -32,7 +32,11 @@ NORMED, GROUPS = (1024, 512, 7, 7), 32  # on which group norm is tried
 
 @dataclass(frozen=True)
 class PoolingWay:
-    """How conv5_x of regions begins. kernel: by `roi_align_kernel`. hoisted: its first convolutions before RoIAlign."""
+    """How conv5_x on regions begins.
+
+    kernel: whether RoIAlign is that of `roi_align_kernel`; else it is torchvision's, or on a CPU `roi_align`'s.
+    hoisted: whether the 1×1 convolutions that open conv5_x run before it.
+    """
 
     kernel: bool
     hoisted: bool
@@ -73,20 +77,24 @@ class Opening:
 
 
 def pooling_way(
-    pooling: RoIPooling, block: Bottleneck, device: torch.device, dtype: torch.dtype, gradient: bool, timed: bool = True
+    pooling: RoIPooling, block: nn.Module, device: torch.device, dtype: torch.dtype, gradient: bool, timed: bool = True
 ) -> PoolingWay:
-    """How a bottleneck on regions is computed.
+    """How conv5_x on regions begins.
+
+    Only RoIAlign and 1×1 convolutions commute: RoIPool takes maxima, and a basic block opens with a 3×3 convolution.
 
     Args:
-        pooling: the kind and size of it; RoIPool takes maxima, with which convolutions do not commute.
+        pooling: what kind of pooling.
         block: the first of conv5_x.
         device, dtype: of the features.
         gradient: what counts is the time of forward and backward pass together.
         timed: measure, on a CUDA device.
     """
-    if device.type == "cpu" and pooling.kind == "align":
+    if pooling.kind != "align" or not isinstance(block, Bottleneck):
+        return ON_OTHERS
+    if device.type == "cpu":
         return ON_CPU
-    if pooling.kind != "align" or device.type != "cuda" or not timed or dtype == torch.float64:
+    if device.type != "cuda" or not timed or dtype == torch.float64:
         return ON_OTHERS
     shape = (pooling.size, pooling.sampling_ratio, pooling.aligned)
     return _fastest_pooling(shape, Opening.of(block), device, dtype, gradient)

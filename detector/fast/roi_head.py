@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
 from detector.fast.backbone import copy_of_shrinkage, finish_block, fuse_stage
-from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way
+from detector.fast.choose_on_gpu import pooling_way
 from detector.fast.convolution import Execution, RoIMaps
 from detector.fast.folding import BiasReLU, fuse_conv, linear_part, remaining_part
 from detector.fast.roi_align import order_by_size, pool_aligned
@@ -89,10 +89,8 @@ class RoIHead(BaseHead):
         conv5_x, average = head.conv5_x[:-1], head.conv5_x[-1]
         assert isinstance(average, plain.AveragePool)
         self.stage: HoistedStage | PooledStage
-        first, device = conv5_x[0], head.cls_score.weight.device
-        way = ON_OTHERS
-        if isinstance(first, Bottleneck):
-            way = pooling_way(head.pooling, first, device, execution.dtype, gradient=False, timed=execution.timed)
+        device = head.cls_score.weight.device
+        way = pooling_way(head.pooling, conv5_x[0], device, execution.dtype, gradient=False, timed=execution.timed)
         stage = HoistedStage if way.hoisted else PooledStage
         self.stage = stage(head.pooling, conv5_x, self.chunk, execution, way.kernel)
 
@@ -104,7 +102,7 @@ class RoIHead(BaseHead):
         if rois.shape[0] == 0:
             return vectors
         maps = self.stage.prepare(feature_map)
-        if rois.device.type != "cpu":  # where RoIs of unequal size may as well go together
+        if rois.device.type != "cpu":  # a GPU gains nothing from like sizes beside each other
             outs = [self.stage(maps, part) for part in torch.split(rois, self.chunk)]
             averages = [out.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1, dtype=vectors.dtype) for out in outs]
             return torch.cat(averages)
@@ -130,8 +128,8 @@ def average_of(maps: Tensor) -> Tensor:
 class PooledStage(nn.Module):
     """conv5_x on pooled features, as the plain head has it: for RoIPool, basic blocks, and where hoisting is slower.
 
-    RoIPool takes maxima, which commute with nothing. A basic block opens with a 3×3 convolution, which does not commute
-    with RoIAlign; its projection does, but is less than a fiftieth of the stage.
+    A basic block opens with a 3×3 convolution, which does not commute with RoIAlign; its projection does, but is less
+    than a fiftieth of the stage.
 
     Args:
         pooling: RoIs to maps.
@@ -167,8 +165,8 @@ class HoistedStage(nn.Module):
     """conv5_x with the two 1×1 convolutions that open it run before RoIAlign, once on the shared map.
 
     A bias does not commute with RoIAlign, since samples beyond the map count as zero, nor does a ReLU: both come after
-    pooling. The shortcut is pooled only at the bins that its stride keeps, and so is the other where the stride sits in
-    the first convolution.
+    pooling. The shortcut's map is pooled only at the bins that its stride keeps; so is the other map where the stride
+    is in the first convolution.
 
     Args:
         pooling, conv5_x, chunk, execution, kernel: as for `PooledStage`.
@@ -189,7 +187,7 @@ class HoistedStage(nn.Module):
         self.project, project_bias = linear_part(first.shortcut.conv, first.shortcut.norm, execution)
         maps = RoIMaps(chunk, pooling.size)
         layers = LayersAfterHoisting(conv5_x, (reduce_bias, project_bias), maps, execution)
-        # The kernel does this too, before it writes what it has pooled.
+        # The kernel can add this bias and apply the ReLU itself, before it writes what it has pooled.
         self.finish = layers.after_reduce if kernel and isinstance(layers.after_reduce, BiasReLU) else None
         if self.finish is not None:
             layers.after_reduce = nn.Identity()
@@ -211,12 +209,12 @@ class HoistedStage(nn.Module):
 
 
 class LayersAfterHoisting(nn.Module):
-    """What remains of conv5_x.
+    """What remains of conv5_x after the convolutions that `HoistedStage` runs before RoIAlign.
 
     Args:
         conv5_x: the stage, as it is defined.
         biases: what `linear_part` left of the norms of its first convolution and of its first shortcut.
-        maps: pooled ones, before the stage's stride.
+        maps: the pooled maps, before the stage's stride.
         execution: type and kernels.
     """
 
@@ -233,7 +231,7 @@ class LayersAfterHoisting(nn.Module):
         self.after_reduce = remaining_part(reduce_bias, first.norm1, True, execution)
         self.conv2 = fuse_conv(first.conv2, first.norm2, True, execution, maps=reduced)
         self.shrink = copy_of_shrinkage(first, execution)
-        # The shortcut's bias may as well be added with that of the convolution that it joins.
+        # The shortcut's bias is added together with that of conv3, to whose result the shortcut is added.
         joins = project_bias is not None and self.shrink is None
         self.after_project: nn.Module = nn.Identity()
         if not joins:

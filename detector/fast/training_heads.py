@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fast.choose_on_gpu import ON_OTHERS, pooling_way, pools_levels_by_kernel
+from detector.fast.choose_on_gpu import pooling_way, pools_levels_by_kernel
 from detector.fast.fold_together import Folds
 from detector.fast.fused_gradient import run_rest
 from detector.fast.roi_align import order_by_size, pool_aligned
@@ -89,30 +89,31 @@ class RoIHead(BaseHead):
         rois = indexed_rois(boxes)
         if pooling.kind == "pool" or rois.shape[0] == 0:
             return self.plain.vectors(features, boxes)
-        on_cpu = rois.device.type == "cpu"  # where equal RoIs together take less memory and time
-        order = order_by_size(rois, pooling, feature_map.stride) if on_cpu else None
-        rois = rois if order is None else rois[order]
+        order: Tensor | None = None
+        if rois.device.type == "cpu":  # where RoIs of like size take less memory and time together
+            order = order_by_size(rois, pooling, feature_map.stride)
+            rois = rois[order]
         first, *others, average = self.plain.conv5_x
-        way, values = ON_OTHERS, feature_map.values
-        if isinstance(first, Bottleneck):
-            way = pooling_way(pooling, first, rois.device, values.dtype, gradient=torch.is_grad_enabled())
-        if way.hoisted:
-            assert isinstance(first, Bottleneck)
-            x = self._hoisted(first, feature_map, rois, way.kernel)
-        else:
-            maps = values if way.kernel else at_least_float32(values)
-            one = [FeatureMap(maps, feature_map.stride)]
-            (pooled,) = pool_aligned(
-                one, rois.to(torch.promote_types(maps.dtype, torch.float32)), pooling, [1], way.kernel
-            )
-            x = run_block(first, pooled.to(values.dtype), self.folds)
+        x = self._first_block(first, feature_map, rois)
         for block in others:
             x = run_block(block, x, self.folds)
         vectors: Tensor = average(x)
         return vectors if order is None else vectors[order.argsort()]
 
+    def _first_block(self, block: nn.Module, features: FeatureMap, rois: Tensor) -> Tensor:
+        """RoIAlign of RoIs [R, 5] and the first block of conv5_x, [R, C', S', S']: in the order that is faster here."""
+        pooling, values = self.plain.pooling, features.values
+        way = pooling_way(pooling, block, rois.device, values.dtype, gradient=torch.is_grad_enabled())
+        if way.hoisted:
+            assert isinstance(block, Bottleneck)
+            return self._hoisted(block, features, rois, way.kernel)
+        maps = FeatureMap(values if way.kernel else at_least_float32(values), features.stride)
+        rois = rois.to(torch.promote_types(maps.values.dtype, torch.float32))
+        (pooled,) = pool_aligned([maps], rois, pooling, [1], way.kernel)
+        return run_block(block, pooled.to(values.dtype), self.folds)
+
     def _hoisted(self, block: Bottleneck, features: FeatureMap, rois: Tensor, kernel: bool) -> Tensor:
-        """The first block of conv5_x on RoIs [R, 5], its first convolution and its shortcut before RoIAlign."""
+        """`_first_block` with the block's first convolution and its shortcut before RoIAlign."""
         assert isinstance(block.shortcut, Projection)
         opening = [(block.conv1, block.norm1), (block.shortcut.conv, block.shortcut.norm)]
         folded = [None if self.folds is None else self.folds.take(conv) for conv, _ in opening]

@@ -11,7 +11,7 @@ from torch import Tensor
 from detector.fast import choose_on_gpu
 from detector.fast.choose_on_gpu import ON_CPU, ON_GPU, ON_OTHERS, PoolingWay, cudnn_fuses, pooling_way
 from detector.fast.convolution import Execution, FusedConv
-from detector.model.blocks import Bottleneck
+from detector.model.blocks import BasicBlock, Bottleneck
 from detector.model.roi_head import RoIHead
 from detector.model.roi_pooling import RoIPooling
 
@@ -41,8 +41,10 @@ def test_a_cpu_and_other_devices_are_not_asked(monkeypatch: pytest.MonkeyPatch) 
     assert pooling_way(ALIGN, block(), torch.device("mps"), torch.float32, False) == ON_OTHERS
     assert pooling_way(ALIGN, block(), CUDA, torch.float32, False, timed=False) == ON_OTHERS
     assert pooling_way(ALIGN, block(), CUDA, torch.float64, False) == ON_OTHERS
+    basic = BasicBlock(16, 32, 2, "frozen_batch")
     for device in ("cpu", "cuda"):
         assert pooling_way(RoIPooling("pool", 14), block(), torch.device(device), torch.float32, False) == ON_OTHERS
+        assert pooling_way(ALIGN, basic, torch.device(device), torch.float32, False) == ON_OTHERS
 
 
 @pytest.mark.parametrize("way", ON_GPU, ids=str)
