@@ -35,11 +35,14 @@ class Folded:
 
 
 class Folds:
-    """What convolutions become in one forward pass. Each is taken once; what was not asked for is folded where it runs.
+    """The convolutions of one forward pass with their norms folded in: made together, then taken one by one.
+
+    Each is taken once. A convolution that `take` does not have is folded where it runs.
 
     Args:
-        stages: the convolutions of each, with their norms; those of other norms than frozen ones are left alone.
-        fuses: whether blocks on a device and in a type are one function each (`fused_gradient.py`).
+        stages: the convolutions of each stage with their norms; only frozen norms are folded here.
+        fuses: whether residual blocks, on this device and in this type, run as one function each
+            (`fused_gradient.py`).
     """
 
     def __init__(
@@ -55,23 +58,23 @@ class Folds:
         self._ready = fold_stages(self._stages)
 
     def take(self, conv: nn.Conv2d) -> Folded | None:
-        """What `prepare` made of a convolution, unless it was taken before or would no longer do."""
+        """What `prepare` made of a convolution; None where it was taken before or is out of date."""
         folded = self._ready.pop(conv, None)
-        return folded if folded is not None and _would_do(folded, conv) else None
+        return folded if folded is not None and _is_current(folded, conv) else None
 
     def take_all(self, convs: Sequence[nn.Conv2d], dtype: torch.dtype) -> list[Folded] | None:
         """As `take` of each; None, and nothing is taken, unless all of them are there, in this type."""
         folded = [self._ready.get(conv) for conv in convs]
         ready = [fold for fold in folded if fold is not None and fold.weight.dtype == dtype]
-        if len(ready) < len(folded) or not all(map(_would_do, ready, convs)):
+        if len(ready) < len(folded) or not all(map(_is_current, ready, convs)):
             return None
         for conv in convs:
             del self._ready[conv]
         return ready
 
 
-def _would_do(folded: Folded, conv: nn.Conv2d) -> bool:
-    """Whether what a convolution was folded to is still what it is, and has the gradient that is wanted."""
+def _is_current(folded: Folded, conv: nn.Conv2d) -> bool:
+    """Whether what was folded is still the convolution's weight, and has the gradient that is wanted."""
     wants_gradient = torch.is_grad_enabled() and conv.weight.requires_grad
     return folded.version == conv.weight._version and (folded.weight.requires_grad or not wants_gradient)
 

@@ -1,7 +1,7 @@
 """From scored anchors to proposals, in a fixed number of slots. The twin of `detector.model.proposals` for a GPU.
 
-How it works: nothing is taken out of a tensor, since the host would wait to learn what is left. What is not usable is
-marked; of all pictures, and of all their feature maps, one NMS is asked for as many survivors as are wanted.
+How it works: unusable boxes are marked and stay in their tensors, since the host would wait to learn how many are left
+without them. One NMS over all pictures and all their feature maps returns as many survivors as are wanted of each.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from detector.structures import Size
 
 @dataclass(frozen=True)
 class MadeAnchors:
-    """The anchors of one feature map where all of them have been made: [H'·W'·A, 4], in the order of `AnchorGrid`."""
+    """An `AnchorGrid` whose boxes have all been computed: [H'·W'·A, 4], in its order."""
 
     boxes: Tensor
 
@@ -31,10 +31,10 @@ class MadeAnchors:
 
 @dataclass(frozen=True)
 class ProposalSlots:
-    """P slots for the proposals of each of N pictures, the most promising first; those without one come last.
+    """P slots for the proposals of each of N pictures, the most promising first; empty slots come last.
 
-    boxes: [N, P, 4] float32 xyxy, absolute pixels of the input image, clipped to it; zeros where there is none.
-    logits: [N, P], −∞ where there is none. valid: [N, P] bool, whether there is one.
+    boxes: [N, P, 4] float32 xyxy, absolute pixels of the input image, clipped to it; zeros in empty slots.
+    logits: [N, P], −∞ in empty slots. valid: [N, P] bool, whether the slot holds a proposal.
     """
 
     boxes: Tensor
@@ -87,7 +87,7 @@ def proposal_slots(
     usable = torch.isfinite(boxes).all(dim=2) & torch.isfinite(logits)
     usable &= box_ops.is_larger_than(boxes, settings.min_size)
     groups = None
-    if len(parts) > 1:  # each map is thinned out alone; the first survivors of all in order are the best of all
+    if len(parts) > 1:  # NMS within each map, a group; ranked together, the first survivors are the best of all maps
         numbers = [torch.full_like(part, number, dtype=torch.int64) for number, (part, _, _) in enumerate(parts)]
         order = settings.ranks(logits).where(usable, -torch.inf).argsort(dim=1, descending=True, stable=True)
         logits, usable, groups = (t.gather(1, order) for t in (logits, usable, torch.cat(numbers, dim=1)))

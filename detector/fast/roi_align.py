@@ -155,7 +155,7 @@ def align(maps: Tensor, bins: Sequence[BinWeights], step: int = 1) -> Tensor:
 def order_by_size(rois: Tensor, pooling: RoIPooling, stride: int) -> Tensor:
     """Indices [R] that put RoIs [R, 5] with equally many samples per bin beside each other, on a map of that stride."""
     rows, columns = grid_sizes(rois, pooling, stride).unbind(dim=1)
-    return (rows * 4096 + columns).argsort()
+    return (rows * 4096 + columns).argsort()  # bins have fewer than 4096 samples along an axis
 
 
 def pool_aligned(

@@ -57,7 +57,12 @@ def _fast_head(head: PlainHead, folds: Folds | None) -> RoIHead | FullyConnected
 
 
 class ResNetC4(nn.Module):
-    """conv1 … conv4_x. backbone: whose parameters are trained. folds: of the network, where they are made together."""
+    """conv1 … conv4_x of a network that trains.
+
+    Args:
+        backbone: whose parameters are trained.
+        folds: convolutions whose norms are folded together once a step, on a GPU; None: each where it runs.
+    """
 
     def __init__(self, backbone: resnet.ResNetC4, folds: Folds | None = None) -> None:
         super().__init__()

@@ -72,8 +72,12 @@ class FullyConnectedHead(BaseHead):
 
 
 class RoIHead(BaseHead):
-    """RoI pooling, conv5_x and the two sibling layers. head: whose parameters are trained. folds: of the network, where
-    they are made together."""
+    """RoI pooling, conv5_x and the two sibling layers.
+
+    Args:
+        head: whose parameters are trained.
+        folds: as for `training.ResNetC4`.
+    """
 
     plain: roi_head.RoIHead
 

@@ -27,7 +27,7 @@ class WholeMapConv(nn.Module):
         stride: 1 or 2.
         relu: apply a ReLU at the end.
         execution: type and kernels.
-        maps: so many are computed together, always, since the packing of weights fits one number.
+        maps: their size, and how many are computed together, always: packed weights fit one number of rows.
         min_saved: how many times fewer multiplications it takes to make up for transforming the maps; where a last
             chunk holds so few maps that fewer are saved, it is convolved directly.
     """

@@ -19,7 +19,7 @@ class WinogradConv(nn.Module):
         bias: [O] or None.
         relu: apply a ReLU at the end.
         execution: type and kernels.
-        block: tiles that are computed together, always as many, since the packing of weights fits one number.
+        block: how many tiles are computed together, always: packed weights fit one number of rows.
         min_saved: how many times fewer multiplications it takes to make up for moving the tiles about; maps on which
             fewer are saved are convolved directly.
     """

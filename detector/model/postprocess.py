@@ -90,15 +90,16 @@ def select_detections(
     Returns:
         Detections in the frame of the input image, descending by score.
     """
-    rows, columns = torch.nonzero(scores[:, 1:] > settings.score_threshold, as_tuple=True)
-    selected, candidates = scores[rows, columns + 1], box_ops.clip(boxes[rows, columns], size)
+    rows, classes = torch.nonzero(scores[:, 1:] > settings.score_threshold, as_tuple=True)
+    labels = classes + 1
+    boxes, scores = box_ops.clip(boxes[rows, classes], size), scores[rows, labels]
     if settings.min_size > 0:
-        large = (candidates[:, 2:] - candidates[:, :2] >= settings.min_size).all(dim=1)
-        selected, candidates, columns = selected[large], candidates[large], columns[large]
+        large = (boxes[:, 2:] - boxes[:, :2] >= settings.min_size).all(dim=1)
+        boxes, scores, labels = boxes[large], scores[large], labels[large]
     compared = None
     if settings.nms_frame == "original" and original_size is not None:
-        compared = box_ops.rescale(candidates, size, original_size)
-    return merge_boxes(candidates, selected, columns + 1, settings, compared=compared)
+        compared = box_ops.rescale(boxes, size, original_size)
+    return merge_boxes(boxes, scores, labels, settings, compared=compared)
 
 
 def merge_boxes(
