@@ -105,6 +105,8 @@ def test_maps_are_thinned_out_alone_and_the_best_of_all_are_kept() -> None:
     assert proposals.boxes.tolist() == [boxes[1][1], boxes[0][0], boxes[1][0]]
     proposals = select_proposals(scores, grids, SIZE, replace(SETTINGS, post_nms_top_n=2))
     assert proposals.logits.tolist() == [4.0, 3.0]
+    # Each map brings its best into NMS, not the best of both.
+    assert select_proposals(scores, grids, SIZE, replace(SETTINGS, pre_nms_top_n=1)).logits.tolist() == [4.0, 3.0]
 
 
 def test_the_first_survivors_are_those_of_nms_over_all() -> None:
@@ -118,16 +120,6 @@ def test_the_first_survivors_are_those_of_nms_over_all() -> None:
         survivors = nms(boxes, scores, 0.7)
         for count in (1, 10, 60, survivors.shape[0], 1000):
             assert torch.equal(first_survivors(boxes, scores, 0.7, count), survivors[:count])
-
-
-def test_maps_are_thinned_out_alone_and_the_best_of_all_stay() -> None:
-    same = [[0.0, 0, 10, 10]]
-    grids = [one_cell(same), one_cell([*same, [50.0, 50, 60, 60]])]
-    scores = [(torch.tensor([1.0]), torch.zeros(1, 4)), (torch.tensor([2.0, 3.0]), torch.zeros(2, 4))]
-    proposals = select_proposals(scores, grids, SIZE, SETTINGS)
-    assert proposals.logits.tolist() == [3.0, 2.0, 1.0]
-    assert select_proposals(scores, grids, SIZE, replace(SETTINGS, post_nms_top_n=2)).logits.tolist() == [3.0, 2.0]
-    assert select_proposals(scores, grids, SIZE, replace(SETTINGS, pre_nms_top_n=1)).logits.tolist() == [3.0, 1.0]
 
 
 def test_by_the_sigmoid_large_logits_are_equal_and_the_first_wins() -> None:
