@@ -66,23 +66,24 @@ class ClassDetections(NamedTuple):
     origin: np.ndarray
 
 
-def merge(parts: Sequence[WindowDetections], picture: Size, nms_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+def merge(by_window: Sequence[WindowDetections], picture: Size, nms_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """The objects that windows of one picture show together.
 
     Args:
-        parts: of each window, of the whole picture first; within one, no two detections are of the same object.
+        by_window: the whole picture's detections, then each tile's; no two of one window are of the same object.
         picture: (height, width) of the original image.
         nms_threshold: IoU above which two detections of a class are one object.
 
     Returns:
         boxes [D, 4], scores [D], descending, and labels [D].
     """
-    parts = [unseen_by_tiles(parts[0], [part.window for part in parts[1:]], picture), *parts[1:]]
-    boxes = torch.cat([part.boxes for part in parts]).double().numpy()
-    scores = torch.cat([part.scores for part in parts]).double().numpy()
-    labels = torch.cat([part.labels for part in parts]).numpy()
-    windows = np.array([corners(part.window) for part in parts], np.float64)
-    origin = np.repeat(np.arange(len(parts)), [len(part.scores) for part in parts])
+    whole, *tiles = by_window
+    by_window = [unseen_by_tiles(whole, [one.window for one in tiles], picture), *tiles]
+    boxes = torch.cat([one.boxes for one in by_window]).double().numpy()
+    scores = torch.cat([one.scores for one in by_window]).double().numpy()
+    labels = torch.cat([one.labels for one in by_window]).numpy()
+    windows = np.array([corners(one.window) for one in by_window], np.float64)
+    origin = np.repeat(np.arange(len(by_window)), [len(one.scores) for one in by_window])
     cut = is_cut(boxes, windows[origin], picture)
     turn = np.where(cut, 2, origin == PICTURE)  # the order of `ClassDetections`
     kept_boxes, kept_rows, kept_scores = [], [], []
