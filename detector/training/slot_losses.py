@@ -1,7 +1,7 @@
-"""The four losses of a batch with targets in a fixed number of slots: on a GPU the host waits for none of it.
+"""The four losses of a batch with targets in a fixed number of slots, so that the host waits for a GPU nowhere.
 
-They are those of `joint.py` with `targets.py`, of the same anchors and regions, to float rounding: sums have zeros in
-them where slots are empty.
+They are those of `joint.py` with `targets.py`, on the same anchors and regions, to float rounding: empty slots add
+zeros to the sums.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from detector.training.targets import AnchorTargetSettings, RoITargetSettings, m
 
 
 def fits_slots(network: FasterRCNN, *counts: int) -> bool:
-    """Whether a network can be trained in slots, with so many of them a picture.
+    """Whether a network can be trained in slots. counts: how many of them a picture has, in the RPN and in the head.
 
     A batch norm that trains in the RoI head would take empty slots into its statistics.
     """
@@ -36,9 +36,9 @@ def fits_slots(network: FasterRCNN, *counts: int) -> bool:
 
 @dataclass(frozen=True)
 class PaddedTargets:
-    """Ground truth of N pictures, each with as many rows as that with the most boxes has.
+    """Ground truth of N pictures, padded to G rows each: the largest number of boxes, but at least 1.
 
-    boxes: [N, G, 4] float32, zeros in rows without a box. labels: [N, G] int64. G is at least 1.
+    boxes: [N, G, 4] float32, zeros in rows without a box. labels: [N, G] int64, 0 in these.
     """
 
     boxes: Tensor
@@ -61,10 +61,10 @@ class PaddedTargets:
     def match(
         self, candidates: Tensor, positive_iou: float, negative_iou: float, keep_best: bool
     ) -> tuple[Tensor, Tensor]:
-        """Labels and numbers of boxes, [N, P] each, as `matcher.match` has them of candidates [P, 4] or [N, P, 4].
+        """Labels and indices of boxes, [N, P] each, as `matcher.match` finds them for candidates [P, 4] or [N, P, 4].
 
-        Rows without a box overlap nothing, and come last: nothing is matched with them. Of a picture without a box all
-        candidates are negative, whatever the thresholds.
+        Rows without a box overlap nothing and come last, so nothing is matched with them. In a picture without a box
+        all candidates are negative, whatever the thresholds.
         """
         matches = match_in_parts(self.boxes, candidates, positive_iou, negative_iou, keep_best)
         nothing = ~self.there.any(dim=1, keepdim=True)
@@ -128,7 +128,7 @@ def roi_slot_losses(
 
     Args:
         seeds: of the sampler, one for each picture.
-        together: divide by the number of regions that processes sampled in the mean, not by this one's.
+        together: divide by the number of regions that a process samples on average; else by this process's own.
         class_weights: [K+1] of the labels in `roi_class`; None: all 1.
     """
     with torch.no_grad():
@@ -154,10 +154,10 @@ def roi_slot_losses(
 def _sampled_rois(
     candidates: Tensor, there: Tensor, truth: PaddedTargets, seeds: Sequence[int], settings: RoITargetSettings
 ) -> tuple[SlotSample, Tensor]:
-    """Which candidates [N, P, 4], of those that are `there` [N, P], are sampled, and whose box each stands for.
+    """Sample candidates [N, P, 4], of which those marked in `there` [N, P] exist.
 
     Returns:
-        The sample, and [N, S] int64, numbers of boxes.
+        The sample, and the index of the box that each slot's candidate stands for, [N, S] int64.
     """
     iou, count = settings.positive_iou, settings.batch_size_per_image
     labels, indices = truth.match(candidates, iou, iou, keep_best=False)
@@ -169,7 +169,7 @@ def _sampled_rois(
 def slot_box_loss(deltas: Tensor, wanted: Tensor, positive: Tensor, beta: float) -> Tensor:
     """Smooth L1 between deltas and the wanted ones, both [S, 4], summed over the slots that are `positive` [S].
 
-    What stands in other slots, wanted or not, counts for nothing; it may be infinite.
+    Both may hold anything in other slots, infinite numbers too.
     """
     wanted = wanted.where(positive[:, None], 0.0)
     loss = F.smooth_l1_loss(deltas, wanted, reduction="none", beta=beta)

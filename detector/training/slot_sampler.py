@@ -28,8 +28,8 @@ MOST_SLOTS = 2048
 class SlotSample:
     """S slots for the sampled candidates of each of N pictures: the positives, then the negatives, then empty ones.
 
-    places: [N, S] int64, numbers of candidates (any where a slot is empty). positive, valid: [N, S] bool, whether a
-    slot holds a positive one, and whether it holds one.
+    places: [N, S] int64, indices of candidates; meaningless in empty slots. positive: [N, S] bool, whether the slot
+    holds a positive candidate. valid: [N, S] bool, whether it holds any.
     """
 
     places: Tensor
@@ -76,7 +76,7 @@ def sample_slots(labels: Tensor, count: int, positive_fraction: float, draws: Te
 
 
 def numbered(chosen: Tensor) -> Tensor:
-    """Where the first, the second, … candidate is that is chosen: [N, P] bool to [N, P] int64, 0 after the last."""
+    """The indices of the chosen candidates in ascending order: [N, P] bool to [N, P] int64, 0 after the last."""
     places = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
     rank = (chosen.cumsum(dim=1) - 1).where(chosen, chosen.shape[1])
     table = places.new_zeros(chosen.shape[0], chosen.shape[1] + 1)
@@ -86,8 +86,9 @@ def numbered(chosen: Tensor) -> Tensor:
 def shuffled(draws: Tensor, total: Tensor) -> Tensor:
     """The beginning of `torch.randperm(total)` for each of N totals, had its generator given these numbers.
 
-    randperm goes through positions 0, 1, … and exchanges each with itself or with a later one, as the draw says. What
-    it meets there came from an earlier position if that one was exchanged with the same place; the last time counts.
+    randperm goes through positions 0, 1, … and swaps the number at each with that at the same or a later position,
+    which the draw says. The number it gets from there was put there by the last earlier step that swapped with the same
+    position, if any. So each number is traced back from step to step to the position where it began.
 
     Args:
         draws: [N, S] int64, 32 bits each.
