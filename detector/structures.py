@@ -39,8 +39,11 @@ class Sample:
     iscrowd: np.ndarray
 
 
-def _moved(tensor: Tensor, device: torch.device, non_blocking: bool) -> Tensor:
-    """A copy on another device; for a GPU by way of page-locked memory, from which it fetches without the host."""
+def moved(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+    """A tensor on a device. The host does not wait for a GPU: it fetches from page-locked memory by itself.
+
+    Nor does it wait with `non_blocking` for any other device.
+    """
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device, non_blocking=non_blocking)
@@ -58,7 +61,7 @@ class Target:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Target:
         """A copy on another device; the host does not wait for a GPU, nor with `non_blocking` for any other device."""
-        return Target(_moved(self.boxes, device, non_blocking), _moved(self.labels, device, non_blocking))
+        return Target(moved(self.boxes, device, non_blocking), moved(self.labels, device, non_blocking))
 
     def pin_memory(self) -> Target:
         """A copy in page-locked memory, from which a GPU reads without the processor's help."""
@@ -85,7 +88,7 @@ class ImageBatch:
 
     def to(self, device: torch.device, non_blocking: bool = False) -> ImageBatch:
         """The batch with its pixels on another device, as `Target.to`."""
-        pixels = _moved(self.pixels, device, non_blocking)
+        pixels = moved(self.pixels, device, non_blocking)
         return ImageBatch(pixels, self.sizes, self.original_sizes, self.image_ids)
 
     def pin_memory(self) -> ImageBatch:

@@ -15,7 +15,7 @@ from detector.fast.nms import survivors
 from detector.model.anchors import AnchorGrid
 from detector.model.proposals import ProposalSettings
 from detector.model.rpn import AnchorScores
-from detector.structures import Size
+from detector.structures import Size, moved
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,13 @@ class ProposalSlots:
 def limits_of(sizes: Sequence[Size], device: torch.device) -> Tensor:
     """[N, 1, 4] float32, the largest (x1, y1, x2, y2) of a box in images of these sizes; the host does not wait."""
     limits = torch.tensor([[[width, height, width, height]] for height, width in sizes], dtype=torch.float32)
-    return sent(limits, device)
+    return moved(limits, device)
 
 
 def ratios_of(from_sizes: Sequence[Size], to_sizes: Sequence[Size], device: torch.device) -> Tensor:
     """[N, 1, 4] float32, by which `boxes.rescale` multiplies boxes of N images to move them to other sizes."""
     rows = [[(w / v, h / u) * 2] for (u, v), (h, w) in zip(from_sizes, to_sizes, strict=True)]
-    return sent(torch.tensor(rows, dtype=torch.float32), device)
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device; the host does not wait."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    return moved(torch.tensor(rows, dtype=torch.float32), device)
 
 
 def clip_to(boxes: Tensor, limits: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detector.fast.proposals import sent
 from detector.fast.roi_align_kernel import backward_kernel, forward_kernel, launch
 from detector.model.roi_pooling import RoIPooling
+from detector.structures import moved
 
 
 def pool_pyramid(
@@ -44,7 +44,7 @@ def pool_pyramid(
 def _on_device(rows: list[list[int]], device: torch.device) -> Tensor:
     """A table of int64 on a device; the host does not wait."""
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
-        return sent(torch.tensor(rows), device)
+        return moved(torch.tensor(rows), device)
     # A graph would read the host's memory anew each time, when something else lies there.
     table = torch.empty(len(rows), len(rows[0]), dtype=torch.int64, device=device)
     for to, row in zip(table, rows, strict=True):

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.fast.proposals import sent
 from detector.fast.winograd_gradient import conv2d
 from detector.model import rpn
 from detector.model.rpn import AnchorScores
-from detector.structures import Features
+from detector.structures import Features, moved
 
 
 class RPNHead(nn.Module):
@@ -72,7 +71,7 @@ def _window_places(features: Features, image: Tensor, cell: Tensor) -> Tensor:
         before, cells = before + count * (height + 2) * (width + 2), cells + height * width
     of_map: Sequence[int] | Sequence[Tensor] = rows[0]
     if len(rows) > 1:
-        table = sent(torch.tensor(rows), cell.device)
+        table = moved(torch.tensor(rows), cell.device)
         of_map = table[torch.bucketize(cell, table[:, 3].contiguous(), right=True) - 1].unbind(dim=1)
     start, size, line, first = of_map
     inside, columns = cell - first, line - 2

@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from detector.fast.proposals import sent
+from detector.structures import moved
 from detector.training.matcher import NEGATIVE, POSITIVE
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def draw(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     pairs = torch.empty(len(seeds), (count + 1) // 2, dtype=torch.int64)
     for row, seed in zip(pairs, seeds, strict=True):
         row.random_(-(2**63), None, generator=torch.Generator().manual_seed(seed))
-    pairs = sent(pairs, device)
+    pairs = moved(pairs, device)
     return torch.stack((pairs >> 32, pairs), dim=2).bitwise_and(2**32 - 1).flatten(1)
 
 
