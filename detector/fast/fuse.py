@@ -2,13 +2,17 @@
 
 (It has nothing to do with the Fast R-CNN paper.) How it works: `detector.model` is the definition; each part here
 computes the same from copies of the same parameters in less time, and its file's docstring begins by explaining how.
-`backbone.py` folds norms, biases, shortcuts and ReLUs into convolutions, `rpn.py` makes one convolution of two,
-`roi_head.py` runs the first convolutions of conv5_x before RoIAlign, and RoIs in chunks; `fpn.py` and `box_head.py` are
-for the other kinds of model, `roi_levels.py` pools from the levels of a pyramid. On a CPU, `roi_align.py`
-computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions need fewer multiplications (`winograd.py`,
-`whole_maps.py`). The stages that join the parts are those of `detector.model.faster_rcnn`. On a GPU what passes between
-them lies in a fixed number of slots (`slots.py`), so that the host waits once a batch; kernels are chosen by the clock
-(`choose_on_gpu.py`), and started together for sizes that come often (`graphs.py`).
+The stages that join the parts are those of `detector.model.faster_rcnn`.
+
+    backbone.py      norms, biases, shortcuts and ReLUs become part of the convolutions (`folding.py`)
+    rpn.py           the two sibling convolutions become one
+    roi_head.py      the convolutions that open conv5_x run before RoIAlign, and RoIs in chunks
+    fpn.py, box_head.py, roi_levels.py       the same for a pyramid and fully connected layers
+
+On a CPU, `roi_align.py` computes RoIAlign as a product with a sparse matrix, and 3×3 convolutions take fewer
+multiplications (`winograd.py`, `whole_maps.py`). On a GPU, what passes between the stages lies in a fixed number of
+slots (`slots.py`), so that the host waits once a batch; kernels are chosen by measuring them (`choose_on_gpu.py`), and
+started together for sizes that come often (`graphs.py`).
 """
 
 import copy
@@ -38,17 +42,17 @@ def fuse(
 ) -> FasterRCNN:
     """Make a second `FasterRCNN` on the same device that gives the same detections in less time.
 
-    It copies the parameters: when the network's change afterwards, or the network moves to another device, fuse again.
-    Batch norms are taken as in evaluation, with their stored statistics. Gradients do not flow through it.
+    It copies the parameters: fuse again when those of `model` have changed or it has moved to another device. Batch
+    norms use their stored statistics, as in evaluation. No gradients flow through it.
 
     Args:
         model: the network, as `build_model` makes it.
-        dtype: float32 gives the network's detections to float rounding. bfloat16 is about twice as fast where the
-            processor has it and near to them: weights are folded in float64 before they are rounded, and RoIAlign,
-            scores and boxes stay float32. A CPU without bfloat16 kernels uses float32 instead. float64 is for tests.
+        dtype: float32 gives the detections of `model` to float rounding. bfloat16 comes near them and is about twice as
+            fast where the processor has it: weights are folded in float64 before they are rounded, and RoIAlign, scores
+            and boxes stay float32. A CPU without bfloat16 kernels uses float32 instead. float64 is for tests.
         compiled: compile backbone and conv5_x with `torch.compile` when they first run, which takes a minute.
-        timed: on a CPU, where kernels give the same bits, try for up to half a second which is the faster, once a
-            process. On a GPU, choose kernels that differ in rounding by the clock, and use CUDA graphs.
+        timed: on a CPU, measure which of several kernels that give the same bits is the fastest, for half a second at
+            most, once a process. On a GPU, also choose among kernels that differ in rounding, and use CUDA graphs.
 
     Raises:
         UserError: another type, or a network that is fused already.
