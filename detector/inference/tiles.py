@@ -1,7 +1,7 @@
 """Pictures larger than the network sees at once: tile by tile, and a look at the whole, merged into one answer.
 
-Where the tiles lie is here, and who looks at them; `tile_merging.py` decides which of their detections are one object,
-`detector.datasets.pictures.windows` reads a tile without the rest of the picture where the format allows it.
+This file says where the tiles lie and has them looked at; `tile_merging.py` decides which of their detections are one
+object; `detector.datasets.pictures.windows` reads a tile without the rest of the picture where the format allows it.
 """
 
 import math
@@ -49,8 +49,8 @@ class FindsObjects(Protocol):
 class Tiling:
     """How a picture is cut into tiles.
 
-    size: of a tile's edge, pixels of the original image. overlap: of neighbours, as a share of the edge; objects
-    smaller than that are whole in one of them.
+    size: edge of a tile, pixels of the original image. overlap: of neighbouring tiles, as a share of the edge; an
+    object smaller than the overlap is whole in at least one of them.
     """
 
     size: int
@@ -94,35 +94,35 @@ def detect_in_tiles(
 
     Args:
         picture: to be read window by window.
-        given: what the detections shall say they are of.
-        detect: what finds objects in pictures of any size, such as `Predictor.predict`; one that finds nothing in a
-            tile says so by empty `Detections`. Without a threshold: unsure detections count too, since the score of
-            an object is the mean of what the tiles say that saw it.
-        categories: of the labels.
+        given: the picture that the detections will refer to, for drawing.
+        tiling: where the tiles lie.
+        detect: detects in pictures of any size, such as `Predictor.predict`; empty `Detections` where it finds nothing.
+            It must not drop unsure detections: the score of an object is the mean over the tiles that saw it.
+        categories: what the labels mean.
         nms_threshold: IoU above which two detections of a class are one object.
         batch_size: tiles that are read and looked at together.
-        longest: pixels that the whole picture keeps along its longest edge at least, if it has them, beside twice the
-            tile's: what the network is given of it.
+        longest: pixels of the longest edge that the network resizes pictures to; 0: it does not resize. The look at the
+            whole picture gets at least as many, and twice as many as a tile has, where the picture has them.
 
     Returns:
         The detections of tiles and whole picture, merged class by class, in the frame of the original image; where one
-        tile would hold the picture, the very detections of the whole. There may be more than the network gives of one
-        picture.
+        tile would hold the picture, exactly the detections of the whole. There may be more of them than the network
+        gives for one picture.
     """
     size = picture.size
     windows = tiling.windows(size)
-    (whole,) = detect(
-        [picture.reduced(max(2 * tiling.size, longest)) if windows else picture.read(Window(0, 0, *size))]
-    )
+    all_of_it = Window(0, 0, *size)
     if not windows:
+        (whole,) = detect([picture.read(all_of_it)])
         return Detections(whole.boxes, whole.scores, whole.labels, size, categories, given)
-    scale = torch.tensor([size[1] / whole.image_size[1], size[0] / whole.image_size[0]] * 2)
-    parts = [WindowDetections(Window(0, 0, *size), whole.boxes * scale, whole.scores, whole.labels)]
+    (whole,) = detect([picture.reduced(max(2 * tiling.size, longest))])
+    boxes = rescale(whole.boxes, whole.image_size, size)
+    by_window = [WindowDetections(all_of_it, boxes, whole.scores, whole.labels)]
     for some in in_batches(windows, batch_size):
         for window, one in zip(some, detect([picture.read(window) for window in some]), strict=True):
             shift = torch.tensor([window.left, window.top] * 2, dtype=one.boxes.dtype)
-            parts.append(WindowDetections(window, one.boxes + shift, one.scores, one.labels))
-    boxes, scores, labels = merge(parts, size, nms_threshold)
+            by_window.append(WindowDetections(window, one.boxes + shift, one.scores, one.labels))
+    boxes, scores, labels = merge(by_window, size, nms_threshold)
     return Detections(boxes, scores, labels, size, categories, given)
 
 
@@ -217,7 +217,7 @@ def _predict(
     batch_size: int,
     augment: Augment,
 ) -> Detections:
-    """The detections of a picture that is open; `given` is what they shall say they are of."""
+    """The detections of a picture that is open; they refer to `given`."""
     settings = predictor.config.input
     detections = detect_in_tiles(
         picture,
