@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from detector.commands.tile_words import tiling_of
+from detector.printing import printable
 
 if TYPE_CHECKING:
     from detector.inference.augmented import Detecting
@@ -13,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def describe_detecting(
-    args: argparse.Namespace, predictor: Predictor, detecting: Detecting, batch_size: int, column: int
+    args: argparse.Namespace,
+    predictor: Predictor,
+    detecting: Detecting,
+    batch_size: int,
+    column: int,
+    settings: Sequence[str] = (),
 ) -> list[str]:
     """The device, the views of each picture, settings without effect and tiles, a line each, for people.
 
@@ -22,6 +29,7 @@ def describe_detecting(
         detecting: the predictor's network with the views that `args` ask for.
         batch_size: pictures at a time.
         column: at which what is said of each begins.
+        settings: that were given, as words `key=value`.
     """
     from detector import process_group
     from detector.inference.augmented import describe_looks
@@ -33,8 +41,16 @@ def describe_detecting(
     if looks := describe_looks(detecting.network):
         said.append(("augment", looks))
     said += [("void", line) for line in void_detection_settings(predictor.config.model.detection, args.augment)]
+    said += [("void", f"{printable(word)}: it belongs to training.") for word in settings if _is_of_training(word)]
     if tiling := tiling_of(args):
         said.append(
             ("tiles", f"{tiling.size} × {tiling.size} pixels, {tiling.overlap:.0%} shared, and the whole picture")
         )
     return [f"{what:<{column}}{line}" for what, line in said]
+
+
+def _is_of_training(word: str) -> bool:
+    """Whether a word changes settings that detection never reads."""
+    from detector.config import read_words
+
+    return all(name.startswith(("train.", "data.augment.", "data.repeat_threshold")) for name in read_words([word]))

@@ -186,7 +186,7 @@ def describe_scoring(
 ) -> list[str]:
     """What is about to be done, a line each, for people; the last is empty."""
     lines = [f"weights     {', '.join(map(printable, args.weights))}"]
-    lines += describe_detecting(args, predictor, detecting, batch_size, column=12)
+    lines += describe_detecting(args, predictor, detecting, batch_size, 12, model_settings(args))
     lines.append(f"annotations {dataset.annotation_path}, {len(dataset)} images in {dataset.image_root}")
     lines.append(f"output      {args.output or 'none (--output writes metrics.json and detections.json)'}")
     return [*lines, ""]

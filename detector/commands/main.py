@@ -106,6 +106,8 @@ class _Parser(argparse.ArgumentParser):
         option = re.search(r"arguments: --?([\w.-]+)", message)
         if option and any(action.dest == "settings" for action in self._actions):
             message += f" (settings are written without dashes: {option.group(1).replace('-', '_')}=…)"
+        elif option and option.group(1) == "data" and any(action.dest == "annotations" for action in self._actions):
+            message += " (it is written without dashes: data=…)"
         super().error(message)
 
 

@@ -199,7 +199,8 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
 
     detection = predictor.config.model.detection
     lines = [f"model      {describe(predictor)}"]
-    lines += describe_detecting(args, predictor, predictor.detecting(args.augment or None), batch_size, column=11)
+    detecting = predictor.detecting(args.augment or None)
+    lines += describe_detecting(args, predictor, detecting, batch_size, 11, given.settings)
     if given.videos:
         frames = f", frame by {args.every}" * (args.every > 1)
         lines.append(f"videos     {', '.join(printable(video.source) for video, _ in given.videos)}{frames}")

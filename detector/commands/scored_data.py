@@ -82,7 +82,8 @@ def find_scored_data(args: argparse.Namespace, weights: str | None) -> ScoredDat
     split = args.split or "val"
     if layout is not None:
         before = Config() if run is None else run[1]
-        data = override_config(replace(before, data=with_layout(before.data, layout)), words).data
+        of_data = [word for word in words if word.startswith("data.")]
+        data = override_config(replace(before, data=with_layout(before.data, layout)), of_data).data
         if args.split is None and "train" not in layout.splits:
             split = next(iter(layout.splits))  # the one that there is
         if split == "train":

@@ -162,6 +162,12 @@ CORNERS = Kind(
     "[x, y, width, height]",
     "look at one; if they are corners, subtract x1 from x2 and y1 from y2",
 )
+CORNERS_BY_CENTRE = Kind(
+    "corners-as-centre",
+    "many boxes reach far over the edge of their pictures, and as x1 y1 x2 y2 all would fit: they are read as x_center "
+    "y_center width height",
+    "look at one; if they are corners, write their middle and the differences",
+)
 NON_FINITE_BOX = Kind("non-finite-box", "a coordinate is infinite or not a number", "correct or remove it", _DROP)
 SWAPPED_CORNERS = Kind(
     "swapped-corners",
@@ -246,6 +252,7 @@ KINDS: tuple[Kind, ...] = (
     BOX_BESIDE_MASK,
     FRACTIONS,
     CORNERS,
+    CORNERS_BY_CENTRE,
     NON_FINITE_BOX,
     SWAPPED_CORNERS,
     ZERO_SIZE_BOX,

@@ -38,7 +38,7 @@ def hold_out(dataset: DetectionDataset, share: float, seed: int) -> tuple[Detect
             image_size(dataset.path(0))  # no picture at all, such as a pointer of Git LFS, is the likelier cause
         raise UserError(
             f"{dataset.annotation_path}: has only one picture, of which no val split can be held out; set "
-            "data.hold_out=0 to train without one."
+            "data.hold_out=0 to train without one, or with --split train to score it."
         )
     count = min(max(1, round(share * len(distinct))), len(distinct) - 1)
     held = set(distinct[:count])

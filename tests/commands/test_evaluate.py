@@ -186,13 +186,16 @@ def test_data_and_settings_from_the_command_line(
     coco["annotations"] = [a | {"category_id": renumber[a["category_id"]]} for a in coco["annotations"]]
     (tmp_path / "mine.json").write_text(json.dumps(coco))
     words = ["--weights", str(weights), "--device", "cpu", "--batch-size", "2", "model.detection.max_per_image=5"]
+    words.append("epochs=3")
     own_data = ["--annotations", str(tmp_path / "mine.json"), "--images", str(data / "val")]
     assert main(["evaluate", *words, *own_data, "--output", str(tmp_path), "model.detection.score_threshold=0"]) == 0
     detections = json.loads((tmp_path / "detections.json").read_text())
     assert {d["image_id"] for d in detections} == {40, 41, 42}
     assert len(detections) == 15
     assert {d["category_id"] for d in detections} <= set(renumber.values())
-    assert "mine.json" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mine.json" in printed
+    assert "void        epochs=3: it belongs to training." in printed
 
 
 def test_a_weights_file_does_not_choose_what_is_read_or_written(tmp_path: Path) -> None:

@@ -130,3 +130,6 @@ def test_a_setting_that_is_written_as_an_option_is_told_how(
         main(["train", *option])
     assert exit_.value.code == 2
     assert f"settings are written without dashes: {setting}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["check-data", "--data", "x"])
+    assert "written without dashes: data=…" in capsys.readouterr().err

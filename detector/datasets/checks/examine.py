@@ -64,7 +64,7 @@ def examine(
         columns = columns.with_missing_sizes(sizes_of(pictures))
         known = {(fault.kind, fault.place) for fault in faults}
         faults += [f for f in check_pictures(columns, pictures) if (f.kind, f.place) not in known]
-    return Examined(contents, columns, pictures, [*faults, *check_annotations(columns)])
+    return Examined(contents, columns, pictures, [*faults, *check_annotations(columns, data_format == "yolo")])
 
 
 def check_before_training(train: DetectionDataset, val: DetectionDataset | None) -> list[str]:
@@ -81,7 +81,7 @@ def check_before_training(train: DetectionDataset, val: DetectionDataset | None)
     columns = [columns_of_dataset(split) for split in splits]
     for split, its_columns in zip(splits, columns, strict=True):
         lines += [f"{split.annotation_path}: {note}" for note in split.notes]
-        faults = check_annotations(its_columns)
+        faults = check_annotations(its_columns, by_centre=not split.is_coco_file)
         if split is not train:  # a class may be rare
             faults = [fault for fault in faults if fault.kind is not UNUSED_CATEGORY]
         if split.dropped:

@@ -91,10 +91,10 @@ def describe_anchors(columns: Columns, config: Config) -> str:
 def _sound_boxes(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (x, y, width, height) of objects that have an area and a picture, and the indices of these.
 
-    Widths and heights are brought into `EXTENTS`.
+    Widths and heights are brought into `EXTENTS`; those of exchanged corners count without their sign.
     """
     sound = (columns.owners >= 0) & ~columns.iscrowd & np.isfinite(columns.boxes).all(axis=1)
-    sound[sound] = (columns.boxes[sound, 2:] > 0).all(axis=1)
+    sound[sound] = (columns.boxes[sound, 2:] != 0).all(axis=1)
     boxes = columns.boxes[sound]
-    boxes[:, 2:] = boxes[:, 2:].clip(*EXTENTS)
+    boxes[:, 2:] = np.abs(boxes[:, 2:]).clip(*EXTENTS)
     return boxes, columns.owners[sound]

@@ -17,11 +17,14 @@ def are_fractions(columns: Columns) -> bool:
     return bool((boxes % 1 != 0).any(axis=1).mean() > 0.5)
 
 
-def look_like_corners(columns: Columns) -> bool:
+def look_like_corners(columns: Columns, by_centre: bool = False) -> bool:
     """Whether boxes seem to be [x1, y1, x2, y2].
 
     As such all would lie in their pictures, and as they are read many reach far over the edge. Boxes of pictures of
     unknown size tell nothing.
+
+    Args:
+        by_centre: they were read as centre, width and height, as YOLO's are, and not as corner, width and height.
     """
     sizes = columns.sizes_of_boxes()
     is_known = columns.readable & (sizes > 0).all(axis=1)
@@ -29,9 +32,11 @@ def look_like_corners(columns: Columns) -> bool:
     limits = sizes[is_known][:, ::-1]  # (width, height)
     if len(boxes) < _FEWEST or not np.isfinite(boxes).all():
         return False
-    low, high = boxes[:, :2], boxes[:, 2:]
+    corner, extent = boxes[:, :2], boxes[:, 2:]
+    low, high = (corner + extent / 2 if by_centre else corner), extent
     fits = (low >= 0).all() and (high > low).all() and (high <= limits + 0.5).all()
     if not fits:
         return False
-    reaches_over = (low + high > limits * (1 + _OUTSIDE)).any(axis=1)
+    slack = limits * _OUTSIDE
+    reaches_over = ((corner < -slack) | (corner + extent > limits + slack)).any(axis=1)
     return bool(reaches_over.mean() >= _SHARE)

@@ -7,7 +7,7 @@ from typing import Any
 import folder_layouts as layouts
 import pytest
 
-from detector.datasets.checks.examine import check_before_training
+from detector.datasets.checks.examine import check_before_training, examine
 from detector.datasets.formats.open_dataset import open_dataset
 from detector.errors import UserError
 from detector.evaluation.ground_truth import read_ground_truth
@@ -34,6 +34,18 @@ def test_fractions_are_refused_in_training_and_scoring(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [[0.1, 0.2, 0.5, 1.5], [0, 0, 1, 1]])
 def test_small_boxes_are_no_fractions(tmp_path: Path, other: list[float]) -> None:
     assert len(open_dataset("coco", written(tmp_path, [[0.1, 0.2, 0.5, 0.25], other]), tmp_path).boxes) == 2
+
+
+def test_corners_in_the_place_of_centres_are_said(tmp_path: Path) -> None:
+    layouts.yolo_without_yaml(tmp_path)
+    for n, line in enumerate(("0.2 0.3 0.6 0.8", "0.5 0.1 0.9 0.6", "0.1 0.1 0.4 0.9", "0.3 0.2 0.5 0.7")):
+        (tmp_path / f"labels/train/{n}.txt").write_text(f"0 {line}\n")
+    for split, faults in (("train", 1), ("val", 0)):
+        places = tmp_path / "labels" / split, tmp_path / "images" / split
+        warnings = check_before_training(open_dataset("yolo", *places), None)
+        assert sum("corners-as-centre: " in line for line in warnings) == faults
+        examined = examine("yolo", *places, lambda pictures, _total: pictures)
+        assert sum(fault.kind.name == "corners-as-centre" for fault in examined.faults) == faults
 
 
 def test_corners_in_the_place_of_extents_are_said(tmp_path: Path) -> None:
