@@ -23,7 +23,7 @@ from torchvision.ops import nms  # noqa: E402
 
 from detector.config import BackboneConfig, Config, ModelConfig  # noqa: E402
 from detector.fast import choose_on_gpu  # noqa: E402
-from detector.fast.choose_on_gpu import ON_GPU, ON_OTHERS, Opening, cudnn_fuses  # noqa: E402
+from detector.fast.choose_on_gpu import AS_WRITTEN, ON_GPU, Opening, cudnn_fuses  # noqa: E402
 from detector.fast.fastest import seconds  # noqa: E402
 from detector.fast.fuse import fuse  # noqa: E402
 from detector.fast.nms import survivors, ways  # noqa: E402
@@ -84,7 +84,7 @@ def poolings(device: torch.device, quick: bool) -> dict[str, Any]:
     for name, opening in OPENINGS.items():
         for dtype in (torch.float32,) if quick else (torch.bfloat16, torch.float32):
             for gradient in (False, True):
-                pooling, ways = RoIPooling("align", 14), ON_GPU if device.type == "cuda" else (ON_OTHERS,)
+                pooling, ways = RoIPooling("align", 14), ON_GPU if device.type == "cuda" else (AS_WRITTEN,)
                 row = (
                     f"{name}, {str(dtype).removeprefix('torch.')}, {'forward and backward' if gradient else 'forward'}"
                 )

@@ -48,11 +48,12 @@ class PoolingWay:
 
 
 ON_CPU = PoolingWay(kernel=False, hoisted=True)
-# torchvision's RoIAlign pools every bin of both hoisted maps, in float32: two and a half times as many values as it
-# does of the features, which takes longer than the products that are saved (by counting).
-ON_OTHERS = PoolingWay(kernel=False, hoisted=False)
-# What a GPU chooses from, the usual way first.
-ON_GPU = (ON_OTHERS, PoolingWay(kernel=True, hoisted=False), PoolingWay(kernel=True, hoisted=True))
+# What can always be done, and all that other devices do. There is no hoisting with torchvision's RoIAlign: it pools
+# every bin of both hoisted maps, in float32, two and a half times as many values as of the features, which takes longer
+# than the products that are saved (by counting).
+AS_WRITTEN = PoolingWay(kernel=False, hoisted=False)
+# What a GPU chooses from, the first by default.
+ON_GPU = (AS_WRITTEN, PoolingWay(kernel=True, hoisted=False), PoolingWay(kernel=True, hoisted=True))
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ def pooling_way(
         timed: measure, on a CUDA device.
     """
     if pooling.kind != "align" or not isinstance(block, Bottleneck):
-        return ON_OTHERS
+        return AS_WRITTEN
     if device.type == "cpu":
         return ON_CPU
     if device.type != "cuda" or not timed or dtype == torch.float64:
-        return ON_OTHERS
+        return AS_WRITTEN
     shape = (pooling.size, pooling.sampling_ratio, pooling.aligned)
     return _fastest_pooling(shape, Opening.of(block), device, dtype, gradient)
 
@@ -109,7 +110,7 @@ def _fastest_pooling(
     fault = _interpreted() or pooling_fault(pooling, device, dtype)
     if fault is not None:
         log.warning("RoIAlign runs through torchvision (%s): slower, but just as exact.", fault)
-        return ON_OTHERS
+        return AS_WRITTEN
     calls = {way: _pooling_call(way, pooling, opening, device, dtype, gradient) for way in ON_GPU}
     best = fastest(calls, device)
     log.info("RoIAlign %s: %s.", "in training" if gradient else "in detection", best)

@@ -9,7 +9,7 @@ from device_cases import network
 from torch import Tensor
 
 from detector.fast import choose_on_gpu
-from detector.fast.choose_on_gpu import ON_CPU, ON_GPU, ON_OTHERS, PoolingWay, cudnn_fuses, pooling_way
+from detector.fast.choose_on_gpu import AS_WRITTEN, ON_CPU, ON_GPU, PoolingWay, cudnn_fuses, pooling_way
 from detector.fast.convolution import Execution, FusedConv
 from detector.model.blocks import BasicBlock, Bottleneck
 from detector.model.roi_head import RoIHead
@@ -38,13 +38,13 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cpu_and_other_devices_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose_on_gpu, "_fastest_pooling", Mock(side_effect=AssertionError))
     assert pooling_way(ALIGN, block(), torch.device("cpu"), torch.float32, False) == ON_CPU
-    assert pooling_way(ALIGN, block(), torch.device("mps"), torch.float32, False) == ON_OTHERS
-    assert pooling_way(ALIGN, block(), CUDA, torch.float32, False, timed=False) == ON_OTHERS
-    assert pooling_way(ALIGN, block(), CUDA, torch.float64, False) == ON_OTHERS
+    assert pooling_way(ALIGN, block(), torch.device("mps"), torch.float32, False) == AS_WRITTEN
+    assert pooling_way(ALIGN, block(), CUDA, torch.float32, False, timed=False) == AS_WRITTEN
+    assert pooling_way(ALIGN, block(), CUDA, torch.float64, False) == AS_WRITTEN
     basic = BasicBlock(16, 32, 2, "frozen_batch")
     for device in ("cpu", "cuda"):
-        assert pooling_way(RoIPooling("pool", 14), block(), torch.device(device), torch.float32, False) == ON_OTHERS
-        assert pooling_way(ALIGN, basic, torch.device(device), torch.float32, False) == ON_OTHERS
+        assert pooling_way(RoIPooling("pool", 14), block(), torch.device(device), torch.float32, False) == AS_WRITTEN
+        assert pooling_way(ALIGN, basic, torch.device(device), torch.float32, False) == AS_WRITTEN
 
 
 @pytest.mark.parametrize("way", ON_GPU, ids=str)
@@ -64,7 +64,7 @@ def test_a_kernel_with_a_fault_is_not_measured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(choose_on_gpu, "pooling_fault", lambda *_given: "no compiler")
-    assert pooling_way(ALIGN, block(), CUDA, torch.bfloat16, False) == ON_OTHERS
+    assert pooling_way(ALIGN, block(), CUDA, torch.bfloat16, False) == AS_WRITTEN
     assert "RoIAlign runs through torchvision (no compiler)" in caplog.text
 
 
