@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from detector.disk import append_line, write_atomically
 from detector.errors import UserError
 from detector.printing import PrintableFormatter
-from detector.training.report.trackers import Trackers
+from detector.training.report.events import EventsFile
+from detector.training.report.trackers import TRACKED_RUNS, Trackers
 from detector.training.state.progress import Progress
 
 LOG_FILE, METRICS_FILE, EVENTS_FOLDER = "log.txt", "metrics.jsonl", "tensorboard"
@@ -53,7 +53,7 @@ class RunLog:
         screen = _ScreenHandler(sys.stdout if rank == 0 else sys.stderr)
         screen.setLevel(logging.WARNING if quiet else logging.INFO)
         self._add_handler(screen)
-        self._events: SummaryWriter | None = None
+        self._events: EventsFile | None = None
         self._trackers: Trackers | None = None
         self._unwritable: set[Path] = set()
         if rank == 0:
@@ -72,7 +72,7 @@ class RunLog:
     ) -> None:
         """Go on with metrics.jsonl and, where wanted, TensorBoard and other services from here.
 
-        trackers: see `Trackers`, whose `settings` are those of the run.
+        trackers: see `Trackers`, whose `settings` are those of the run. A run from its beginning is a new one there.
 
         Numbers of later iterations, written before an interruption, are removed, so that every iteration is there once.
 
@@ -82,13 +82,15 @@ class RunLog:
         if self.rank != 0:
             return
         if trackers:
+            if progress.iteration == 0:
+                with suppress(OSError):
+                    (self._output / TRACKED_RUNS).unlink(missing_ok=True)
             self._trackers = Trackers(trackers, self._output, settings or {}, self.warning)
         forget_metrics_after(self._output / METRICS_FILE, progress)
         if tensorboard:
             folder = self._output / EVENTS_FOLDER
             try:
-                # Steps at or after purge_step that an interrupted run wrote are hidden.
-                self._events = SummaryWriter(str(folder), purge_step=progress.iteration + 1)
+                self._events = EventsFile(folder, first_step=progress.iteration + 1)
             except OSError as error:
                 raise _in_the_way(folder, "TensorBoard's events", error) from None
 
@@ -120,33 +122,21 @@ class RunLog:
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Add points to TensorBoard's curves and the trackers', by name such as `loss/total`."""
-
-        def write(events: SummaryWriter) -> None:
-            for name, value in values.items():
-                events.add_scalar(name, value, iteration)
-
-        self._write_events(write)
+        self._write_events(lambda events: events.scalars(iteration, values))
         if self._trackers is not None:
             self._trackers.log(iteration, values)
 
     def precision_curve(self, iteration: int, name: str, recall: np.ndarray, precision: np.ndarray) -> None:
         """Add a curve of precision over recall, [T] each, to TensorBoard; it shows them at falling thresholds."""
-        none = np.zeros(len(recall))  # TensorBoard asks for counts too, which its curve does not need
-
-        def write(events: SummaryWriter) -> None:
-            events.add_pr_curve_raw(
-                name, none, none, none, none, precision[::-1], recall[::-1], iteration, num_thresholds=len(recall)
-            )
-
-        self._write_events(write)
+        self._write_events(lambda events: events.precision_curve(iteration, name, recall, precision))
 
     def picture(self, iteration: int, name: str, image: np.ndarray) -> None:
         """Add a picture, [H, W, 3] uint8 RGB, to TensorBoard."""
-        self._write_events(lambda events: events.add_image(name, image, iteration, dataformats="HWC"))
+        self._write_events(lambda events: events.picture(iteration, name, image))
 
     def flush(self) -> None:
-        """Hand everything to the system, as before a checkpoint."""
-        self._write_events(lambda events: events.flush())
+        """Force TensorBoard's events onto the disk, as before a checkpoint."""
+        self._write_events(lambda events: events.sync())
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +160,7 @@ class RunLog:
         self._logger.addHandler(handler)
         self._handlers.append(handler)
 
-    def _write_events(self, write: Callable[[SummaryWriter], None]) -> None:
+    def _write_events(self, write: Callable[[EventsFile], None]) -> None:
         if self._events:
             try:
                 write(self._events)

@@ -12,6 +12,7 @@ from detector.config import CONFIG_FILE as CONFIG_FILE
 from detector.disk import half_written_in, hold
 from detector.errors import UserError
 from detector.training.report.logs import EVENTS_FOLDER, LOG_FILE, METRICS_FILE
+from detector.training.report.trackers import TRACKED_RUNS
 from detector.training.state.checkpoint_names import list_checkpoints
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ NON_FINITE_FILE = "nonfinite.jsonl"
 LOCK_FILE = ".lock"  # empty; a run holds it from its start to its end
 
 # What --overwrite deletes. Other files in the folder are the user's.
-RUN_FILES = (CONFIG_FILE, BEST_MODEL, FINAL_MODEL, LOG_FILE, METRICS_FILE, NON_FINITE_FILE)
+RUN_FILES = (CONFIG_FILE, BEST_MODEL, FINAL_MODEL, LOG_FILE, METRICS_FILE, NON_FINITE_FILE, TRACKED_RUNS)
 RUN_FOLDERS = (CHECKPOINTS, EVALUATION, SAMPLES, EVENTS_FOLDER)
 
 LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of a file system without locks

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detector.errors import UserError
 from detector.training.report.logs import RunLog, forget_metrics_after, memory_in_use, read_metrics
@@ -110,11 +111,7 @@ def test_something_else_in_the_place_of_a_log_is_one_sentence(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
-def test_a_full_disk_loses_the_log_and_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # TensorBoard's own thread would print a traceback before its writer tells us.
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+def test_a_full_disk_loses_the_log_and_not_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(threading.enumerate())
     with RunLog(tmp_path, rank=0) as log:
         log.begin_numbers(Progress(), tensorboard=True)
@@ -130,10 +127,14 @@ def test_a_full_disk_loses_the_log_and_not_the_run(
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
     captured = capsys.readouterr()
-    assert captured.err.count("cannot write the log") == 1
-    assert "cannot write the numbers" in captured.out
-    assert captured.out.count("TensorBoard events cannot be written any more") == 1
-    assert "room again" in captured.out
+    # One line for each file that is lost: no traceback, of no thread.
+    (lost_log,) = captured.err.splitlines()
+    assert "cannot write the log" in lost_log
+    *lines, numbers, events, room_again = captured.out.splitlines()
+    assert len(lines) == 2
+    assert "cannot write the numbers" in numbers
+    assert "warning: TensorBoard events cannot be written any more (File too large)" in events
+    assert "room again" in room_again
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -154,6 +155,18 @@ def test_a_line_that_a_full_disk_cut_short_costs_none_behind_it(tmp_path: Path) 
             assert path.read_bytes().endswith(b'}\n{"ite')
         log.metrics({"iteration": 5})
     assert [row["iteration"] for row in read_metrics(path)] == [1, 3, 5]
+
+
+def test_every_start_from_a_checkpoint_has_events_that_hide_later_ones(tmp_path: Path) -> None:
+    for iteration, steps in ((0, (1, 2, 3)), (2, (3, 4))):  # killed at 3, with a checkpoint of 2
+        with RunLog(tmp_path, rank=0) as log:
+            log.begin_numbers(Progress(iteration=iteration), tensorboard=True)
+            for step in steps:
+                log.scalars(step, {"loss/total": step + 0.5 * iteration})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    points = [(point.step, point.value) for point in events.Scalars("loss/total")]
+    assert points == [(1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0)]
 
 
 def test_that_numbers_are_lost_is_said_once_until_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
