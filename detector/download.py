@@ -160,8 +160,10 @@ def _attempt(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
         headers["Range"] = f"bytes={offset}-"
         if version_file.exists():
             headers["If-Range"] = version_file.read_text(encoding="utf-8")
+    asked = _LastAddress()
+    opener = urllib.request.build_opener(asked)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=policy.timeout) as response:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=policy.timeout) as response:
             start, total = _extent(response, offset)
             version = response.headers.get("ETag") or ""
             if version and not version.startswith("W/"):
@@ -179,13 +181,14 @@ def _attempt(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
         reason = f"the server answered {error.code} {error.reason}"
         if "infinite loop" in str(error.reason):  # urllib's words
             reason = "the server sends from one address to another without end"
+        reason = asked.by_proxy(reason)
         raise (_TryAgainError(reason) if error.code in RETRIED_STATUSES else DownloadError(reason)) from None
     except urllib.error.URLError as error:
-        raise _TryAgainError(_reason(error.reason)) from None
+        raise _TryAgainError(asked.by_proxy(_reason(error.reason))) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _TryAgainError(_reason(error)) from None
+        raise _TryAgainError(asked.by_proxy(_reason(error))) from None
     except ValueError as error:
-        raise DownloadError(f"not an address: {error}") from None
+        raise DownloadError(asked.by_proxy(f"not an address: {error}")) from None
     if total is not None and received < total:
         raise _TryAgainError(f"the connection ended after {received} of {total} bytes")
     encoding = (response.headers.get("Content-Encoding") or "identity").lower()
@@ -195,6 +198,42 @@ def _attempt(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
         partial.unlink()
         raise DownloadError(f"the server sends it packed as {encoding}, which was not asked for")
     return start > 0
+
+
+class _LastAddress(urllib.request.BaseHandler):
+    """Notes where a request is sent, which after a redirection is another address, by another proxy perhaps."""
+
+    url = ""
+
+    def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
+        """Note an address. (urllib calls this before each request.)"""
+        self.url = request.full_url
+        return request
+
+    https_request = http_request
+
+    def by_proxy(self, reason: str) -> str:
+        """Why a request failed, with the proxy that it went by, which may be what failed, and who names that."""
+        proxy = proxy_of(self.url)
+        if proxy is None:
+            return reason
+        place, variable = proxy
+        if not variable:
+            return f"by the proxy {place} of the system's settings: {reason}"
+        return f"by the proxy {place}, which {variable} names: {reason}; if it is at fault, correct or unset {variable}"
+
+
+def proxy_of(url: str) -> tuple[str, str] | None:
+    """The proxy that a request to this address goes by, and the variable that names it; None where it goes straight.
+
+    The variable is empty where the system's settings name it. What logs in at the proxy is left out of its address.
+    """
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    named = (name for name, value in os.environ.items() if name.lower() == f"{parts.scheme}_proxy" and value == proxy)
+    return proxy.rpartition("://")[2].rpartition("@")[2].rstrip("/"), next(named, "")
 
 
 def _unzip(partial: Path, max_bytes: int) -> None:

@@ -12,6 +12,7 @@ from weights_server import (
     cut_after,
     packed_as,
     redirect,
+    redirect_to,
     serving,
     stall_after,
     trickle,
@@ -139,6 +140,61 @@ def test_a_server_that_trickles_is_given_up(server: Server, partial: Path) -> No
     server.script = [trickle]
     assert get(server, partial) is True  # what came is kept
     assert partial.read_bytes() == CONTENT
+
+
+def by_proxies(monkeypatch: pytest.MonkeyPatch, **proxies: str) -> None:
+    for name in ("no_proxy", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "HTTPS_PROXY"])
+def test_a_dead_proxy_is_named(closed_port: int, partial: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    by_proxies(monkeypatch, **{variable: f"http://me:secret@127.0.0.1:{closed_port}/"})
+    scheme = variable.partition("_")[0].lower()
+    with pytest.raises(DownloadError) as refused:
+        download(f"{scheme}://host.invalid/file", partial, "file", QUICK, True)
+    assert str(refused.value) == (
+        f"by the proxy 127.0.0.1:{closed_port}, which {variable} names: Connection refused; if it is at fault, correct "
+        f"or unset {variable}"
+    )
+
+
+@pytest.mark.parametrize(("status", "reason"), [(407, "Proxy Authentication Required"), (403, "Forbidden")])
+def test_a_proxy_that_refuses_is_named(
+    server: Server, partial: Path, monkeypatch: pytest.MonkeyPatch, status: int, reason: str
+) -> None:
+    by_proxies(monkeypatch, http_proxy=server.address)
+    server.script = [answer(status)] * 3
+    with pytest.raises(DownloadError) as refused:
+        download("http://host.invalid/file", partial, "file", QUICK, True)
+    named = (
+        f"by the proxy 127.0.0.1:{server.server_port}, which http_proxy names: the server answered {status} {reason}"
+    )
+    assert str(refused.value).startswith(named)
+
+
+def test_the_proxy_of_the_address_that_failed_is_named(
+    server: Server, closed_port: int, partial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_proxies(monkeypatch, https_proxy=f"127.0.0.1:{closed_port}")
+    server.script = [redirect_to("https://host.invalid/file")] * 3
+    with pytest.raises(DownloadError, match=f"by the proxy 127.0.0.1:{closed_port}, which https_proxy names"):
+        get(server, partial)
+
+
+def test_no_proxy_is_named_that_had_no_part(closed_port: int, partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_proxies(monkeypatch, http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.1")
+    with pytest.raises(DownloadError, match=r"^Connection refused$"):
+        download(f"http://127.0.0.1:{closed_port}/file", partial, "file", QUICK, True)
 
 
 def test_what_is_sent_packed_is_unpacked(server: Server, partial: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,10 @@ def redirect(handler: Handler) -> None:
     handler.start(302, 0, Location=handler.server.address + handler.path)
 
 
+def redirect_to(address: str) -> Behaviour:
+    return lambda handler: handler.start(302, 0, Location=address)
+
+
 def answer(status: int, body: bytes = b"<html>sorry</html>") -> Behaviour:
     def behaviour(handler: Handler) -> None:
         handler.start(status, len(body))
