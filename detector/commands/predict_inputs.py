@@ -33,6 +33,10 @@ class Given:
     videos: list[tuple[Video, VideoOutput]]
     settings: list[str]
 
+    def called(self, source: str) -> str:
+        """What messages call a file: the address that it was fetched from, or its path."""
+        return self.gathered.origins.get(source, source)
+
 
 def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     """Find the inputs, and open the videos; what comes from elsewhere is put into the folder `fetched`.
@@ -71,7 +75,7 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
         try:
             videos.append((open_video(source), output))  # before anything that takes time
         except UserError as error:
-            unused.append(str(error))
+            unused.append(str(error).replace(source, gathered.origins.get(source, source)))
     if not inputs and not videos:
         raise UserError(" ".join(unused))
     return Given(gathered, inputs, name_outputs(inputs, args.output), unused, videos, settings)

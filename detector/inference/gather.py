@@ -38,9 +38,9 @@ def gather(words: Sequence[str], folder: Path) -> Gathered:
     """The words with every address, `-` and list replaced by files.
 
     Args:
-        words: an http or https address is fetched; `-` is the bytes of a picture on standard input; a .txt file is a
-            list of words, one a line, without empty lines and those that begin with #. A path in it starts at the
-            working folder or, where there is no such file, at the list's. All other words are left alone.
+        words: an http or https address is fetched; `-` is the bytes of a picture or video on standard input; a .txt
+            file is a list of words, one a line, without empty lines and those that begin with #. A path in it starts
+            at the working folder or, where there is no such file, at the list's. All other words are left alone.
         folder: where fetched files are put; it exists.
 
     Raises:
@@ -154,7 +154,7 @@ def _standard_input(folder: Path) -> Path:
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES or not data:
         reason = "holds nothing" if not data else f"is longer than {MAX_BYTES} bytes"
-        raise UserError(f"-: standard input {reason}; give the bytes of one picture.")
+        raise UserError(f"-: standard input {reason}; give the bytes of one picture or video.")
     path = _free(folder / "stdin")
     path.write_bytes(data)
     return path

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from detector.datasets.pictures.folders import walk
 from detector.datasets.pictures.suffixes import picture_suffixes
+from detector.datasets.pictures.video_content import holds_video
 from detector.errors import UserError
 from detector.inference.video.frames import is_camera, is_video
 from detector.printing import printable
@@ -41,18 +42,22 @@ class VideoOutput(NamedTuple):
 
 
 def split_videos(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that stand for pictures, and the videos: cameras, files by their suffix, and what patterns match.
+    """The words that stand for pictures, and the videos: cameras, files, and what patterns match.
 
-    A pattern that matches a video is replaced by the files that it matches.
+    A file is a video by its suffix or, where that is no picture's either, by its content. A pattern that matches a
+    video is replaced by the files that it matches.
     """
     pictures: list[str] = []
     videos: list[str] = []
     for word in words:
         path = _expanded(word)
         matches = [] if is_camera(word) or os.path.lexists(path) else [str(match) for match in _matches(path)]
-        matched = any(map(is_video, matches))
+        matched = any(map(_stands_for_video, matches))
         for one in matches if matched else [word]:
-            (videos if is_video(one) and not os.path.isdir(_expanded(one)) else pictures).append(one)
+            if _stands_for_video(one):
+                videos.append(str(_expanded(one)))
+            else:
+                pictures.append(one)
     return pictures, videos
 
 
@@ -146,6 +151,14 @@ def name_videos(videos: Sequence[str], folder: Path) -> list[VideoOutput]:
 def _short(stem: str) -> str:
     """A stem, cut where it is very long; its end stays, in which the names of one set differ."""
     return stem if len(os.fsencode(stem)) <= MOST_BYTES else stem[-MOST_BYTES // 4 :]
+
+
+def _stands_for_video(word: str) -> bool:
+    """Whether a word is a camera or the file of a video."""
+    path = _expanded(word)
+    if is_video(word):
+        return is_camera(word) or not path.is_dir()
+    return not word.lower().endswith(picture_suffixes()) and holds_video(path)
 
 
 def _expanded(word: str) -> Path:

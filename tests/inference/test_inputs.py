@@ -105,6 +105,22 @@ def test_patterns_match_videos_too(tree: Path) -> None:
     assert split_videos(["cats/*"]) == (["cats/a.JPG", "cats/b.jpg", "cats/notes.txt"], videos[1::-1])
 
 
+def test_a_file_without_the_suffix_of_a_picture_is_a_video_by_its_content(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = b"\0\0\0\x18ftypisom\0\0\x02\0"
+    for name in ("cats/clip", "cats/clip.download", "cats/b.jpg"):
+        (tree / name).write_bytes(video)
+    (tree / "cats/picture").write_bytes(b"\x89PNG\r\n\x1a\n")
+    words = ["cats/clip", "cats/picture", "cats/b.jpg", "cats", "cats/*.download", "cats/p*"]
+    assert split_videos(words) == (
+        ["cats/picture", "cats/b.jpg", "cats", "cats/p*"],
+        ["cats/clip", "cats/clip.download"],
+    )
+    monkeypatch.setenv("HOME", str(tree))
+    assert split_videos(["~/cats/clip", "~/cats/x.mp4"])[1] == [f"{tree}/cats/clip", f"{tree}/cats/x.mp4"]
+
+
 def test_a_folder_of_videos_says_how_to_name_them(tree: Path) -> None:
     (tree / "empty/x.mov").touch()
     with pytest.raises(UserError, match=r"holds no pictures .*, but videos; name these, as 'empty/\*\.mov'\."):

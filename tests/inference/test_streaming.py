@@ -111,6 +111,20 @@ def test_addresses_are_fetched_within_limits(
     assert "DETECTOR_OFFLINE forbids the network" in gather([f"{server}/1.png"], tmp_path).missed[0]
 
 
+@pytest.mark.parametrize("name", ["clip", "clip.php?id=7", "latest/"])
+def test_a_video_at_an_address_that_does_not_say_so(folder: Path, server: str, name: str) -> None:
+    path = folder / name.partition("?")[0] / ("index.html" if name.endswith("/") else "")
+    path.parent.mkdir(exist_ok=True)
+    (folder / "clip.avi").rename(path)
+    frames = list(pictures_in(f"{server}/{name}", "bgr"))
+    assert [(frame.shape, order) for frame, order in frames] == [((64, 80, 3), "rgb")] * 4
+
+
+def test_a_video_on_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((folder / "clip.avi").read_bytes())))
+    assert len(list(pictures_in("-", "rgb"))) == 4
+
+
 def test_what_is_fetched_twice_is_the_same_file_until_it_changes(folder: Path, server: str, tmp_path: Path) -> None:
     def fetched() -> float:
         (tmp_path / "kept").mkdir()

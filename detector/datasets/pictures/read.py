@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from detector.datasets.pictures.orientation import SIDEWAYS, metadata_is_late, orientation_of, turn_upright
 from detector.datasets.pictures.pages import say_if_pages_are_left_out
 from detector.datasets.pictures.suffixes import readable_formats
+from detector.datasets.pictures.video_content import HEAD, begins_as_video
 from detector.datasets.pictures.wide import is_scaled, is_wide_color, to_eight_bits, used_depth, wide_color
 from detector.errors import UserError
 from detector.structures import Size
@@ -241,7 +242,10 @@ def opened(stream: BinaryIO, name: str, max_pixels: int | None) -> Iterator[Imag
 def _what_it_is(stream: BinaryIO) -> str:
     """What a file is that is no picture, and the remedy."""
     stream.seek(0)
-    start = stream.read(200).lstrip().lower()
+    head = stream.read(HEAD)
+    start = head.lstrip().lower()
+    if begins_as_video(head):
+        return "is a video in the place of a picture. Take its frames as pictures, or remove it."
     if start.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS in the place of the picture. Fetch the files with git lfs pull."
     if start.startswith((b"<!doctype html", b"<html")):

@@ -48,7 +48,7 @@ def is_camera(word: str | Path) -> bool:
 
 
 def is_video(word: str | Path) -> bool:
-    """Whether a word means a video: by the suffix of its name, or camera:N."""
+    """Whether a word means a video, as far as it says: by the suffix of its name, or camera:N."""
     return str(word).lower().endswith(VIDEO_SUFFIXES) or is_camera(word)
 
 
