@@ -170,6 +170,8 @@ def _why_unused(word: str, path: Path, starts: Sequence[Path]) -> str:
     """Why a word stands for no picture."""
     if address := _ADDRESS.match(word):
         return f"{address[1]} addresses are not read; give a file's path, an http or https address, or camera:0."
+    if word.lower().startswith("camera:"):
+        return "cameras are camera:0, camera:1 and so on."
     if starts:
         videos = next((file for start in starts for file in walk(start) if is_video(file)), None)
         holds = f"this folder holds no pictures ({', '.join(picture_suffixes())})"

@@ -132,6 +132,9 @@ def test_words_that_no_system_takes_for_a_path_stop_no_others(tree: Path) -> Non
     assert [one.name for one in found] == ["b.jpg"]
     assert "cannot be read (File name too long); check the path." in unused[0]
     assert unused[1] == "~nobody-of-this-name/a.jpg: there is no such file, folder or match; check the path."
+    assert find_inputs(["camera:a", "cats/b.jpg"], NOWHERE)[1] == [
+        "camera:a: cameras are camera:0, camera:1 and so on."
+    ]
 
 
 def test_all_that_stands_for_nothing_is_said_together(tree: Path) -> None:  # noqa: ARG001

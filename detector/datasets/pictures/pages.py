@@ -1,13 +1,14 @@
-"""Files of several pages: the first is the picture, and that is said."""
+"""Files of several pages or frames: the first is the picture, and that is said."""
 
 import io
 import logging
-from functools import cache
+from functools import cache, lru_cache
 
 from PIL import Image
 
 log = logging.getLogger(__name__)
 
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 _SUBFILE_TYPE = 254  # a tag of TIFF; its lowest bit is set for a smaller copy of another page
 
 
@@ -15,6 +16,22 @@ def say_if_pages_are_left_out(tiff: bytes) -> None:
     """Warn, once a process, of a TIFF file with a second page that is no smaller copy of the first."""
     if _warn.cache_info().currsize == 0 and _has_another_page(tiff):
         _warn()
+
+
+def say_if_frames_are_left_out(image: Image.Image, name: str) -> None:
+    """Warn, once a process, of an animation.
+
+    Args:
+        image: as it was opened.
+        name: of it, for the message.
+    """
+    # Not of MPO, whose other pictures are views of the same scene, and smaller ones.
+    if (
+        _warn_of_frames.cache_info().currsize == 0
+        and image.format in _ANIMATED
+        and getattr(image, "is_animated", False)
+    ):
+        _warn_of_frames(name)
 
 
 def _has_another_page(tiff: bytes) -> bool:
@@ -31,4 +48,12 @@ def _has_another_page(tiff: bytes) -> bool:
 def _warn() -> None:
     log.warning(
         "a TIFF has several pages, of which the first is read; make each page a file of its own to have the others."
+    )
+
+
+@lru_cache(maxsize=1)
+def _warn_of_frames(name: str) -> None:
+    log.warning(
+        "%s: is an animation, of which the first frame is read, as of all others; make it a video to have the rest.",
+        name,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from detector.datasets.pictures.orientation import SIDEWAYS, metadata_is_late, orientation_of, turn_upright
-from detector.datasets.pictures.pages import say_if_pages_are_left_out
+from detector.datasets.pictures.pages import say_if_frames_are_left_out, say_if_pages_are_left_out
 from detector.datasets.pictures.suffixes import readable_formats
 from detector.datasets.pictures.video_content import HEAD, begins_as_video
 from detector.datasets.pictures.wide import is_scaled, is_wide_color, to_eight_bits, used_depth, wide_color
@@ -28,6 +28,20 @@ MAX_PIXELS = 89_478_485
 # No format needs more bytes a pixel uncompressed (four channels of 32 bits), nor more beside the pixels.
 _BYTES_A_PIXEL = 16
 _BYTES_BESIDE = 2**24
+
+# Files that look like pictures to people.
+_NOT_READ = (
+    (b"ftyphei", "a HEIC picture, as phones take them"),
+    (b"ftyphev", "a HEIC picture, as phones take them"),
+    (b"ftypmif1", "a HEIF picture"),
+    (b"ftypavi", "an AVIF picture, which this Pillow does not read"),
+    (b"ftypcrx ", "a camera's raw picture"),
+    (b"II*\0", "a TIFF of numbers that are not read (floating-point ones, or a camera's), or damaged"),
+    (b"MM\0*", "a TIFF of numbers that are not read (floating-point ones, or a camera's), or damaged"),
+    (b"8BPS", "a Photoshop file"),
+    (b"%PDF", "a PDF"),
+    (b"<svg", "an SVG drawing"),
+)
 
 # Pixels that are copied at once out of a decoded picture.
 _COPIED_PIXELS = 2**22
@@ -73,6 +87,8 @@ def read_image(source: str | Path | bytes, max_pixels: int = MAX_PIXELS, bit_dep
                 return turn_upright(pixels, orientation_of(image, has_late_metadata=False))
         if image.format == "TIFF":
             say_if_pages_are_left_out(data)
+        else:
+            say_if_frames_are_left_out(image, name)
         values = _values(image, name, data)
     # Out of the block, which hides warnings.
     return values if values.dtype == np.uint8 else _rgb(to_eight_bits(values, bit_depth))
@@ -250,6 +266,11 @@ def _what_it_is(stream: BinaryIO) -> str:
         return "is a pointer of Git LFS in the place of the picture. Fetch the files with git lfs pull."
     if start.startswith((b"<!doctype html", b"<html")):
         return "is a web page in the place of a picture. Fetch it again, or remove it."
+    for beginning, what in _NOT_READ:
+        if head.startswith(beginning, 4 if beginning.startswith(b"ftyp") else 0):
+            return f"not a picture of a known format, but {what}. Convert it to JPEG or to PNG of 8 bits, or remove it."
+    if not head:
+        return "not a picture of a known format, but an empty file. Replace or remove it."
     return "not a picture of a known format. Replace or remove it."
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -91,12 +92,29 @@ def read_frames(video: Video, every: int = 1, start: int = 0) -> Iterator[Frame]
         capture.release()
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Inside, OpenCV and FFmpeg keep to themselves what is wrong with a source; our own sentence says enough."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when OpenCV first opens a video
+    levels = getattr(cv2.utils, "logging", None)  # missing in some builds
+    before = levels.getLogLevel() if levels else None
+    try:
+        if levels:
+            levels.setLogLevel(levels.LOG_LEVEL_SILENT)
+        yield
+    finally:
+        if levels:
+            levels.setLogLevel(before)
+
+
 def _capture(source: str) -> cv2.VideoCapture:
     camera = _CAMERA.fullmatch(source)
     check_name(source)
     if camera is None and not os.path.isfile(source):
         raise UserError(f"{source}: there is no such video; check the path.")
-    with undisturbed():
+    if camera is None and os.path.getsize(source) == 0:
+        raise UserError(f"{source}: cannot be read as a video, since it is empty; replace the file.")
+    with undisturbed(), _silent():
         capture = cv2.VideoCapture(int(camera[1])) if camera else cv2.VideoCapture(source)
     if not capture.isOpened():
         capture.release()

@@ -16,6 +16,8 @@ _BEGINNINGS = (
     (b"\x1f\x8b", "compressed by gzip; unpack it"),
     (b"7z\xbc\xaf", "a 7z archive; unpack it"),
     (b"Rar!", "a RAR archive; unpack it"),
+    (b"\x89PNG", "a picture, and no weights; is it an input?"),
+    (b"\xff\xd8\xff", "a picture, and no weights; is it an input?"),
     (b"\x93NUMPY", "a NumPy array, and weights have names"),
 )
 _TAR = (257, b"ustar")
@@ -46,7 +48,7 @@ def refuse_other(head: bytes, source: str) -> None:
         raise UserError(f"{source}: this is a web page saved instead of weights; download the file itself.")
     for beginning, what in _BEGINNINGS:
         if head.startswith(beginning):
-            raise UserError(f"{source}: is {what}.")
+            raise UserError(f"{source}: is {what}{'' if what.endswith('?') else '.'}")
     if head[_TAR[0] :].startswith(_TAR[1]):
         raise UserError(f"{source}: is a tar archive; unpack it.")
     if head[:1] == _ONNX[0] and head[2:3] == _ONNX[1]:

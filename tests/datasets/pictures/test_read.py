@@ -266,8 +266,11 @@ def test_files_of_too_many_bytes_are_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "cannot read the picture"),
-        (b"", "not a picture of a known format"),
+        (b"", "not a picture of a known format, but an empty file"),
         (b"hello", "not a picture of a known format"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "not a picture of a known format, but a HEIC picture"),
+        (b"II*\0\x08\0\0\0\0\0", "not a picture of a known format, but a TIFF of numbers that are not read"),
+        (b"%PDF-1.7", "not a picture of a known format, but a PDF"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS.* git lfs pull"),
         (b"<!DOCTYPE html>\n<html>", "is a web page"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a picture of a known format"),

@@ -193,8 +193,19 @@ def test_what_is_no_video_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match="cannot be read as a video"):
         open_video(tmp_path / "a.mp4")
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(UserError, match="cannot be read as a video, since it is empty; replace the file"):
+        open_video(tmp_path / "empty.mp4")
     with pytest.raises(UserError, match="there is no such video"):
         open_video(tmp_path / "b.mp4")
+
+
+def test_libraries_say_nothing_of_what_is_no_video(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom\0\0\x02\0" + bytes(200))
+    for source in (tmp_path / "a.mp4", "camera:73"):
+        with pytest.raises(UserError, match="cannot be read as a video"):
+            open_video(source)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_videos_are_told_by_their_names() -> None:
