@@ -175,6 +175,7 @@ def _attempt(url: str, partial: Path, name: str, policy: DownloadPolicy, verifie
                 file.truncate()
                 received = _copy(response, file, name, start, total, max_bytes, policy)
     except urllib.error.HTTPError as error:
+        error.close()  # it is the answer too, on an open connection
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.unlink(missing_ok=True)
             raise _TryAgainError("the server has fewer bytes than were fetched before") from None
