@@ -19,7 +19,7 @@ from detector.datasets.checks.examine import Examined, examine
 from detector.datasets.checks.pictures import Picture, sizes_of
 from detector.datasets.checks.repair import repair
 from detector.datasets.checks.summary import describe_anchors, describe_counts, describe_sizes
-from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE
+from detector.datasets.fault_kinds import KINDS, MISSING_PICTURE, MISSING_SPLIT
 from detector.datasets.faults import Fault, by_kind
 from detector.datasets.formats.contents import Format
 from detector.datasets.formats.open_dataset import guess_format
@@ -148,8 +148,6 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
     words = [str(args.annotations), *([f"data.format={args.format}"] if args.format else [])]
     layout = take_data_word(words)[1]
     assert layout is not None
-    if layout.lost_train:
-        raise UserError(layout.lost_train)
     places = layout.splits.values()
     folders = [folder for place in places for folder in picture_folders(place.annotations, place.images)]
     check_sheets_place(args, layout.format, folders)
@@ -157,7 +155,10 @@ def check_folder(args: argparse.Namespace, config: Config, say: Callable[[str], 
     say_all(say, describe_layout(layout))
     if "val" not in layout.splits and "train" in layout.splits:
         say(describe_hold_out(with_layout(config.data, layout)))
-    all_faults: list[Fault] = []
+    lost = [Fault(MISSING_SPLIT, detail=layout.lost_train)] if layout.lost_train else []
+    all_faults = [fault for fault in lost if fault.kind.name not in args.ignore]
+    if all_faults:
+        say_all(say, describe_faults(all_faults, args.show))
     looked_at: list[tuple[Examined, Path]] = []
     for split, place in layout.splits.items():
         say(f"\n{split}: {place.annotations} ({layout.format}), pictures in {place.images}")

@@ -30,6 +30,9 @@ UNREADABLE_OBJECT = Kind(
 LABELS_WITHOUT_PICTURE = Kind(
     "labels-without-picture", "a text file belongs to no picture", "add the picture, or delete the file"
 )
+MISSING_SPLIT = Kind(
+    "missing-split", "the train split is named and not there", "put it there, correct its path, or take it out"
+)
 EMPTY_TABLE = Kind("empty-table", "there is nothing to train on, or to score by", "check that it is the right file")
 UNREAD_FILES = Kind(
     "unread-files",
@@ -227,6 +230,7 @@ KINDS: tuple[Kind, ...] = (
     UNREADABLE_OBJECT,
     LABELS_WITHOUT_PICTURE,
     UNREAD_FILES,
+    MISSING_SPLIT,
     EMPTY_TABLE,
     BAD_IMAGE,
     BAD_FILE_NAME,

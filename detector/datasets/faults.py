@@ -8,6 +8,7 @@ from detector.datasets.fault_kinds import (
     BROKEN_PICTURE,
     KINDS,
     MISSING_PICTURE,
+    MISSING_SPLIT,
     UNREADABLE_FILE,
     UNREADABLE_OBJECT,
     Kind,
@@ -15,7 +16,7 @@ from detector.datasets.fault_kinds import (
 from detector.errors import UserError, one_line
 
 # Their details are whole sentences, which name the file and the remedy.
-_SPEAK_FOR_THEMSELVES = (UNREADABLE_FILE, UNREADABLE_OBJECT, MISSING_PICTURE, BROKEN_PICTURE)
+_SPEAK_FOR_THEMSELVES = (UNREADABLE_FILE, UNREADABLE_OBJECT, MISSING_PICTURE, BROKEN_PICTURE, MISSING_SPLIT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,15 @@ def test_a_yaml_file_of_val_alone_is_scored_and_checked_and_not_trained_on(
         main(["evaluate", "--detections", str(results), f"data={word}", "--split", "train"])
     Path(word).write_text("train: ../train\nval: images/val\nnames: [cat, dog]\n")
     assert main(["evaluate", "--detections", str(results), f"data={word}"]) == 0
-    for command in (["check-data", f"data={word}"], ["train", f"data={word}", "--output", str(tmp_path / "run")]):
-        with pytest.raises(UserError, match=r"its train split, '\.\./train', is not there\. Correct"):
-            main(command)
+    with pytest.raises(UserError, match=r"its train split, '\.\./train', is not there\. Correct"):
+        main(["train", f"data={word}", "--output", str(tmp_path / "run")])
+    capsys.readouterr()
+    assert main(["check-data", f"data={word}"]) == 2
+    printed = capsys.readouterr().out
+    assert "missing-split (1): the train split is named and not there.\n" in printed
+    assert "its train split, '../train', is not there. Correct its path." in printed
+    assert "\nval: " in printed
+    assert main(["check-data", f"data={word}", "--ignore", "missing-split"]) == 0
 
 
 def test_of_a_set_without_splits_the_part_that_is_scored_is_said_and_all_can_be(

@@ -26,6 +26,10 @@ _SAMPLE = 200  # pictures that are looked for
 _MOST_BYTES = 2**32
 
 
+class NoPicturesError(UserError):
+    """The pictures that a file names are not there."""
+
+
 def is_coco_file(path: Path) -> bool:
     """Whether a file is JSON with the lists of a COCO file of objects; captions have no categories, and COCO's panoptic
     annotations segments in the place of boxes."""
@@ -56,7 +60,8 @@ def picture_folder(path: Path, split: str | None, source: Path, root: Path) -> P
         root: the uppermost folder of the set.
 
     Raises:
-        UserError: no folder holds them, or several do.
+        NoPicturesError: no folder holds them.
+        UserError: several do, or the file names none.
     """
     names = _file_names(path)
     if not names:
@@ -72,7 +77,7 @@ def picture_folder(path: Path, split: str | None, source: Path, root: Path) -> P
         if top > most:
             most, best = top, [folder for folder, count in counts.items() if count == top]
     if not best:
-        raise UserError(
+        raise NoPicturesError(
             _not_found(path, names[0], [folder for level in _places(path, split, root) for folder in level])
         )
     if len(best) > 1:

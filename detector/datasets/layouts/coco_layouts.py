@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detector.datasets.layouts.coco_files import SUFFIXES, is_coco_file, picture_folder
+from detector.datasets.layouts.coco_files import SUFFIXES, NoPicturesError, is_coco_file, picture_folder
 from detector.datasets.layouts.layout import SPLITS, Candidate, Layout, Split, ambiguous
 from detector.datasets.layouts.names import (
     ANNOTATION_FOLDERS,
@@ -13,6 +13,7 @@ from detector.datasets.layouts.names import (
     split_of,
     without_split,
 )
+from detector.errors import UserError
 
 ROBOFLOW = "_annotations.coco.json"
 _MANY = 100  # JSON files in one folder: one a picture, which is another format
@@ -76,13 +77,20 @@ def _open(files: list[Path], root: Path, source: Path) -> Layout:
         else:
             split = Split(train, picture_folder(train, None, source, root))
             return Layout(source, "COCO file", "coco", {"train": split})
-    splits = {
-        split: Split(chosen[split], picture_folder(chosen[split], split, source, root))
-        for split in SPLITS
-        if split in chosen
-    }
+    splits: dict[str, Split] = {}
+    lost: dict[str, str] = {}
+    for split in [split for split in SPLITS if split in chosen]:
+        try:
+            splits[split] = Split(chosen[split], picture_folder(chosen[split], split, source, root))
+        except NoPicturesError as error:  # COCO's annotations of train and val are one download, the pictures two
+            if split == "val":
+                raise
+            lost[split] = str(error)
+    if not splits:
+        raise UserError(next(iter(lost.values())))
+    notes += tuple(f"the {split} split is not used: {refusal}" for split, refusal in lost.items())
     kind = "Roboflow export, COCO" if any(file.name == ROBOFLOW for file in chosen.values()) else "COCO"
-    return Layout(source, kind, "coco", splits, notes)
+    return Layout(source, kind, "coco", splits, notes, lost.get("train", ""))
 
 
 def _one(files: list[Path], split: str | None, source: Path) -> Path:

@@ -104,10 +104,14 @@ def _open_lists(folder: Path, source: Path) -> Layout:
     images = pictures[0] if pictures else folder
     splits: dict[str, Split] = {}
     notes: list[str] = []
+    lost = ""
     for stem, path in lists.items():
         if not _has_annotations(path):
             is_empty = not read_text(path, "list of names").strip()
-            notes.append(f"{path} is not used: {'it is empty' if is_empty else 'its pictures have no annotations'}.")
+            why = "it is empty" if is_empty else "its pictures have no annotations"
+            notes.append(f"{path} is not used: {why}.")
+            if stem == "train":
+                lost = f"{path}: {why}, so there is nothing to train on. Correct it, or put them there."
         elif stem in _LISTS:
             if _LISTS[stem] in splits:
                 both = [str(splits[_LISTS[stem]].annotations), str(path)]
@@ -124,7 +128,8 @@ def _open_lists(folder: Path, source: Path) -> Layout:
     table = {split: splits[split] for split in SPLITS if split in splits}
     place = next(iter(splits.values())).annotations.with_name("train.txt")
     remedy = f"List its training pictures in {place}."
-    return Layout(source, "Pascal VOC", "voc", table, tuple(notes), name_train=remedy)
+    lost = "" if "train" in splits else lost
+    return Layout(source, "Pascal VOC", "voc", table, tuple(notes), lost, remedy)
 
 
 def _pair(folder: Path, pictures: Path) -> Split | None:

@@ -111,7 +111,7 @@ def evaluation_line(numbers: Mapping[str, Any], losses: Mapping[str, float], pro
         parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
         line += f", validation loss {sum(losses.values()):.4f} ({parts})"
     if count := len(numbers.get(UNREADABLE, ())):
-        line += f", without the {count} picture{'' if count == 1 else 's'} that could not be read"
+        line += f", {count} picture{'' if count == 1 else 's'} could not be read"
     if better:
         return f"{line}; the best so far"
     if progress.best_ap is None:
