@@ -79,16 +79,16 @@ def _open(files: list[Path], root: Path, source: Path) -> Layout:
             return Layout(source, "COCO file", "coco", {"train": split})
     splits: dict[str, Split] = {}
     lost: dict[str, str] = {}
-    for split in [split for split in SPLITS if split in chosen]:
+    for name in [name for name in SPLITS if name in chosen]:
         try:
-            splits[split] = Split(chosen[split], picture_folder(chosen[split], split, source, root))
+            splits[name] = Split(chosen[name], picture_folder(chosen[name], name, source, root))
         except NoPicturesError as error:  # COCO's annotations of train and val are one download, the pictures two
-            if split == "val":
+            if name == "val":
                 raise
-            lost[split] = str(error)
+            lost[name] = str(error)
     if not splits:
         raise UserError(next(iter(lost.values())))
-    notes += tuple(f"the {split} split is not used: {refusal}" for split, refusal in lost.items())
+    notes += tuple(f"the {name} split is not used: {refusal}" for name, refusal in lost.items())
     kind = "Roboflow export, COCO" if any(file.name == ROBOFLOW for file in chosen.values()) else "COCO"
     return Layout(source, kind, "coco", splits, notes, lost.get("train", ""))
 
