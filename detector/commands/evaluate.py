@@ -17,17 +17,12 @@ from detector.errors import UserError
 from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
-    import torch
-
     from detector.datasets.dataset import DetectionDataset
     from detector.evaluation.coco_eval import CocoMetrics
     from detector.evaluation.ground_truth import GroundTruth
     from detector.evaluation.report.worst import ShowPicture
     from detector.inference.augmented import Detecting
     from detector.inference.predictor import Predictor
-    from detector.inference.watch import Watch
-
-AGAIN = "Start it again."
 
 EXAMPLES = """examples:
   {program} --weights output/quickstart/model_best.safetensors
@@ -151,7 +146,6 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
     from detector.evaluation.incomplete import unreadable_beside
     from detector.evaluation.report.worst import pictures_of
     from detector.evaluation.results import read_results
-    from detector.inference.watch import Watch
 
     truth: GroundTruth | None
     try:
@@ -168,9 +162,8 @@ def measure(args: argparse.Namespace) -> CocoMetrics | None:
             model = Scored(source, source, "", show_picture, unreadable_beside(args.detections))
             print(f"detections {source}, {len(detections)} of them\nannotations {truth.source}")
         else:
-            device = process_group.start(args.device)
-            with process_group.explain_lost_process(AGAIN), Watch(AGAIN) as watch:
-                truth, detections, model = detect(args, device, watch)
+            with process_group.explain_lost_process("Start it again."):
+                truth, detections, model = detect(args)
         return None if truth is None else report(args, truth, detections, model)
     finally:
         process_group.stop()
@@ -199,17 +192,8 @@ def describe_scoring(
     return [*lines, ""]
 
 
-def detect(
-    args: argparse.Namespace, device: torch.device, watch: Watch
-) -> tuple[GroundTruth | None, list[dict[str, Any]], Scored]:
-    """The ground truth and the detections of the model, both in the main process, which scores; and what is scored.
-
-    Args:
-        device: of this process.
-        watch: over the other processes, is asked between any two batches.
-    """
-    from contextlib import closing
-
+def detect(args: argparse.Namespace) -> tuple[GroundTruth | None, list[dict[str, Any]], Scored]:
+    """The ground truth and the detections of the model, both in the main process, which scores; and what is scored."""
     from tqdm import tqdm
 
     from detector import process_group
@@ -221,9 +205,9 @@ def detect(
     from detector.inference.detect import detect_dataset, everywhere_left_out, gather_results
     from detector.inference.load import load
     from detector.inference.tiles import detect_dataset_tiled
-    from detector.training.run.validation import Announced
 
     tiling = tiling_of(args)
+    device = process_group.start(args.device)
     scored_data = find_scored_data(args, first_of_a_run(args.weights))  # before the weights, which take time
     how = (not args.plain, args.precision, args.compile, args.boxes_only)
     predictor = load(args.weights, args.config, str(device), model_settings(args), *how)
@@ -243,13 +227,12 @@ def detect(
     )
     is_main = process_group.is_main()
     if tiling is not None:
-        mine = Announced(range(process_group.rank(), len(dataset), process_group.world_size()), watch.check)
+        mine = range(process_group.rank(), len(dataset), process_group.world_size())
         local = detect_dataset_tiled(
             predictor, dataset, mine, tiling, categories, batch_size, args.augment or None, is_main
         )
     else:
-        with closing(Announced(loader, watch.check)) as batches:
-            local = detect_dataset(detecting.network, batches, device, categories, is_main, predictor.precision)
+        local = detect_dataset(detecting.network, loader, device, categories, is_main, predictor.precision)
     scored = Scored(
         "detections",
         ", ".join(args.weights),

@@ -23,7 +23,6 @@ from detector.printing import log_to_screen, printable
 
 if TYPE_CHECKING:
     from detector.inference.predictor import Predictor
-    from detector.inference.watch import Watch
 
 PUBLISHED_DEFAULT = "R101-C4-3x"
 PATIENCE = timedelta(days=30)  # of several processes with the slowest of them, which may have a long video
@@ -55,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="INPUT",
         help="pictures, videos, folders, globs such as '*.jpg', addresses (https://…), lists of inputs (.txt), - for a "
-        "picture or video on standard input, camera:0; or key=value to change one of the weights' settings",
+        "picture on standard input, camera:0; or key=value to change one of the weights' settings",
     )
     parser.add_argument(
         "--weights",
@@ -123,26 +122,21 @@ def run(args: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
     from detector import process_group
-    from detector.inference.watch import Watch
 
     try:
         args.device = str(process_group.start(args.device, PATIENCE))
         with (
             TemporaryDirectory(prefix="detector-") as fetched,
             process_group.explain_lost_process(GO_ON),
-            Watch(GO_ON) as watch,
             ExitStack() as held,
         ):
-            return predict_all(args, process_group.on_main(lambda: look_at(args, Path(fetched))), held, watch)
+            return predict_all(args, process_group.on_main(lambda: look_at(args, Path(fetched))), held)
     finally:
         process_group.stop()
 
 
-def predict_all(args: argparse.Namespace, given: Given, held: ExitStack, watch: Watch) -> int:
-    """`run`, with what it is to look at; the output folder is this call's until `held` is closed.
-
-    watch: over the other processes, is asked between any two batches.
-    """
+def predict_all(args: argparse.Namespace, given: Given, held: ExitStack) -> int:
+    """`run`, with what it is to look at; the output folder is this call's until `held` is closed."""
     from detector import process_group
     from detector.inference.load import load
     from detector.inference.made_with import made_with
@@ -178,7 +172,7 @@ def predict_all(args: argparse.Namespace, given: Given, held: ExitStack, watch: 
         from detector.commands.predict_pictures import PictureJob
 
         pictures = list(zip(given.inputs, given.outputs, strict=True))
-        job = PictureJob(predictor, pictures, folder, args, batch_size, given.gathered.origins, watch)
+        job = PictureJob(predictor, pictures, folder, args, batch_size, given.gathered.origins)
         say(f"output     {printable(args.output)}{job.prepare(made)}\n", flush=True)
         left_out = job.run()
     else:
@@ -189,10 +183,8 @@ def predict_all(args: argparse.Namespace, given: Given, held: ExitStack, watch: 
     for video, output in given.videos[rank::processes]:
         from detector.commands.predict_video import predict_video
 
-        if not predict_video(predictor, video, output, args, made, batch_size, watch):
-            empty.append(
-                f"{given.called(video.source)}: no frame of it can be read; replace the file, or convert it to .mp4."
-            )
+        if not predict_video(predictor, video, output, args, made, batch_size):
+            empty.append(f"{video.source}: no frame of it can be read; replace the file, or convert it to .mp4.")
     if reasons := [*given.unused, *left_out, *chain.from_iterable(process_group.gather(empty))]:
         count = len(given.inputs) + len(given.videos) + len(given.unused)
         if process_group.is_main():
@@ -211,9 +203,7 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
     lines += describe_detecting(args, predictor, detecting, batch_size, 11, given.settings)
     if given.videos:
         frames = f", frame by {args.every}" * (args.every > 1)
-        lines.append(
-            f"videos     {', '.join(printable(given.called(video.source)) for video, _ in given.videos)}{frames}"
-        )
+        lines.append(f"videos     {', '.join(printable(video.source) for video, _ in given.videos)}{frames}")
     lines.append(f"input      {len(given.inputs)} pictures, scores from {args.score_threshold:g}")
     for word in filter(os.path.isdir, given.gathered.words):
         lines += [f"not read   {printable(word)}: {printable(line)}" for line in unread_files(word)]

@@ -24,7 +24,6 @@ from detector.inference.picture_work import Work, check_complete, joined_results
 from detector.inference.predictor import Predictor
 from detector.inference.read_ahead import detect_all
 from detector.inference.tiles import detect_files_tiled, fitted
-from detector.inference.watch import Watch
 from detector.printing import columns_of, pad, printable
 
 # Why a picture was not read, or what is drawn on and what was found.
@@ -41,7 +40,6 @@ class PictureJob:
         args: the words of the command line.
         batch_size: pictures that go through the network together; with tiles, tiles of one picture.
         origins: what messages call a picture, by its path, where that is not its path.
-        watch: over the other processes.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class PictureJob:
         args: argparse.Namespace,
         batch_size: int,
         origins: Mapping[str, str],
-        watch: Watch,
     ) -> None:
         self.predictor = predictor
         self.pictures = pictures
@@ -60,7 +57,6 @@ class PictureJob:
         self.args = args
         self.batch_size = batch_size
         self.origins = origins
-        self.watch = watch
         self.tiling = tiling_of(args)
         self.entries: list[Entry] = []  # what each picture is, as the main process sees it; no detections
         self.work = Work([], [])  # of all processes
@@ -104,7 +100,7 @@ class PictureJob:
         run, as the main one cannot know what the others have.
 
         Raises:
-            UserError: there is no room; what another process wrote is not here; another process has gone.
+            UserError: there is no room; what another process wrote is not here.
         """
         start = time.perf_counter()
         if process_group.world_size() == 1:
@@ -144,7 +140,6 @@ class PictureJob:
             for numbers in (work.fresh, work.again):
                 with closing(self._outcomes(numbers)) as outcomes:  # whatever ends this, nothing reads on behind it
                     for some in in_batches(numbers, self.together):
-                        self.watch.check()
                         self._write([(number, next(outcomes)) for number in some], progress)
 
     def _write(self, batch: Sequence[tuple[int, Outcome]], progress: "tqdm[Any]") -> None:

@@ -14,7 +14,6 @@ from detector.inference.predictor import Predictor
 from detector.inference.video.detect_video import detect_video
 from detector.inference.video.frame_log import FrameLog
 from detector.inference.video.frames import Video
-from detector.inference.watch import Watch
 from detector.printing import printable
 
 BEGINNING = 2**20  # bytes: pictures too, not only what many videos have in common
@@ -27,24 +26,17 @@ def predict_video(
     args: argparse.Namespace,
     made: Mapping[str, Any],
     batch_size: int,
-    watch: Watch,
 ) -> int:
     """Detect in a video, and print what came of it; returns the number of its frames.
 
     Args:
         output: the files to write.
         made: what the detections are made with; see `made_with`.
-        watch: over the other processes.
 
     Raises:
         UserError: the video cannot be read, or something cannot be written; an earlier run to go on with was of
-            other settings; another process has gone.
+            other settings.
     """
-
-    def count(done: int) -> None:
-        progress.update(done - progress.n)
-        watch.check()
-
     name = output.lines.stem
     settings = {"video": name, "begins with": beginning(video), "every": args.every, **made}
     log = FrameLog(output.lines, settings, args.every, batch_size)
@@ -60,7 +52,7 @@ def predict_video(
             log,
             output.annotated,
             args.resume,
-            count,
+            lambda done: progress.update(done - progress.n),
         )
     before = f", {result.resumed} of them by an earlier run" if result.resumed else ""
     print(f"{printable(name)}: {result.frames} frames{before}, {result.objects} objects; see {printable(output.lines)}")

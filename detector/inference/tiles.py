@@ -5,7 +5,7 @@ object; `detector.datasets.pictures.windows` reads a tile without the rest of th
 """
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -169,7 +169,7 @@ def detect_files_tiled(
 def detect_dataset_tiled(
     predictor: FindsObjects,
     dataset: DetectionDataset,
-    numbers: Iterable[int],
+    numbers: Sequence[int],
     tiling: Tiling,
     categories: CategoryMap,
     batch_size: int,

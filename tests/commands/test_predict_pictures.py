@@ -1,11 +1,9 @@
 """Pictures gone on with after a kill, and pictures that several processes share: the bytes of one whole run."""
 
 import json
-import os
 import random
 import shutil
-import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from tiny_models import random_batch, tiny_config, tiny_model
 from detector.categories import Category, CategoryMap
 from detector.commands import predict_pictures
 from detector.commands.main import main
-from detector.commands.predict_pictures import PictureJob
 from detector.errors import UserError
 from detector.inference.detections import Detections
 from detector.inference.output_folder import OutputFolder
@@ -205,39 +202,6 @@ def test_two_processes_write_what_one_does_and_a_dead_one_leaves_no_results(
     assert (out / ".pictures.1").is_file()
     assert main(["predict", *words(pictures, weights, out, "--batch-size", "2", "--skip-done")]) == 2
     assert contents(out) == contents(whole)
-
-
-def hold_up_the_first_and_kill_the_second() -> None:
-    """Process 1 dies before its first picture; process 0 has written one when it may know of that."""
-    write = PictureJob._write
-
-    def hold_up(job: PictureJob, *arguments: Any) -> None:
-        if os.environ["RANK"] == "1":
-            os.kill(os.getpid(), KILL)
-        write(job, *arguments)
-        end = time.monotonic() + 60
-        with suppress(UserError):
-            while time.monotonic() < end:
-                job.watch.check()
-                time.sleep(0.01)
-
-    PictureJob._write = hold_up  # type: ignore[method-assign]
-
-
-def test_a_dead_process_is_noticed_between_two_pictures(weights: Path, pictures: Path, tmp_path: Path) -> None:
-    command = words(pictures, weights, tmp_path / "out", "--batch-size", "1")
-    codes = predict_in_processes(command, tmp_path / "dead", 2, prepare=hold_up_the_first_and_kill_the_second)
-    screen = (tmp_path / "dead/0.txt").read_text()
-    assert codes == [2, -KILL], screen
-    assert screen.count(" found\n") == 1  # of four
-    assert screen.splitlines()[-1] == (
-        "error: process 0 has lost another process of this run (process 1; its last lines say why, or it was killed, "
-        "for its memory perhaps). --skip-done goes on with pictures, --resume with videos."
-    )
-    assert not (tmp_path / "out/detections.json").exists()
-    assert main(["predict", *command, "--skip-done"]) == 2
-    assert main(["predict", *words(pictures, weights, tmp_path / "whole", "--batch-size", "1")]) == 2
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("more", [[], ["--skip-done"], ["--resume"]])
