@@ -25,7 +25,7 @@ if __name__ == "__main__":
 import pytest
 from interruptions import compare, interrupt_until, kill_under_torchrun, send
 from processes import children, finish, screen, start, start_group, wait_for
-from sabotage import TERMINATE, Sabotage
+from sabotage import HELD_UP, TERMINATE, Sabotage
 from tiny_run import SETTINGS, write_dataset
 
 from detector.config import load_config, save_config
@@ -106,8 +106,8 @@ def test_asked_to_stop_before_the_first_step_it_leaves_at_once(tmp_path: Path) -
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     settings = [*SETTINGS, *write_dataset(tmp_path / "data"), *ENDLESS]
     process = start(settings, tmp_path / "run", Sabotage("step", 3, seconds=300))
-    wait_for("iteration 3/", process, tmp_path / "run")
-    for _ in range(100):  # the first comes into the step; signals of a kind that have not arrived yet are one
+    wait_for(HELD_UP, process, tmp_path / "run")
+    for _ in range(100):  # signals of a kind that have not arrived yet are one
         send(signal.SIGINT, process)
         process.join(0.5)
         if not process.is_alive():

@@ -16,6 +16,7 @@ from detector.training.run import set_up
 
 Function = Callable[..., Any]
 
+HELD_UP = "held up"  # what a sabotaged function says before it waits
 STRUCK = "sabotage:"  # what the screen shows where an error was raised
 THERE = ", of a folder that is there"
 MAKE_FOLDER = os.mkdir
@@ -54,6 +55,8 @@ class _Moment:
 
     def strike(self, folder: str | Path | None = None) -> None:
         """Let it go wrong. folder: that was to be made, if that is what goes wrong."""
+        if self._sabotage.seconds:
+            print(f"{HELD_UP} in {self._sabotage.function}", file=sys.stderr, flush=True)
         time.sleep(self._sabotage.seconds)
         if self._sabotage.error:
             there = THERE if folder is not None and Path(folder).is_dir() else ""
