@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="INPUT",
         help="pictures, videos, folders, globs such as '*.jpg', addresses (https://…), lists of inputs (.txt), - for a "
-        "picture on standard input, camera:0; or key=value to change one of the weights' settings",
+        "picture or video on standard input, camera:0; or key=value to change one of the weights' settings",
     )
     parser.add_argument(
         "--weights",
@@ -184,7 +184,8 @@ def predict_all(args: argparse.Namespace, given: Given, held: ExitStack) -> int:
         from detector.commands.predict_video import predict_video
 
         if not predict_video(predictor, video, output, args, made, batch_size):
-            empty.append(f"{video.source}: no frame of it can be read; replace the file, or convert it to .mp4.")
+            name = given.gathered.called(video.source)
+            empty.append(f"{name}: no frame of it can be read; replace the file, or convert it to .mp4.")
     if reasons := [*given.unused, *left_out, *chain.from_iterable(process_group.gather(empty))]:
         count = len(given.inputs) + len(given.videos) + len(given.unused)
         if process_group.is_main():
@@ -203,7 +204,8 @@ def describe_run(args: argparse.Namespace, given: Given, predictor: Predictor, b
     lines += describe_detecting(args, predictor, detecting, batch_size, 11, given.settings)
     if given.videos:
         frames = f", frame by {args.every}" * (args.every > 1)
-        lines.append(f"videos     {', '.join(printable(video.source) for video, _ in given.videos)}{frames}")
+        names = [printable(given.gathered.called(video.source)) for video, _ in given.videos]
+        lines.append(f"videos     {', '.join(names)}{frames}")
     lines.append(f"input      {len(given.inputs)} pictures, scores from {args.score_threshold:g}")
     for word in filter(os.path.isdir, given.gathered.words):
         lines += [f"not read   {printable(word)}: {printable(line)}" for line in unread_files(word)]

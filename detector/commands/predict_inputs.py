@@ -33,10 +33,6 @@ class Given:
     videos: list[tuple[Video, VideoOutput]]
     settings: list[str]
 
-    def called(self, source: str) -> str:
-        """What messages call a file: the address that it was fetched from, or its path."""
-        return self.gathered.origins.get(source, source)
-
 
 def look_at(args: argparse.Namespace, fetched: Path) -> Given:
     """Find the inputs, and open the videos; what comes from elsewhere is put into the folder `fetched`.
@@ -60,7 +56,7 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
             if not video_words:
                 raise
             unused = [str(error)]
-    inputs = [replace(one, name=gathered.origins.get(one.name, one.name)) for one in inputs]
+    inputs = [replace(one, name=gathered.called(one.name)) for one in inputs]
     if (args.resume or args.every > 1) and not video_words:
         raise UserError(
             "--resume and --every are for videos, and there is none among the inputs (pictures: --skip-done)."
@@ -75,7 +71,7 @@ def look_at(args: argparse.Namespace, fetched: Path) -> Given:
         try:
             videos.append((open_video(source), output))  # before anything that takes time
         except UserError as error:
-            unused.append(str(error).replace(source, gathered.origins.get(source, source)))
+            unused.append(str(error).replace(source, gathered.called(source)))
     if not inputs and not videos:
         raise UserError(" ".join(unused))
     return Given(gathered, inputs, name_outputs(inputs, args.output), unused, videos, settings)

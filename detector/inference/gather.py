@@ -33,6 +33,10 @@ class Gathered:
     missed: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
 
+    def called(self, path: str) -> str:
+        """What messages call a file: the address that it was fetched from, or its path."""
+        return self.origins.get(path, path)
+
 
 def gather(words: Sequence[str], folder: Path) -> Gathered:
     """The words with every address, `-` and list replaced by files.

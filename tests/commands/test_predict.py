@@ -457,6 +457,18 @@ def test_what_is_fetched_is_called_by_its_address_and_known_again(
     assert read_json(folder / "out/detections.json") == found
 
 
+def test_a_video_that_is_fetched_is_called_by_its_address(
+    weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip("clip.avi", 1)
+    monkeypatch.setattr(
+        gather, "download", lambda _, path, *__, **___: path.write_bytes((folder / "clip.avi").read_bytes())
+    )
+    words = ["predict", "http://it/watch", "--weights", str(weights), "--output", "out", "--device", "cpu"]
+    assert main(words) == 0
+    assert "videos     http://it/watch\n" in capsys.readouterr().out
+
+
 def test_a_video_whose_path_is_no_unicode_is_refused(folder: Path) -> None:
     write_clip("clip.avi", 1)
     name = os.fsdecode(b"\xff.avi")
