@@ -261,8 +261,7 @@ def report(
         write_results(args.output / "detections.json", detections)
     for note in truth.notes:
         print(f"warning: {truth.source}: {note}")
-    metrics = evaluate_coco(truth, detections, args.evaluator, source=scored.source)
-    metrics = replace(metrics, unreadable=scored.unreadable)
+    metrics = evaluate_coco(truth, detections, args.evaluator, source=scored.source, unreadable=scored.unreadable)
     if args.output is not None:
         data = json.dumps(metrics.to_dict(), indent=1, ensure_ascii=False).encode()
         write_atomically(args.output / "metrics.json", data)

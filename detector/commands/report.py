@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     truth, show_picture = read_truth(args, config, folder)
     print(f"annotations {printable(truth.source)}\noutput      {printable(output)}", flush=True)
     entries = read_results(detections)
-    metrics = evaluate_coco(truth, entries, "hotcoco", source=str(detections))
-    metrics = replace(metrics, unreadable=unreadable_beside(detections))
+    unreadable = unreadable_beside(detections)
+    metrics = evaluate_coco(truth, entries, "hotcoco", source=str(detections), unreadable=unreadable)
     results = check_results(entries, truth, str(detections))
     context = ReportContext(
         model=str(folder or detections),

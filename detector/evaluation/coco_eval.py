@@ -77,6 +77,7 @@ def evaluate_coco(
     evaluator: Evaluator = "pycocotools",
     image_ids: Iterable[int] | None = None,
     source: str = "detections",
+    unreadable: tuple[str, ...] = (),
 ) -> CocoMetrics:
     """Score detections against COCO annotations.
 
@@ -87,6 +88,7 @@ def evaluate_coco(
         evaluator: `pycocotools`, or `hotcoco` for the same numbers in a hundredth of the time.
         image_ids: score only these images; None for all.
         source: what to call the detections in messages.
+        unreadable: what is wrong with each picture that no detector saw, for the metrics to say.
 
     Raises:
         UserError: unreadable or inconsistent input; the message names the entry.
@@ -99,7 +101,7 @@ def evaluate_coco(
     run = _run_pycocotools if evaluator == "pycocotools" else _run_hotcoco
     stats, precision = run(truth, results)
     per_class = _per_class(precision, truth, results)
-    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=per_class, unreadable=())
+    return CocoMetrics(**dict(zip(METRICS, stats, strict=True)), per_class=per_class, unreadable=unreadable)
 
 
 def _run_pycocotools(truth: GroundTruth, results: Results) -> tuple[list[float], np.ndarray]:

@@ -241,8 +241,7 @@ class Predictor:
         prepared = replace(self.config, input=detecting.input)
         loader = evaluation_loader(dataset, prepared, size, device=self.device, warn=log.warning)
         detections = detect_dataset(detecting.network, loader, self.device, categories, progress, self.precision)
-        metrics = evaluate_coco(ground_truth_of(dataset), detections, evaluator)
-        return replace(metrics, unreadable=loader.left_out.said)
+        return evaluate_coco(ground_truth_of(dataset), detections, evaluator, unreadable=loader.left_out.said)
 
     def export(self, path: str | Path) -> "Exported":
         """Write the detector as a file that other programs run, if that file finds the same.

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -79,7 +79,7 @@ def score(
 
     def evaluate() -> CocoMetrics:
         assert truth is not None
-        return replace(evaluate_coco(truth, detections, evaluator="hotcoco"), unreadable=unreadable)
+        return evaluate_coco(truth, detections, evaluator="hotcoco", unreadable=unreadable)
 
     return process_group.on_main(evaluate), detections
 
