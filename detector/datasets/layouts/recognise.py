@@ -58,10 +58,12 @@ def recognise(source: str | Path, data_format: Format | None = None) -> Layout:
 
 def _of_its_name(layout: Layout, folder: Path) -> Layout:
     """A folder without splits that is called `valid` or `test` is that split, as a COCO file in it would be."""
-    if set(layout.splits) == {"train"} and folder.name.lower() in _NOT_TRAINED_ON:
-        split = split_of(folder.name) or "train"
+    if folder.name.lower() not in _NOT_TRAINED_ON:
+        return layout
+    split = split_of(folder.name)
+    if split is not None and set(layout.splits) == {"train"}:
         layout = replace(layout, splits={split: layout.splits["train"]})
-    if "train" in layout.splits or folder.name.lower() not in _NOT_TRAINED_ON:
+    if "train" in layout.splits:
         return layout
     return replace(
         layout,
